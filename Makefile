@@ -1,0 +1,30 @@
+# `make quickstart` and `make test` need Python 3.11-3.13 and nothing else; both make .venv first.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+RUN = .venv/bin/python -m
+CONFIG = configs/mnist5k.cfg
+
+.PHONY: quickstart test test-all check
+
+quickstart: .venv/installed
+	$(RUN) r2d2_tf.train --flagfile=$(CONFIG) --run_dir=runs/quickstart
+	$(RUN) export --run_dir=runs/quickstart --format=saved_model,tflite
+	$(RUN) export.inference --model=runs/quickstart/export/model.tflite --images=runs/quickstart/export/examples
+
+test: check
+	$(RUN) pytest -m "not slow"
+
+test-all: check
+	$(RUN) pytest
+
+check: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv/installed: requirements.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found: install one, or name it, as in make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
