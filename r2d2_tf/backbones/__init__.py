@@ -1,0 +1,42 @@
+"""Networks. BACKBONES names them without importing TensorFlow; `build` makes one, ready for raw pixels."""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+BACKBONES: dict[str, str] = {
+    "lenet": "r2d2_tf.backbones.lenet:lenet",
+}
+"""Name -> `module:function`, a function of (image_shape, num_classes) that returns logits."""
+
+
+def build(
+    name: str, image_shape: tuple[int, int, int], num_classes: int, *, mean: Sequence[float], std: Sequence[float]
+) -> "keras.Model":
+    """A network from pixels to logits.
+
+    Normalising, (pixels / 255 - mean) / std, is the network's first layer: training, evaluation, the
+    saved file and every export share it, so they cannot disagree.
+
+    Args:
+        name: a key of BACKBONES.
+        image_shape: (height, width, channels).
+        num_classes: width of the logits.
+        mean: mean of each channel, in 0..1.
+        std: standard deviation of each channel, in 0..1.
+
+    Returns:
+        A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]`.
+    """
+    import keras
+
+    module, function = BACKBONES[name].split(":")
+    network = getattr(importlib.import_module(module), function)(image_shape, num_classes)
+    pixels = keras.Input(image_shape, name="pixels")
+    scale = [1.0 / (255.0 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    normalized = keras.layers.Rescaling(scale, offset, name="normalize")(pixels)
+    return keras.Model(pixels, network(normalized), name=f"{name}_backbone")

@@ -1,0 +1,44 @@
+"""The loss of R2-D2 (eq. 2): a class loss that ties predictions to pseudo-labels, and an entropy.
+
+Every function takes log-probabilities `[batch, classes]` and returns one value an image, `[batch]`,
+in nats (`squared_l2` has no unit). Gradients flow into both arguments: into the prediction to train
+the network, into the pseudo-label to train the table.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+ClassLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def reverse_kl(log_p: tf.Tensor, log_pseudo_p: tf.Tensor) -> tf.Tensor:
+    """KL(prediction || pseudo-label), the paper's L_c (eq. 2)."""
+    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_pseudo_p), axis=-1)
+
+
+def forward_kl(log_p: tf.Tensor, log_pseudo_p: tf.Tensor) -> tf.Tensor:
+    """KL(pseudo-label || prediction), the classic direction (eq. 14)."""
+    return reverse_kl(log_pseudo_p, log_p)
+
+
+def squared_l2(log_p: tf.Tensor, log_pseudo_p: tf.Tensor) -> tf.Tensor:
+    """Squared Euclidean distance of the two distributions (eq. 15)."""
+    return tf.reduce_sum(tf.square(tf.exp(log_pseudo_p) - tf.exp(log_p)), axis=-1)
+
+
+CLASS_LOSSES: dict[str, ClassLoss] = {
+    "reverse_kl": reverse_kl,
+    "forward_kl": forward_kl,
+    "squared_l2": squared_l2,
+}
+
+
+def prediction_entropy(log_p: tf.Tensor) -> tf.Tensor:
+    """Entropy of the prediction, the paper's L_e."""
+    return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
+
+
+def r2d2_loss(class_loss: tf.Tensor, entropy: tf.Tensor, *, alpha: float, beta: float) -> tf.Tensor:
+    """L = alpha * L_c + beta * L_e (eq. 2), one value an image."""
+    return alpha * class_loss + beta * entropy

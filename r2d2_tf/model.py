@@ -1,0 +1,172 @@
+"""R2D2Model: one Keras model for all three stages; two switches tell them apart."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
+from r2d2_tf.pseudo_labels import PseudoLabelTable
+
+Batch = tuple[tf.Tensor, tf.Tensor]
+
+
+class R2D2Model(keras.Model):
+    """Trains `backbone` on batches of (images, rows); the pseudo-label table is the only source of targets.
+
+    Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
+    descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
+    row is its given class. `use_unlabeled` says whose predictions the metrics describe: the unlabeled images', or, where
+    batches hold none, the labeled images'. Set both, then `compile`, before each stage: the step is traced anew.
+
+    Make it inside the strategy's scope, and the table outside.
+
+    Args:
+        backbone: pixels `[batch, height, width, channels]` to logits `[batch, classes]`.
+        table: pseudo-logits of all training images.
+        class_loss: L_c, a value of losses.CLASS_LOSSES.
+        alpha: weight of the class loss.
+        beta: weight of the prediction's entropy.
+        pseudo_label_lr: lambda, quoted for a batch of 512.
+        weight_decay: coupled L2 on every trainable weight.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        table: PseudoLabelTable,
+        *,
+        class_loss: ClassLoss,
+        alpha: float,
+        beta: float,
+        pseudo_label_lr: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(name="r2d2")
+        self.backbone = backbone
+        self.table = table
+        self.class_loss = class_loss
+        self.alpha = alpha
+        self.beta = beta
+        self.pseudo_label_lr = pseudo_label_lr
+        self.weight_decay = weight_decay
+        self.use_unlabeled = False
+        self.learn_pseudo_labels = False
+        self.step_metrics = {
+            name: keras.metrics.Mean(name)
+            for name in ("loss", "class_loss", "entropy", "largest_prediction", "largest_pseudo_label")
+        }
+        self.predicted_classes = ClassCounts(table.num_classes, name="predicted_classes")
+        self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is measured over the images of an epoch; `fit` resets them."""
+        return [*self.step_metrics.values(), self.predicted_classes]
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Logits of `images`, `[batch, classes]`."""
+        return self.backbone(images, training=training)
+
+    def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
+        """One step on a replica's part of a batch: the network by SGD, the rows by eq. 7."""
+        images, rows = data
+        replica = tf.distribute.get_replica_context()
+        global_count = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.shape(rows)[0]), tf.float32)
+        weights = self.trainable_variables
+        pseudo_logits = self.table.gather(rows)
+        with tf.GradientTape() as tape:
+            tape.watch(pseudo_logits)
+            log_p = tf.nn.log_softmax(tf.cast(self.backbone(images, training=True), tf.float32))
+            log_pseudo_p = tf.nn.log_softmax(pseudo_logits)
+            entropy = prediction_entropy(log_p)
+            if self.learn_pseudo_labels:
+                class_loss = self.class_loss(log_p, log_pseudo_p)
+                losses = r2d2_loss(class_loss, entropy, alpha=self.alpha, beta=self.beta)
+            else:
+                losses = class_loss = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
+            # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
+            loss = tf.debugging.check_numerics(tf.reduce_sum(losses) / global_count, "the loss is not finite")
+        *gradients, row_gradient = tape.gradient(
+            loss, [*weights, pseudo_logits], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled, ten times weaker.
+        decay = self.weight_decay / replica.num_replicas_in_sync
+        self.optimizer.apply([g + decay * w for g, w in zip(gradients, weights, strict=True)], weights)
+        if self.learn_pseudo_labels:
+            # A row's step is that of its own loss, whatever the batch: undo the mean.
+            self.table.descend(rows, row_gradient * global_count, self.pseudo_label_lr)
+        self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
+        # All of `metrics`, under their names: Keras then reads an epoch's values over all replicas itself.
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _measure(
+        self,
+        losses: tf.Tensor,
+        class_loss: tf.Tensor,
+        entropy: tf.Tensor,
+        log_p: tf.Tensor,
+        log_pseudo_p: tf.Tensor,
+        is_labeled: tf.Tensor,
+    ) -> None:
+        for name, values in (("loss", losses), ("class_loss", class_loss), ("entropy", entropy)):
+            self.step_metrics[name].update_state(values)
+        # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
+        described = tf.cast(is_labeled != self.use_unlabeled, tf.float32)
+        for name, log_probabilities in (("largest_prediction", log_p), ("largest_pseudo_label", log_pseudo_p)):
+            self.step_metrics[name].update_state(tf.exp(tf.reduce_max(log_probabilities, -1)), sample_weight=described)
+        self.predicted_classes.update_state(tf.argmax(log_p, -1), sample_weight=described)
+
+    def count_errors(self, batches: tf.data.Dataset) -> int:
+        """Number of wrong predictions, in evaluation mode, on batches of (images, true classes)."""
+        return self._sum_over(batches, self._count_errors_step)
+
+    def repredict(self, batches: tf.data.Dataset) -> int:
+        """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
+
+        Args:
+            batches: unaugmented (images, rows).
+
+        Returns:
+            Number of rows whose largest class changed.
+        """
+        return self._sum_over(batches, self._repredict_step)
+
+    def _count_errors_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        return tf.math.count_nonzero(tf.argmax(self.backbone(images, training=False), -1) != classes)
+
+    def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return self.table.repredict(rows, self.backbone(images, training=False))
+
+    def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> int:
+        """Runs `replica_step` on every batch, spread over the replicas, and adds up what it returns."""
+        strategy = self.distribute_strategy
+        key = replica_step.__name__
+        if key not in self._functions:
+
+            def step(batch: Batch) -> tf.Tensor:
+                return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
+
+            self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
+        return sum(int(self._functions[key](batch)) for batch in strategy.experimental_distribute_dataset(batches))
+
+    def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
+        # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.
+        # Everything is built in the constructor. The name is private: Keras is pinned and a test watches it.
+        return
+
+
+class ClassCounts(keras.metrics.Metric):
+    """How many images were given each class: `[classes]` float32."""
+
+    def __init__(self, num_classes: int, name: str) -> None:
+        super().__init__(name=name)
+        self.counts = self.add_variable([num_classes], keras.initializers.Zeros(), name="counts")
+
+    def update_state(self, classes: tf.Tensor, sample_weight: tf.Tensor) -> None:
+        """Adds `sample_weight` (`[batch]`) to the counts of `classes` (`[batch]` int64)."""
+        self.counts.assign_add(tf.math.unsorted_segment_sum(sample_weight, classes, self.counts.shape[0]))
+
+    def result(self) -> tf.Tensor:
+        return tf.convert_to_tensor(self.counts)

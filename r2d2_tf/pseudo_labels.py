@@ -1,0 +1,141 @@
+"""The table of pseudo-logits: one row an image, learned by gradient descent, replaced by predictions."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+UNLABELED = -1
+REFERENCE_BATCH = 512
+"""The batch for which lambda is quoted: the authors average the loss over 512 images."""
+
+_HOST = "/CPU:0"
+_CHUNK_ROWS = 16_384
+
+
+class PseudoLabelTable:
+    """Pseudo-logits of every training image, `[rows, classes]` float32, in host memory.
+
+    A row with a given label holds `label_logit` * onehot and never moves. The others start at zero, are
+    written by `repredict` and learned by `descend`.
+
+    The variable is a plain `tf.Variable`, to be made *outside* a strategy's scope: one copy a process
+    serves every replica. All access goes through in-place resource operations; `tf.gather(variable)` or
+    `variable.assign` would copy the whole table at each step.
+
+    Args:
+        labels: given class of each row, `[rows]`, `UNLABELED` (-1) where there is none.
+        num_classes: width of a row.
+        label_logit: K, the logit of the given class.
+
+    Raises:
+        ValueError: if a label is neither -1 nor in `[0, num_classes)`.
+    """
+
+    def __init__(self, labels: np.ndarray, num_classes: int, *, label_logit: float = 10.0) -> None:
+        labels = np.asarray(labels, np.int64)
+        wrong = (labels < UNLABELED) | (labels >= num_classes)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"row {row} has label {labels[row]}; labels run from 0 to {num_classes - 1}, or -1 for none")
+        self.labels = labels
+        self.num_rows = len(labels)
+        self.num_classes = num_classes
+        self.labeled_rows = np.flatnonzero(labels != UNLABELED)
+        self.unlabeled_rows = np.flatnonzero(labels == UNLABELED)
+        with tf.init_scope(), tf.device(_HOST):
+            self.variable = tf.Variable(tf.zeros([self.num_rows, num_classes]), trainable=False, name="pseudo_logits")
+            self._predicted_sums = tf.Variable(tf.zeros([self.num_rows]), trainable=False, name="predicted_sums")
+            self._is_labeled = tf.constant(labels != UNLABELED)
+        for rows in _chunks(self.labeled_rows):
+            onehot = np.zeros((len(rows), num_classes), np.float32)
+            onehot[np.arange(len(rows)), labels[rows]] = label_logit
+            _scatter_update(self.variable, tf.constant(rows), tf.constant(onehot))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the table in bytes."""
+        return self.num_rows * self.num_classes * 4
+
+    def gather(self, rows: tf.Tensor) -> tf.Tensor:
+        """The pseudo-logits of `rows` (`[batch]` int64), `[batch, classes]`."""
+        with tf.device(_HOST):
+            return tf.raw_ops.ResourceGather(resource=self.variable.handle, indices=rows, dtype=tf.float32)
+
+    def is_labeled(self, rows: tf.Tensor) -> tf.Tensor:
+        """Which of `rows` have a given label, `[batch]` bool."""
+        with tf.device(_HOST):
+            return tf.gather(self._is_labeled, rows)
+
+    def descend(self, rows: tf.Tensor, gradient: tf.Tensor, pseudo_label_lr: float) -> tf.Operation:
+        """One step of gradient descent on the unlabeled ones of `rows` (eq. 7).
+
+        row <- row - pseudo_label_lr / REFERENCE_BATCH * gradient
+
+        Eq. 7 is printed without the 1 / 512 that the authors' averaged loss puts there. The gradient here
+        is that of a row's own loss, not averaged, so the step depends neither on the batch nor on replicas.
+
+        Args:
+            rows: `[batch]` int64; no unlabeled row may come twice.
+            gradient: dL/d(pseudo-logits) of each row's own loss, `[batch, classes]`.
+            pseudo_label_lr: the paper's lambda, quoted for a batch of 512.
+        """
+        step = pseudo_label_lr / REFERENCE_BATCH * gradient
+        with tf.device(_HOST):
+            # Subtracting an exact zero leaves a clamped row bit for bit; masking keeps the shapes static.
+            step = tf.where(self.is_labeled(rows)[:, None], tf.zeros_like(step), step)
+            return tf.raw_ops.ResourceScatterSub(resource=self.variable.handle, indices=rows, updates=step)
+
+    def repredict(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Replaces the unlabeled ones of `rows` by the network's logits.
+
+        Args:
+            rows: `[batch]` int64.
+            logits: the network's, `[batch, classes]`, in evaluation mode on unaugmented images.
+
+        Returns:
+            Number of rows whose largest class changed, an int64 scalar.
+        """
+        with tf.device(_HOST):
+            old = self.gather(rows)
+            new = tf.where(self.is_labeled(rows)[:, None], old, tf.cast(logits, tf.float32))
+            changed = tf.math.count_nonzero(tf.argmax(old, -1) != tf.argmax(new, -1))
+            with tf.control_dependencies([changed]):
+                _scatter_update(self.variable, rows, new)
+            _scatter_update(self._predicted_sums, rows, tf.reduce_sum(new, -1))
+            return changed
+
+    def predicted_sums(self, rows: np.ndarray) -> np.ndarray:
+        """Sum of each of `rows` when it was last predicted, `[rows]`: eq. 12-13 say that learning keeps it."""
+        return tf.raw_ops.ResourceGather(resource=self._predicted_sums.handle, indices=rows, dtype=tf.float32).numpy()
+
+    def walk(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields `(rows, pseudo_logits)` in chunks: reading the variable at once would copy all of it."""
+        for chunk in _chunks(np.arange(self.num_rows) if rows is None else rows):
+            yield chunk, self.gather(tf.constant(chunk)).numpy()
+
+    def save(self, path: Path, ids: Sequence[str]) -> None:
+        """Writes `ids` `[rows]`, `given_labels` `[rows]` (-1: none) and `pseudo_logits` `[rows, classes]` as .npz.
+
+        Chunk by chunk, as the table may be larger than what memory is left; `numpy.load` reads it.
+        """
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.num_rows, self.num_classes)}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, values in (("ids", np.array(ids, str)), ("given_labels", self.labels)):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, values, allow_pickle=False)
+            with archive.open("pseudo_logits.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for _, logits in self.walk():
+                    file.write(logits.astype("<f4").tobytes())
+
+
+def _scatter_update(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
+    tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
+
+
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        yield rows[start : start + _CHUNK_ROWS]

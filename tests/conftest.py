@@ -1,0 +1,107 @@
+"""Two logical CPUs for every test, and small things to train."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from r2d2_tf.losses import CLASS_LOSSES
+from r2d2_tf.model import R2D2Model
+from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+
+ROOT = Path(__file__).parent.parent
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+def real_data_dir() -> Path:
+    """Prepared TFDS sets: TFDS_DATA_DIR, or beside the project; the test skips where they are absent."""
+    folder = Path(os.environ.get("TFDS_DATA_DIR", ROOT.parent / "shared" / "data" / "tfds"))
+    if not folder.is_dir():
+        pytest.skip(f"NO REAL DATA: {folder} is absent; set TFDS_DATA_DIR to a folder of prepared TFDS sets")
+    return folder
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    return real_data_dir()
+
+
+@pytest.fixture(params=[1, 2], ids=["1_replica", "2_replicas"])
+def strategy(request: pytest.FixtureRequest) -> tf.distribute.Strategy:
+    return make_strategy(request.param)
+
+
+def make_strategy(replicas: int) -> tf.distribute.Strategy:
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+
+
+IMAGE_SHAPE = (2, 2, 1)
+NUM_CLASSES = 3
+
+
+def tiny_images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, *IMAGE_SHAPE)).astype(np.float32)
+
+
+def tiny_labels(count: int, labeled: int) -> np.ndarray:
+    labels = np.full(count, UNLABELED)
+    labels[:labeled] = np.arange(labeled) % NUM_CLASSES
+    return labels
+
+
+def make_model(
+    strategy: tf.distribute.Strategy,
+    labels: np.ndarray,
+    *,
+    class_loss: str = "reverse_kl",
+    pseudo_label_lr: float = 4000.0,
+    weight_decay: float = 0.0,
+    learning_rate: float = 0.1,
+    use_unlabeled: bool = True,
+    learn_pseudo_labels: bool = True,
+    rows: np.ndarray | None = None,
+) -> R2D2Model:
+    """A linear classifier of 2x2 images into 3 classes, alpha 0.1 and beta 0.03, ready for `fit`; `rows` fill the table."""
+    table = PseudoLabelTable(labels, NUM_CLASSES)
+    if rows is not None:
+        table.repredict(tf.range(len(labels), dtype=tf.int64), tf.constant(rows, tf.float32))
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        backbone = keras.Sequential([keras.Input(IMAGE_SHAPE), keras.layers.Flatten(), keras.layers.Dense(NUM_CLASSES)])
+        model = R2D2Model(
+            backbone,
+            table,
+            class_loss=CLASS_LOSSES[class_loss],
+            alpha=0.1,
+            beta=0.03,
+            pseudo_label_lr=pseudo_label_lr,
+            weight_decay=weight_decay,
+        )
+        model.use_unlabeled = use_unlabeled
+        model.learn_pseudo_labels = learn_pseudo_labels
+        optimizer = keras.optimizers.SGD(learning_rate)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=optimizer, jit_compile=False)
+    return model
+
+
+def batches_of(images: np.ndarray, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((images, np.asarray(rows, np.int64))).batch(batch_size)
+
+
+def table_values(table: PseudoLabelTable) -> np.ndarray:
+    return np.concatenate([logits for _, logits in table.walk()])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
