@@ -1,0 +1,263 @@
+"""The only list of flags: Config, its checks, and its way to and from command lines and flagfiles.
+
+Importing and parsing need no TensorFlow, so a mistake in a flag is reported at once.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from r2d2_tf.backbones import BACKBONES
+from r2d2_tf.datasets import DATASETS, check_num_labels
+from r2d2_tf.schedules import Round, parse_rounds
+
+CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
+"""The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
+
+
+def _flag(default: Any, help_text: str, **checks: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text, **checks})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides a run. Defaults are the authors' CIFAR-10 recipe for 512 images a batch.
+
+    Raises:
+        ValueError: for a value out of range, with what came, what is allowed and how to mend it.
+    """
+
+    dataset: str = _flag("mnist5k", "data set", choices=DATASETS)
+    data_dir: str = _flag("", "folder of prepared TFDS data sets (mnist5k needs none)", cosmetic=True)
+    num_labels: int = _flag(100, "labeled training images, class-balanced; the rest is unlabeled", low=1)
+    seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0, high=2**31 - 1)
+    backbone: str = _flag("lenet", "network", choices=BACKBONES)
+
+    class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES)
+    alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0)
+    beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0)
+    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", above=0.0)
+    pseudo_label_lr: float = _flag(4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0)
+    rounds: str = _flag(
+        "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004", "stage 2: epochs:learning_rate of each round, separated by commas"
+    )
+    repredict: bool = _flag(True, "R2: predictions replace the pseudo-labels at every round, not at the first alone")
+    finetune_from: str = _flag(
+        "table",
+        "stage 3's labels: the learned table (the paper) or a last prediction (the code)",
+        choices=("table", "prediction"),
+    )
+
+    supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1)
+    supervised_batch_size: int = _flag(40, "stage 1: images a batch; a short last batch is kept", low=1)
+    supervised_learning_rate: float = _flag(0.05, "stage 1: learning rate at epoch 0", above=0.0)
+    supervised_cosine_epochs: int = _flag(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
+
+    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2)
+    labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch")
+
+    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0)
+    finetune_batch_size: int = _flag(512, "stage 3: images a batch; a short last batch is kept", low=1)
+    finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0)
+    finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0)
+
+    momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
+    weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
+    translate: int = _flag(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
+    flip: bool = _flag(False, "augmentation: random left-right flips")
+    cutout: int = _flag(0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0)
+    eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1)
+
+    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes")
+    strategy: str = _flag(
+        "auto",
+        "auto = all visible GPUs, else one CPU; none = one device; mirrored = MirroredStrategy",
+        choices=("auto", "none", "mirrored"),
+        cosmetic=True,
+    )
+    num_logical_cpus: int = _flag(0, "split the CPU into so many devices; 0 = do not", low=0, cosmetic=True)
+    deterministic: bool = _flag(False, "bit-identical repetition on a CPU; slower", cosmetic=True)
+    name: str = _flag("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
+    run_dir: str = _flag("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
+    new_run: bool = _flag(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if self.beta >= self.alpha and self.class_loss == "reverse_kl":
+            raise ValueError(f"beta ({self.beta}) must be below alpha ({self.alpha}), theorem 1: lower --beta or raise --alpha")
+        if self.cutout % 2:
+            raise ValueError(f"cutout ({self.cutout}) must be even: try --cutout={self.cutout + 1}")
+        spec = DATASETS[self.dataset]
+        check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
+        if self.translate >= min(spec.image_shape[:2]):
+            raise ValueError(
+                f"translate ({self.translate}) must be below the image's {min(spec.image_shape[:2])} pixels: lower --translate"
+            )
+        self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
+        _ = self.parsed_rounds, self.labeled_per_batch
+
+    def check_replicas(self, num_replicas: int) -> None:
+        """Raises ValueError if a stage's batch has fewer images than there are replicas."""
+        for field in ("supervised_batch_size", "batch_size", "finetune_batch_size"):
+            size = getattr(self, field)
+            if size < num_replicas:
+                raise ValueError(
+                    f"{field} ({size}) is smaller than the number of replicas ({num_replicas}): "
+                    f"raise --{field} or use fewer devices"
+                )
+
+    @property
+    def parsed_rounds(self) -> tuple[Round, ...]:
+        """The rounds of stage 2."""
+        return parse_rounds(self.rounds)
+
+    @property
+    def labeled_per_batch(self) -> int:
+        """Labeled images in a batch of stage 2."""
+        try:
+            labeled, unlabeled = (int(part) for part in self.labeled_to_unlabeled.split(":"))
+            valid = labeled > 0 and unlabeled > 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(
+                f"labeled_to_unlabeled ({self.labeled_to_unlabeled!r}) must be two whole numbers above 0, "
+                "as in --labeled_to_unlabeled=1:3"
+            )
+        total = labeled + unlabeled
+        if self.batch_size % total:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) cannot be parted {self.labeled_to_unlabeled}: make --batch_size a "
+                f"multiple of {total}, for example {max(1, round(self.batch_size / total)) * total}"
+            )
+        return self.batch_size // total * labeled
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of all flags that can change a result."""
+        return hashlib.sha256(json.dumps(self._lasting(), sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def resolved_run_dir(self) -> Path:
+        """`--run_dir`, or runs/NAME-HASH."""
+        return Path(self.run_dir) if self.run_dir else Path("runs") / f"{self.name or self.dataset}-{self.digest}"
+
+    def warnings(self) -> list[str]:
+        """What is allowed but probably unwise, one line each."""
+        lines = []
+        if self.beta >= self.alpha:
+            lines.append(f"beta ({self.beta}) is not below alpha ({self.alpha}); theorem 1 covers beta < alpha only")
+        return lines
+
+    def differences(self, other: "Config") -> list[str]:
+        """The flags in which two configs would train differently, as `--flag: ours, theirs`."""
+        mine, theirs = self._lasting(), other._lasting()
+        return [f"--{key}: {theirs[key]} -> {mine[key]}" for key in mine if mine[key] != theirs[key]]
+
+    def to_flagfile(self) -> str:
+        """All flags as the text of a flagfile that repeats the run."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("run_dir", "new_run") or value == "":
+                continue
+            lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+        return "\n".join(lines) + "\n"
+
+    def _lasting(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("cosmetic")}
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    name, allowed = field.name, field.metadata
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+        raise ValueError(f"{name} ({value!r}) must not begin or end with a space or hold control characters: change --{name}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} ({value}) must be a finite number: change --{name}")
+    choices = allowed.get("choices")
+    if choices is not None and value not in choices:
+        near = difflib.get_close_matches(value, choices, n=1)
+        hint = f"did you mean --{name}={near[0]}?" if near else f"change --{name}"
+        raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}: {hint}")
+    for key, words, ok in (
+        ("low", "at least", lambda v, limit: v >= limit),
+        ("above", "above", lambda v, limit: v > limit),
+        ("high", "at most", lambda v, limit: v <= limit),
+        ("below", "below", lambda v, limit: v < limit),
+    ):
+        if key in allowed and not ok(value, allowed[key]):
+            raise ValueError(f"{name} ({value}) must be {words} {allowed[key]}: change --{name}")
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines one flag for each field of Config in `flag_values`."""
+    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for field in dataclasses.fields(Config):
+        define[type(field.default)](field.name, field.default, field.metadata["help"], flag_values=flag_values)
+
+
+def from_flags(flag_values: flags.FlagValues) -> Config:
+    """The Config that parsed flags describe."""
+    return Config(**{field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})
+
+
+def parse_flags(flag_values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Parses `--flag=value` and `--flagfile=FILE` arguments (without the program's name); later settings win.
+
+    Raises:
+        ValueError: for an unknown flag, a malformed value, a missing flagfile, or an argument or a
+            flagfile's line that does not begin with `--`.
+    """
+    if any(argument in ("--flagfile=", "-flagfile=") for argument in arguments):
+        raise ValueError("--flagfile names no file: give one, as in --flagfile=configs/mnist5k.cfg")
+    try:
+        leftover = flag_values(["program", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        raise ValueError(f"there is no flag --{error.flagname}: {hint}") from error
+    except (flags.Error, UnicodeDecodeError, ValueError) as error:
+        message = str(error).removeprefix("ERROR:: ").replace("\n", " ")
+        raise ValueError(f"cannot read the flags: {message}; write --flag=value (--help lists them)") from error
+    if leftover:
+        raise ValueError(
+            f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
+        )
+
+
+def from_command_line(arguments: Sequence[str]) -> Config:
+    """The Config of a command line; a run without `--name` is named after the last flagfile on it.
+
+    Raises:
+        ValueError: for whatever `parse_flags` or `Config` refuse.
+    """
+    flag_values = flags.FlagValues()
+    define_flags(flag_values)
+    parse_flags(flag_values, arguments)
+    config = from_flags(flag_values)
+    return config if config.name else dataclasses.replace(config, name=_last_flagfile_stem(arguments))
+
+
+def _last_flagfile_stem(arguments: Sequence[str]) -> str:
+    files = [b for a, b in itertools.pairwise(arguments) if a in ("--flagfile", "-flagfile")]
+    files += [a.split("=", 1)[1] for a in arguments if a.startswith(("--flagfile=", "-flagfile="))]
+    return Path(files[-1]).stem if files else ""
+
+
+def flag_help() -> str:
+    """All flags, their defaults and what they mean, for `--help`."""
+    lines = []
+    for field in dataclasses.fields(Config):
+        choices = field.metadata.get("choices")
+        among = f" ({' | '.join(choices)})" if choices else ""
+        lines += [f"  --{field.name}={field.default}", f"      {field.metadata['help']}{among}"]
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""The three stages of a run, as data: what is trained on, for how long, at what rate."""
+
+from dataclasses import dataclass, replace
+
+from r2d2_tf.augment import Augmentation
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.schedules import cosine_learning_rates, round_learning_rates, round_starts
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One `fit` of a run.
+
+    Attributes:
+        number: 1, 2 or 3.
+        title: a few words for people.
+        use_unlabeled: the first of the paper's two switches: unlabeled images are trained on.
+        learn_pseudo_labels: the second: the loss is eq. 2 and the rows descend; otherwise the loss is cross
+            entropy against each row's largest class.
+        batch_size: images a batch over all replicas.
+        labeled_per_batch: labeled images in each batch, in a stream of their own that reshuffles for ever; an
+            epoch is then one pass over the unlabeled images and drops their short last batch. None: all images
+            of the stage form one pool, an epoch is one pass over it, and a short last batch is kept.
+        learning_rates: learning rate of each epoch.
+        prediction_epochs: epochs before which the network's predictions replace the unlabeled rows.
+        augmentation: what is done to training batches.
+        rate_flag: the flag that sets the learning rates, for messages.
+    """
+
+    number: int
+    title: str
+    use_unlabeled: bool
+    learn_pseudo_labels: bool
+    batch_size: int
+    labeled_per_batch: int | None
+    learning_rates: tuple[float, ...]
+    prediction_epochs: tuple[int, ...]
+    augmentation: Augmentation
+    rate_flag: str
+
+    @property
+    def epochs(self) -> int:
+        return len(self.learning_rates)
+
+    def steps_per_epoch(self, num_labeled: int, num_unlabeled: int) -> int:
+        """Batches in an epoch, given the numbers of labeled and unlabeled images."""
+        if self.labeled_per_batch is not None:
+            return num_unlabeled // (self.batch_size - self.labeled_per_batch)
+        return -(-(num_labeled + num_unlabeled * self.use_unlabeled) // self.batch_size)
+
+
+def plan(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run, in order."""
+    spec = DATASETS[config.dataset]
+    # A square of the mean color is zero once normalised: the authors cut out after normalising.
+    fill = tuple(255.0 * mean for mean in spec.mean)
+    gentle = Augmentation(translate=config.translate, flip=config.flip)
+    strong = replace(gentle, cutout=config.cutout, fill=fill) if config.cutout else gentle
+    starts = round_starts(config.parsed_rounds)
+    supervised = Stage(
+        number=1,
+        title="supervised",
+        use_unlabeled=False,
+        learn_pseudo_labels=False,
+        batch_size=config.supervised_batch_size,
+        labeled_per_batch=None,
+        learning_rates=cosine_learning_rates(
+            config.supervised_learning_rate, config.supervised_epochs, config.supervised_cosine_epochs
+        ),
+        prediction_epochs=(),
+        augmentation=strong,
+        rate_flag="--supervised_learning_rate",
+    )
+    decipher = Stage(
+        number=2,
+        title="D2 and R2" if config.repredict and len(starts) > 1 else "D2",
+        use_unlabeled=True,
+        learn_pseudo_labels=True,
+        batch_size=config.batch_size,
+        labeled_per_batch=config.labeled_per_batch,
+        learning_rates=round_learning_rates(config.parsed_rounds),
+        prediction_epochs=starts if config.repredict else starts[:1],
+        augmentation=gentle,
+        rate_flag="--rounds",
+    )
+    finetune = Stage(
+        number=3,
+        title="fine-tuning",
+        use_unlabeled=True,
+        learn_pseudo_labels=False,
+        batch_size=config.finetune_batch_size,
+        labeled_per_batch=None,
+        learning_rates=cosine_learning_rates(
+            config.finetune_learning_rate, config.finetune_epochs, config.finetune_cosine_epochs
+        ),
+        prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
+        augmentation=strong,
+        rate_flag="--finetune_learning_rate",
+    )
+    return tuple(stage for stage in (supervised, decipher, finetune) if stage.epochs)
