@@ -1,0 +1,165 @@
+"""Callbacks: reprediction, evaluation, what the table shows, and the stop at a collapse.
+
+None keeps state from one epoch to the next, so a run can begin at any epoch. Each adds what it measured to the
+epoch's logs, where the callbacks after it in the list find it.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from r2d2_tf.pseudo_labels import PseudoLabelTable
+from r2d2_tf.stages import Stage
+
+Logs = dict[str, Any]
+
+
+class RunStopped(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to change."""
+
+
+class RepetitiveReprediction(keras.callbacks.Callback):
+    """R2: before the epochs that the stage names, the network's predictions replace the unlabeled rows.
+
+    The learning rate drops with them: both are functions of the epoch, from the stage's rounds.
+    Logs `learning_rate`, and `argmax_changes` (rows) in the epochs that began with a prediction.
+
+    Args:
+        stage: gives the learning rate of each epoch and the epochs to predict before.
+        batches: (unaugmented images, rows) of all unlabeled images.
+    """
+
+    def __init__(self, stage: Stage, batches: tf.data.Dataset) -> None:
+        super().__init__()
+        self.stage = stage
+        self.batches = batches
+        self._changes: int | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self.model.optimizer.learning_rate.assign(self.stage.learning_rates[epoch])
+        self._changes = self.model.repredict(self.batches) if epoch in self.stage.prediction_epochs else None
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        logs["learning_rate"] = self.stage.learning_rates[epoch]
+        if self._changes is not None:
+            logs["argmax_changes"] = self._changes
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Logs `test_error`, in percent, after each epoch. Nothing reads it but people.
+
+    Args:
+        batches: (images, true classes).
+        num_images: how many images the batches hold.
+    """
+
+    def __init__(self, batches: tf.data.Dataset, num_images: int) -> None:
+        super().__init__()
+        self.batches = batches
+        self.num_images = num_images
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        logs["test_error"] = 100.0 * self.model.count_errors(self.batches) / self.num_images
+
+
+class Diagnostics(keras.callbacks.Callback):
+    """Logs after each epoch what the predictions and the unlabeled rows look like.
+
+    Adds `class_histogram_distance`, how far the classes predicted in the epoch are from those of the labeled images
+    (total variation, 0..1), and, where unlabeled images are trained on, `table_statistics`.
+
+    Args:
+        stage: tells whether the table is in use.
+        table: the pseudo-labels.
+        hidden_labels: true classes `[rows]` where they are known, else None. For reports only.
+    """
+
+    def __init__(self, stage: Stage, table: PseudoLabelTable, hidden_labels: np.ndarray | None) -> None:
+        super().__init__()
+        self.stage = stage
+        self.table = table
+        self.hidden_labels = hidden_labels
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        counts = np.asarray(logs["predicted_classes"])
+        shares = counts / max(1.0, counts.sum())
+        logs["class_histogram_distance"] = 0.5 * float(np.abs(shares - labeled_shares(self.table)).sum())
+        if self.stage.use_unlabeled:
+            logs.update(table_statistics(self.table, self.hidden_labels))
+
+
+def labeled_shares(table: PseudoLabelTable) -> np.ndarray:
+    """Share of each class among the labeled images, `[classes]`."""
+    return np.bincount(table.labels[table.labeled_rows], minlength=table.num_classes) / len(table.labeled_rows)
+
+
+def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) -> Logs:
+    """What the unlabeled rows look like, read in chunks.
+
+    Returns:
+        `table_largest_probability`, its mean over the rows (theorem 2: it stays below the predictions');
+        `flat_rows`, the share (0..1) of rows in which no class has half of the probability;
+        `row_sum_drift`, the largest |change| of a row's sum since its last prediction (eq. 12-13: rounding alone);
+        `pseudo_label_error` in percent, where hidden labels are known.
+    """
+    largest = flat = wrong = drift = 0.0
+    for rows, logits in table.walk(table.unlabeled_rows):
+        probabilities = np.exp(logits - logits.max(1, keepdims=True))
+        top = 1.0 / probabilities.sum(1)
+        largest += float(top.sum())
+        flat += float((top < 0.5).sum())
+        drift = max(drift, float(np.abs(logits.sum(1) - table.predicted_sums(rows)).max()))
+        if hidden_labels is not None:
+            wrong += float((logits.argmax(1) != hidden_labels[rows]).sum())
+    count = max(1, len(table.unlabeled_rows))
+    statistics = {"table_largest_probability": largest / count, "flat_rows": flat / count, "row_sum_drift": drift}
+    if hidden_labels is not None:
+        statistics["pseudo_label_error"] = 100.0 * wrong / count
+    return statistics
+
+
+class CollapseGuard(keras.callbacks.Callback):
+    """Stops a run whose predictions of unlabeled images have collapsed into few classes.
+
+    A class is *lost* when it gets under a tenth of its share among the labeled images. Lost classes that make up half
+    or more of what lies outside the largest class are a collapse: a measure that holds for unequal classes too, and
+    that no drift of proportions triggers. Checked after each prediction and each epoch; not in stage 1, whose first
+    epochs are allowed to know nothing.
+
+    Raises:
+        RunStopped: with the classes and the likely flag.
+    """
+
+    def __init__(self, stage: Stage, table: PseudoLabelTable) -> None:
+        super().__init__()
+        self.stage = stage
+        self.table = table
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        if epoch in self.stage.prediction_epochs:
+            largest = [logits.argmax(1) for _, logits in self.table.walk(self.table.unlabeled_rows)]
+            counts = np.bincount(np.concatenate(largest), minlength=self.table.num_classes)
+            untrained = epoch == 0 and self.stage.number == 2
+            self._check(counts, "--supervised_learning_rate" if untrained else self.stage.rate_flag)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        if self.stage.use_unlabeled:
+            self._check(np.asarray(logs["predicted_classes"]), self.stage.rate_flag)
+
+    def _check(self, counts: np.ndarray, likely_flag: str) -> None:
+        shares = labeled_shares(self.table)
+        if is_collapsed(counts, shares):
+            top = int(counts.argmax())
+            raise RunStopped(
+                f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the unlabeled images fall into class "
+                f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; most likely the learning rate is too high: "
+                f"lower it in {likely_flag} (--nostop_on_collapse goes on regardless)"
+            )
+
+
+def is_collapsed(counts: np.ndarray, shares: np.ndarray) -> bool:
+    """Whether predicted class `counts` have lost classes that matter, given the labeled `shares`; see CollapseGuard."""
+    lost = shares[counts / max(1.0, counts.sum()) < 0.1 * shares].sum()
+    return bool(lost >= 0.5 * (1.0 - shares.max()) and lost > 0)

@@ -1,0 +1,46 @@
+"""Which devices a run uses."""
+
+import tensorflow as tf
+
+
+def make_strategy(choice: str, num_logical_cpus: int) -> tf.distribute.Strategy:
+    """The strategy for `--strategy`: all visible GPUs or one CPU (auto), one device (none), or mirrored.
+
+    Args:
+        choice: `auto`, `none` or `mirrored`.
+        num_logical_cpus: split the CPU into so many devices; 0 leaves it whole.
+
+    Raises:
+        ValueError: if TensorFlow has started already with another number of CPUs.
+    """
+    if num_logical_cpus:
+        _split_cpu(num_logical_cpus)
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if choice == "mirrored" or (choice == "auto" and len(gpus) > 1):
+        kind = "GPU" if gpus else "CPU"
+        return tf.distribute.MirroredStrategy([d.name for d in tf.config.list_logical_devices(kind)])
+    return tf.distribute.get_strategy()
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """The devices in words: `1 replica on CPU`, `2 replicas on CPU:0, CPU:1`."""
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        return f"1 replica on {'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'}"
+    names = [":".join(device.split(":")[-2:]) for device in strategy.extended.worker_devices]
+    return f"{count} replicas on {', '.join(names)}"
+
+
+def _split_cpu(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    current = tf.config.get_logical_device_configuration(cpu)
+    if current is not None and len(current) == count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError as error:
+        raise ValueError(
+            f"num_logical_cpus ({count}) cannot be changed once TensorFlow has started: start a new process"
+        ) from error

@@ -1,0 +1,246 @@
+"""A run from a Config to a folder of results: `run(config)`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from r2d2_tf import backbones, devices, pipeline, run_directory
+from r2d2_tf.callbacks import CollapseGuard, Diagnostics, Evaluation, RepetitiveReprediction, RunStopped
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS, ImageData, labeled_split
+from r2d2_tf.losses import CLASS_LOSSES
+from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
+from r2d2_tf.model import R2D2Model
+from r2d2_tf.progress import ProgressReport, RunProgress, plan_text, result_text
+from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+from r2d2_tf.stages import Stage, plan
+
+Summary = dict[str, Any]
+
+FILES = {
+    run_directory.SUMMARY_FILE: "this table, with versions, commit, seed and devices",
+    run_directory.CONFIG_FILE: "all flags: repeats the run",
+    run_directory.METRICS_FILE: "what was measured, a row an epoch",
+    run_directory.PICTURE_FILE: "errors and confidence over the epochs",
+    run_directory.TABLE_FILE: "the learned pseudo-labels, a row an image",
+    run_directory.BACKBONE_FILE: "the trained network, pixels to logits",
+    "tensorboard/": "the same measurements for TensorBoard",
+}
+
+
+def main(config: Config, finished: Summary | None, began: float) -> int:
+    """Runs `config`, or shows the result of the `finished` run; returns the exit code of train.py."""
+    if finished is not None:
+        print(f"This run is finished already; --new_run would repeat it.\n{result_text(finished, config.resolved_run_dir)}")
+        return 0
+    try:
+        experiment = Experiment(config)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        print(result_text(experiment.run(began), config.resolved_run_dir))
+    except RunStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(config: Config) -> Summary:
+    """Trains as `config` says, writes everything into its folder, and returns the summary.
+
+    Raises:
+        ValueError: if the config does not fit the data or the devices, or its folder is taken; nothing is written.
+        RunStopped: if the loss is no longer finite or the predictions collapse.
+    """
+    if run_directory.finished_summary(config) is not None:
+        raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
+    return Experiment(config).run(time.perf_counter())
+
+
+class Experiment:
+    """One run. Making it checks and loads everything and writes nothing.
+
+    Args:
+        config: of the run.
+
+    Raises:
+        ValueError: if the config does not fit the data or the devices.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.spec = DATASETS[config.dataset]
+        self.stages = plan(config)
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
+        config.check_replicas(self.strategy.num_replicas_in_sync)
+        self.data = self.spec.load(Path(config.data_dir) if config.data_dir else None)
+        self.table = PseudoLabelTable(
+            given_labels(self.data, config, self.spec.num_classes), self.spec.num_classes, label_logit=config.label_logit
+        )
+        self._check_batches()
+        self.model = self._build_model()
+
+    def _check_batches(self) -> None:
+        num_labeled, num_unlabeled = len(self.table.labeled_rows), len(self.table.unlabeled_rows)
+        for stage in self.stages:
+            if stage.steps_per_epoch(num_labeled, num_unlabeled) == 0:
+                raise ValueError(
+                    f"batch_size ({stage.batch_size}) takes {stage.batch_size - (stage.labeled_per_batch or 0)} unlabeled "
+                    f"images a batch, but there are only {num_unlabeled}: lower --batch_size or --num_labels"
+                )
+
+    def _build_model(self) -> R2D2Model:
+        config, spec = self.config, self.spec
+        keras.utils.set_random_seed(config.seed)
+        with self.strategy.scope():
+            backbone = backbones.build(config.backbone, spec.image_shape, spec.num_classes, mean=spec.mean, std=spec.std)
+            return R2D2Model(
+                backbone,
+                self.table,
+                class_loss=CLASS_LOSSES[config.class_loss],
+                alpha=config.alpha,
+                beta=config.beta,
+                pseudo_label_lr=config.pseudo_label_lr,
+                weight_decay=config.weight_decay,
+            )
+
+    def run(self, began: float) -> Summary:
+        """Trains all stages and writes the folder of the run.
+
+        Args:
+            began: `time.perf_counter()` when the program started.
+
+        Returns:
+            What summary.json holds.
+
+        Raises:
+            RunStopped: if the loss is no longer finite or the predictions collapse.
+        """
+        folder = run_directory.create(self.config)
+        print(self._plan_text(folder))
+        log = MetricsLog(folder, run_directory.METRICS_FILE)
+        progress = RunProgress(
+            self.stages,
+            num_labeled=len(self.table.labeled_rows),
+            num_unlabeled=len(self.table.unlabeled_rows),
+            num_test=len(self.data.test_images),
+        )
+        seconds = {"start": time.perf_counter() - began}
+        for stage in self.stages:
+            stage_began = time.perf_counter()
+            self._fit(stage, log, progress)
+            seconds[f"stage_{stage.number}"] = time.perf_counter() - stage_began
+        self._save(folder, log)
+        seconds["total"] = time.perf_counter() - began
+        summary = self._summary(log, seconds)
+        with run_directory.written_whole(folder / run_directory.SUMMARY_FILE) as path:
+            path.write_text(json.dumps(summary, indent=2) + "\n")
+        return summary
+
+    def _fit(self, stage: Stage, log: MetricsLog, progress: RunProgress) -> None:
+        config, data, table, model = self.config, self.data, self.table, self.model
+        model.use_unlabeled = stage.use_unlabeled
+        model.learn_pseudo_labels = stage.learn_pseudo_labels
+        with self.strategy.scope():
+            # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
+            optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
+            optimizer.build(model.trainable_variables)
+            # jit_compile: on CPUs XLA halves the speed of convolutions, and on GPUs it cannot reach a host table.
+            model.compile(optimizer=optimizer, jit_compile=False)
+        report = ProgressReport(progress, stage)
+        callbacks = [
+            RepetitiveReprediction(
+                stage, pipeline.prediction_batches(data.train_images, table.unlabeled_rows, config.eval_batch_size)
+            ),
+            Evaluation(
+                pipeline.evaluation_batches(data.test_images, data.test_labels, config.eval_batch_size), len(data.test_images)
+            ),
+            Diagnostics(stage, table, data.train_labels),
+            *([CollapseGuard(stage, table)] if config.stop_on_collapse else []),
+            EpochRecorder(log, stage, first_run_epoch=len(log.rows) + 1),
+            report,
+        ]
+        batches = pipeline.training_batches(
+            data.train_images, table.labeled_rows, table.unlabeled_rows, stage, seed=config.seed
+        )
+        try:
+            model.fit(
+                batches,
+                epochs=stage.epochs,
+                steps_per_epoch=stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows)),
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+        except RunStopped as stopped:
+            raise RunStopped(f"{progress.location}: {stopped}") from None
+        except tf.errors.InvalidArgumentError as error:
+            if "the loss is not finite" not in str(error):
+                raise
+            raise RunStopped(
+                f"{progress.location}: the loss is not finite (NaN or infinite) at learning rate "
+                f"{stage.learning_rates[progress.epoch]:.4g}; most likely that is too high: lower it in {stage.rate_flag}"
+            ) from None
+        finally:
+            report.close()
+
+    def _plan_text(self, folder: Path) -> str:
+        return plan_text(
+            self.stages,
+            title=f"R2-D2: {self.config.name or self.config.dataset}, seed {self.config.seed}, into {folder}",
+            description=self.spec.description,
+            given_labels=self.table.labels,
+            num_test=len(self.data.test_images),
+            image_shape=self.spec.image_shape,
+            num_classes=self.spec.num_classes,
+            network=f"{self.config.backbone}, {self.model.backbone.count_params():,} parameters",
+            table_bytes=self.table.nbytes,
+            devices=devices.describe(self.strategy),
+        )
+
+    def _save(self, folder: Path, log: MetricsLog) -> None:
+        with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
+            self.table.save(path, self.data.train_ids)
+        with run_directory.written_whole(folder / run_directory.BACKBONE_FILE) as path:
+            self.model.backbone.save(path)
+        with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
+            plot_run(log.rows, f"{self.config.name or self.config.dataset}, seed {self.config.seed}", path)
+
+    def _summary(self, log: MetricsLog, seconds: dict[str, float]) -> Summary:
+        last_rows = {f"stage_{row['stage']}": row for row in log.rows}
+        return {
+            "name": self.config.name or self.config.dataset,
+            "dataset": self.config.dataset,
+            "seed": self.config.seed,
+            "config_digest": self.config.digest,
+            "test_error_percent": {stage: row["test_error"] for stage, row in last_rows.items()},
+            "pseudo_label_error_percent": {
+                stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
+            },
+            "seconds": {name: round(value, 2) for name, value in seconds.items()},
+            "num_labels": len(self.table.labeled_rows),
+            "num_unlabeled": len(self.table.unlabeled_rows),
+            "num_test": len(self.data.test_images),
+            "parameters": self.model.backbone.count_params(),
+            "devices": devices.describe(self.strategy),
+            "git_commit": run_directory.git_commit(),
+            "versions": run_directory.versions(),
+            "files": FILES,
+        }
+
+
+def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarray:
+    """The labels that training may see, `[rows]`, -1 outside the split."""
+    labeled = labeled_split(data.train_labels, config.num_labels, num_classes, seed=config.seed)
+    given = np.full(len(data.train_labels), UNLABELED, np.int64)
+    given[labeled] = data.train_labels[labeled]
+    return given

@@ -1,0 +1,143 @@
+"""What a run measures, epoch by epoch: metrics.csv, TensorBoard events, and a picture."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from r2d2_tf.stages import Stage
+
+COLUMNS = (
+    "run_epoch",
+    "stage",
+    "epoch",
+    "learning_rate",
+    "loss",
+    "class_loss",
+    "entropy",
+    "test_error",
+    "pseudo_label_error",
+    "largest_prediction",
+    "largest_pseudo_label",
+    "table_largest_probability",
+    "flat_rows",
+    "row_sum_drift",
+    "argmax_changes",
+    "class_histogram_distance",
+    "predicted_classes",
+    "seconds",
+)
+"""Of metrics.csv. BUILD.md says what each is; an empty cell was not measured in that epoch."""
+
+
+class MetricsLog:
+    """Appends one row an epoch to metrics.csv and to TensorBoard events; keeps all rows.
+
+    Args:
+        folder: of the run.
+        file_name: of the table in it.
+    """
+
+    def __init__(self, folder: Path, file_name: str) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._path = folder / file_name
+        self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        self._append(COLUMNS)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds one epoch; keys are among COLUMNS."""
+        self.rows.append(row)
+        self._append([_cell(row.get(column)) for column in COLUMNS])
+        with self._events.as_default(step=row["run_epoch"]):
+            for name, value in row.items():
+                if name == "predicted_classes":
+                    tf.summary.histogram(name, np.repeat(np.arange(len(value)), np.asarray(value, int)))
+                elif name != "run_epoch":
+                    tf.summary.scalar(name, value)
+        self._events.flush()
+
+    def _append(self, cells: Any) -> None:
+        with self._path.open("a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(cells)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return " ".join(str(int(count)) for count in value)
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+class EpochRecorder(keras.callbacks.Callback):
+    """Hands each epoch's logs to the MetricsLog.
+
+    Args:
+        log: of the run.
+        stage: that is trained.
+        first_run_epoch: number, over the whole run, of the stage's first epoch (from 1).
+    """
+
+    def __init__(self, log: MetricsLog, stage: Stage, first_run_epoch: int) -> None:
+        super().__init__()
+        self.log = log
+        self.stage = stage
+        self.first_run_epoch = first_run_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        row = {
+            "run_epoch": self.first_run_epoch + epoch,
+            "stage": self.stage.number,
+            "epoch": epoch + 1,
+            **logs,
+            "predicted_classes": np.asarray(logs["predicted_classes"]),
+            "seconds": time.perf_counter() - self._began,
+        }
+        self.log.add({column: row[column] for column in COLUMNS if column in row})
+
+
+def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Draws error and confidence over the epochs of a run, with stages and predictions marked."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot, ticker
+
+    figure, (errors, confidence) = pyplot.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
+    epochs = [row["run_epoch"] for row in rows]
+    for axes, lines in (
+        (errors, (("test_error", "test images", "C0"), ("pseudo_label_error", "pseudo-labels of unlabeled images", "C1"))),
+        (confidence, (("largest_prediction", "prediction", "C0"), ("table_largest_probability", "pseudo-label", "C1"))),
+    ):
+        for key, label, color in lines:
+            # In stage 1 predictions are those of labeled images: no match for what follows.
+            shown = [row.get(key, np.nan) if axes is errors or row["stage"] > 1 else np.nan for row in rows]
+            axes.plot(epochs, shown, label=label, color=color)
+    stage_numbers = sorted({row["stage"] for row in rows})
+    for number in stage_numbers:
+        own = [row["run_epoch"] for row in rows if row["stage"] == number]
+        for axes in (errors, confidence):
+            axes.axvspan(own[0] - 0.5, own[-1] + 0.5, color="black", alpha=0.06 if number == 2 else 0.0, linewidth=0)
+        errors.annotate(f"stage {number}", ((own[0] + own[-1]) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center")
+    for row in rows:
+        if "argmax_changes" in row:
+            for axes in (errors, confidence):
+                axes.axvline(row["run_epoch"] - 0.5, color="C3", linestyle=":", linewidth=1)
+    errors.plot([], [], color="C3", linestyle=":", linewidth=1, label="pseudo-labels predicted")
+    errors.set(ylabel="error (%)", yscale="log", xlim=(0, epochs[-1] + 1))
+    errors.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    errors.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    errors.yaxis.set_minor_formatter(ticker.NullFormatter())
+    confidence.set(xlabel="epoch", ylabel="mean largest probability\n(unlabeled images)")
+    for axes in (errors, confidence):
+        axes.legend(loc="upper right" if axes is errors else "lower left", framealpha=0.9, edgecolor="none")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="black", alpha=0.1)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,126 @@
+"""The folder of a run: who may use it, and how files get into it."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from r2d2_tf.config import Config, from_command_line
+
+CONFIG_FILE = "config.cfg"
+METRICS_FILE = "metrics.csv"
+PICTURE_FILE = "curves.png"
+TABLE_FILE = "pseudo_labels.npz"
+BACKBONE_FILE = "backbone.keras"
+SUMMARY_FILE = "summary.json"
+
+
+def finished_summary(config: Config) -> dict[str, Any] | None:
+    """The summary of the run that already finished in the config's folder, or None if the folder is free to use.
+
+    Writes nothing.
+
+    Raises:
+        ValueError: if the folder holds another run, an unfinished one, or files that are no run.
+    """
+    folder = config.resolved_run_dir
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"run_dir ({folder}) exists and is not the folder of a run: choose another --run_dir")
+    if config.new_run:
+        return None
+    differences = config.differences(load_config(folder))
+    if differences:
+        raise ValueError(
+            f"run_dir ({folder}) holds another run, with other flags ({'; '.join(differences)}): choose another "
+            "--run_dir, or add --new_run to move that run aside"
+        )
+    if not (folder / SUMMARY_FILE).is_file():
+        raise ValueError(
+            f"run_dir ({folder}) holds a run of this config that did not finish, and resuming is not built yet: "
+            "add --new_run to move it aside and start afresh"
+        )
+    return read_summary(folder)
+
+
+def create(config: Config) -> Path:
+    """Makes the config's folder, moves a run that is there aside (`--new_run`), and writes the config into it."""
+    folder = config.resolved_run_dir
+    if folder.exists() and any(folder.iterdir()):
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        print(f"moved the earlier run to {aside}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / CONFIG_FILE) as path:
+        path.write_text(config.to_flagfile())
+    return folder
+
+
+def load_config(folder: Path) -> Config:
+    """The config that a run's folder was made with.
+
+    Raises:
+        ValueError: if the folder is not that of a run.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is not the folder of a run: there is no {CONFIG_FILE} in it")
+    return from_command_line([f"--flagfile={path}"])
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of a finished run.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = folder / SUMMARY_FILE
+    if not path.is_file():
+        raise ValueError(f"the run in {folder} is not finished: there is no {SUMMARY_FILE} in it")
+    return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to; on success it becomes `path`, whole or not at all."""
+    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it.
+    temporary = path.with_name(f".partial-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("keras", "numpy", "tensorflow", "tensorflow-cpu")
+    return {name: version for name in names if (version := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the source, `-dirty` if it was changed since; None outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    folder = Path(__file__).parent
+    command = [git, "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

@@ -1,0 +1,26 @@
+"""Importing TensorFlow without its start-up chatter."""
+
+import os
+import tempfile
+
+
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow and Keras; what they print while being imported is shown only if that fails.
+
+    TF_CPP_MIN_LOG_LEVEL, which is set to 2 if nobody chose, reaches what comes later, but not these lines: they are
+    written before the logger is ready.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryFile() as chatter:
+        terminal = os.dup(2)
+        os.dup2(chatter.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
+        except BaseException:
+            chatter.seek(0)
+            os.write(terminal, chatter.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,38 @@
+"""`python -m r2d2_tf.train --flagfile=configs/mnist5k.cfg`: trains one model from a command line.
+
+Exit codes: 0, the run is finished; 1, it had to stop; 2, the command line was wrong and nothing was written.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from r2d2_tf import config as config_module
+from r2d2_tf import run_directory
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` (without the program's name) and returns the exit code."""
+    began = time.perf_counter()
+    if "--help" in arguments:
+        print(f"{__doc__}\nFlags, with their defaults:\n{config_module.flag_help()}")
+        return 0
+    try:
+        config = config_module.from_command_line(arguments)
+        summary = run_directory.finished_summary(config)
+        for line in config.warnings():
+            print(f"warning: {line}", file=sys.stderr)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
+    from r2d2_tf.startup import import_tensorflow_quietly
+
+    import_tensorflow_quietly()
+    from r2d2_tf import experiment
+
+    return experiment.main(config, summary, began)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

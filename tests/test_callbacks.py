@@ -1,0 +1,146 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import batches_of, make_model, make_strategy, table_values, tiny_images, tiny_labels
+
+from r2d2_tf.callbacks import (
+    CollapseGuard,
+    Diagnostics,
+    RepetitiveReprediction,
+    RunStopped,
+    is_collapsed,
+    labeled_shares,
+    table_statistics,
+)
+from r2d2_tf.config import Config
+from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+from r2d2_tf.stages import plan
+
+COUNT, LABELED = 12, 6
+STAGE = dataclasses.replace(plan(Config())[1], learning_rates=(0.3, 0.3, 0.1), prediction_epochs=(0, 2))
+
+
+def fit(model, epochs, callbacks):
+    batches = batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT)
+    return model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0).history
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_predictions_replace_the_rows_before_the_epochs_named_and_rates_drop_with_them(replicas):
+    model = make_model(make_strategy(replicas), tiny_labels(COUNT, LABELED), pseudo_label_lr=0.0)
+    predictions = batches_of(tiny_images(COUNT)[LABELED:], np.arange(LABELED, COUNT), 4)
+    tables, rates = [], []
+
+    class Watch(RepetitiveReprediction):
+        def on_train_batch_begin(self, batch, logs=None):
+            tables.append(table_values(self.model.table))
+            rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+    model.fit(
+        batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT),
+        epochs=3,
+        callbacks=[Watch(STAGE, predictions)],
+        shuffle=False,
+        verbose=0,
+    )
+    assert rates == pytest.approx([0.3, 0.3, 0.1])
+    np.testing.assert_array_equal(tables[0], tables[1])
+    assert (tables[1][LABELED:] != tables[2][LABELED:]).all()
+    np.testing.assert_array_equal(tables[0][:LABELED], tables[2][:LABELED])
+
+
+def test_the_change_of_classes_is_logged_in_the_epochs_that_began_with_a_prediction():
+    model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
+    callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4))
+    callback.set_model(model)
+    keys = []
+    for epoch in range(3):
+        logs = {}
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch, logs)
+        keys.append("argmax_changes" in logs)
+    assert keys == [True, False, True]
+
+
+def test_statistics_describe_the_unlabeled_rows_alone():
+    table = PseudoLabelTable(np.array([0, UNLABELED, UNLABELED]), 3)
+    table.repredict(tf.constant([1, 2], tf.int64), tf.math.log([[0.8, 0.1, 0.1], [0.4, 0.3, 0.3]]))
+    statistics = table_statistics(table, np.array([2, 0, 1]))
+    assert statistics["table_largest_probability"] == pytest.approx(0.6)
+    assert statistics["flat_rows"] == 0.5
+    assert statistics["pseudo_label_error"] == 50.0
+    assert statistics["row_sum_drift"] == 0.0
+    assert "pseudo_label_error" not in table_statistics(table, None)
+
+
+def test_the_drift_of_row_sums_is_rounding_for_every_class_loss():
+    model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
+    model.repredict(batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT))
+    fit(model, 20, [])
+    assert table_statistics(model.table, None)["row_sum_drift"] < 1e-4
+
+
+def test_the_drift_of_row_sums_shows_a_row_that_was_moved_by_other_means():
+    table = PseudoLabelTable(np.array([0, UNLABELED]), 3)
+    table.descend(tf.constant([1], tf.int64), tf.constant([[1.0, 0.0, 0.0]]), 512.0)
+    assert table_statistics(table, None)["row_sum_drift"] == 1.0
+
+
+def test_the_distance_of_histograms_is_to_the_labeled_images_own():
+    table = PseudoLabelTable(np.array([0, 0, 0, 1, UNLABELED]), 2)
+    logs = {"predicted_classes": np.array([75.0, 25.0])}
+    Diagnostics(STAGE, table, None).on_epoch_end(0, logs)
+    assert logs["class_histogram_distance"] == 0.0
+    logs = {"predicted_classes": np.array([0.0, 9.0])}
+    Diagnostics(STAGE, table, None).on_epoch_end(0, logs)
+    assert logs["class_histogram_distance"] == 0.75
+
+
+EVEN = np.full(10, 0.1)
+RARE = np.array([0.95, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("counts", "shares", "collapsed"),
+    [
+        ([1000] + [0] * 9, EVEN, True),
+        ([200] * 5 + [0] * 5, EVEN, True),
+        ([300, 20] + [85] * 8, EVEN, False),
+        ([125] * 8 + [0] * 2, EVEN, False),
+        ([1000, 0], RARE, True),
+        ([990, 10], RARE, False),
+        ([800, 200], RARE, False),
+        ([0, 1000], RARE, True),
+        ([1000, 0], np.array([0.5, 0.5]), True),
+        ([850, 150], np.array([0.5, 0.5]), False),
+    ],
+)
+def test_a_collapse_is_the_loss_of_classes_that_matter_not_a_drift(counts, shares, collapsed):
+    assert is_collapsed(np.array(counts), shares) is collapsed
+
+
+def test_shares_are_those_of_the_labeled_images():
+    assert labeled_shares(PseudoLabelTable(np.array([0, 0, 2, UNLABELED]), 3)).tolist() == [2 / 3, 0, 1 / 3]
+
+
+def test_a_collapse_stops_the_run_and_names_the_likely_flag():
+    guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3))
+    guard.on_epoch_end(0, {"predicted_classes": np.array([2.0, 2.0, 2.0])})
+    with pytest.raises(RunStopped, match=r"100 % of the unlabeled images fall into class 1.*33 %.*lower it in --rounds"):
+        guard.on_epoch_end(0, {"predicted_classes": np.array([0.0, 6.0, 0.0])})
+
+
+def test_a_collapsed_first_prediction_blames_stage_1():
+    table = PseudoLabelTable(tiny_labels(COUNT, LABELED), 3)
+    with pytest.raises(RunStopped, match="--supervised_learning_rate"):
+        CollapseGuard(STAGE, table).on_epoch_begin(0)
+
+
+def test_stage_1_may_know_nothing():
+    stage = plan(Config())[0]
+    guard = CollapseGuard(stage, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3))
+    guard.on_epoch_begin(0)
+    guard.on_epoch_end(0, {"predicted_classes": np.array([0.0, 6.0, 0.0])})
