@@ -1,0 +1,1 @@
+"""Trained backbones as files to serve: `python -m export`; `export.inference` runs them."""

@@ -1,0 +1,109 @@
+"""`python -m export --run_dir=RUN --format=tflite`: writes a finished run's network as a model to serve.
+
+The model takes uint8 images and returns probabilities. It is checked against the network on the run's test images.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from r2d2_tf import run_directory
+from r2d2_tf.config import Config, parse_flags
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.startup import import_tensorflow_quietly
+
+FORMATS = ("saved_model", "tflite")
+"""The keys of formats.EXPORTERS, which needs TensorFlow; a test holds the two together."""
+NUM_EXAMPLES = 10
+TOLERANCE = 1e-4
+"""Largest difference of a probability that rounding may cause in float32."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)
+    flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
+    if "--help" in arguments:
+        print(f"{__doc__}\n{flag_values.get_help()}")
+        return 0
+    try:
+        parse_flags(flag_values, arguments)
+        formats = flag_values["format"].value
+        wrong = [name for name in formats if name not in FORMATS]
+        if wrong or not formats:
+            raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
+        if not flag_values["run_dir"].value:
+            raise ValueError("say which run to export: --run_dir=runs/NAME")
+        run_dir = Path(flag_values["run_dir"].value)
+        config = run_directory.load_config(run_dir)
+        run_directory.read_summary(run_dir)
+        return export(run_dir, config, formats, Path(flag_values["output_dir"].value or run_dir / "export"))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) -> int:
+    """Writes `formats` into `folder`, checks each, and returns the exit code: 1 if one differs from the network."""
+    import_tensorflow_quietly()
+    import keras
+
+    from export import inference
+    from export.formats import EXPORTERS, serving_model
+
+    spec = DATASETS[config.dataset]
+    data = spec.load(Path(config.data_dir) if config.data_dir else None)
+    model = serving_model(keras.saving.load_model(run_dir / run_directory.BACKBONE_FILE, compile=False, safe_mode=True))
+    expected = model.predict(data.test_images, batch_size=config.eval_batch_size, verbose=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {"class_names": spec.class_names, "image_shape": spec.image_shape, "input": "uint8 pixels", "run": config.name}
+    with run_directory.written_whole(folder / inference.METADATA_FILE) as path:
+        path.write_text(json.dumps(metadata, indent=2) + "\n")
+    _write_examples(folder / "examples", data.test_images, data.test_labels)
+    agreed = True
+    for name in formats:
+        file_name, write = EXPORTERS[name]
+        write(model, folder / file_name)
+        actual = inference.load(folder / file_name).predict(data.test_images)
+        agreed &= _report(name, folder / file_name, expected, actual, data.test_labels)
+    first = folder / EXPORTERS[formats[0]][0]
+    print(f"\nNext:\n  python -m export.inference --model={first} --images={folder / 'examples'}")
+    return 0 if agreed else 1
+
+
+def _report(name: str, path: Path, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray) -> bool:
+    difference = float(np.abs(actual - expected).max())
+    agreement = 100 * np.mean(actual.argmax(1) == expected.argmax(1))
+    error = 100 * np.mean(actual.argmax(1) != labels)
+    print(
+        f"{name}: {path} ({_size(path) / 2**10:,.0f} KiB), on {len(labels):,} test images: largest difference to the "
+        f"network {difference:.1e}, top-1 agreement {agreement:.2f} %, error {error:.2f} %"
+    )
+    if difference > TOLERANCE:
+        print(f"error: {name} differs from the network by more than rounding ({TOLERANCE:.0e}): do not use it", file=sys.stderr)
+    return difference <= TOLERANCE
+
+
+def _size(path: Path) -> int:
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _write_examples(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Writes one test image of each of the first classes as PNG, its true class in its name."""
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    for number in np.unique(labels)[:NUM_EXAMPLES]:
+        index = int(np.flatnonzero(labels == number)[0])
+        pixels = images[index]
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"true_class_{number}.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""EXPORTERS: how a serving model is written, one function a format."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+
+def serving_model(backbone: keras.Model) -> keras.Model:
+    """The model that is exported: uint8 pixels `[batch, height, width, channels]` to probabilities `[batch, classes]`.
+
+    Normalising is the backbone's first layer, so a server needs no preprocessing.
+    """
+    images = keras.Input(backbone.input_shape[1:], dtype="uint8", name="images")
+    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(backbone(images))
+    return keras.Model(images, probabilities, name="serving")
+
+
+def write_saved_model(model: keras.Model, path: Path) -> None:
+    """Writes a SavedModel whose `serving_default` takes `images` and returns `probabilities`, for any batch size."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")]
+    archive.add_endpoint("serving_default", lambda images: {"probabilities": model(images, training=False)}, signature)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+        archive.write_out(folder, verbose=False)
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.move(folder, path)
+        Path(folder).mkdir()  # TemporaryDirectory wants it back to remove it.
+
+
+def write_tflite(model: keras.Model, path: Path) -> None:
+    """Writes a float32 TensorFlow Lite file, for any batch size."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model = Path(folder) / "saved_model"
+        write_saved_model(model, saved_model)
+        content = tf.lite.TFLiteConverter.from_saved_model(str(saved_model)).convert()
+    temporary = path.with_name(f".partial-{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+EXPORTERS: dict[str, tuple[str, Callable[[keras.Model, Path], None]]] = {
+    "saved_model": ("saved_model", write_saved_model),
+    "tflite": ("model.tflite", write_tflite),
+}
+"""Format -> name of the file or folder, and the function that writes it."""

@@ -1,0 +1,158 @@
+"""Loads an exported model and classifies images.
+
+    python -m export.inference --model=RUN/export/model.tflite --images=RUN/export/examples
+
+This file stands alone: copy it to a server. It needs NumPy and, for a .tflite model, `ai-edge-litert`, or, for a
+SavedModel, TensorFlow; image files need Pillow. Neither Keras nor r2d2_tf is imported.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+METADATA_FILE = "metadata.json"
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+class Predictor(Protocol):
+    """A loaded model. `image_shape` is (height, width, channels)."""
+
+    image_shape: tuple[int, int, int]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Class probabilities `[images, classes]` float32 of `[images, *image_shape]` uint8 pixels, any number."""
+
+
+class TFLitePredictor:
+    """Runs a .tflite file with LiteRT."""
+
+    def __init__(self, path: Path, *, num_threads: int = 2) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        self._input = self._interpreter.get_input_details()[0]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        height, width, channels = (int(side) for side in self._input["shape_signature"][1:])
+        self.image_shape = (height, width, channels)
+        self._allocated = 0
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See Predictor."""
+        check_images(images, self.image_shape)
+        if len(images) != self._allocated:
+            self._interpreter.resize_tensor_input(self._input["index"], images.shape)
+            self._interpreter.allocate_tensors()
+            self._allocated = len(images)
+        self._interpreter.set_tensor(self._input["index"], images)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)
+
+
+class SavedModelPredictor:
+    """Runs a SavedModel with TensorFlow."""
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        # The loaded object is kept: its signatures hold no reference to their variables.
+        self._model = tf.saved_model.load(str(path))
+        self._signature = self._model.signatures["serving_default"]
+        self._constant = tf.constant
+        ((self._input, spec),) = self._signature.structured_input_signature[1].items()
+        height, width, channels = spec.shape[1:]
+        self.image_shape = (height, width, channels)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See Predictor."""
+        check_images(images, self.image_shape)
+        return self._signature(**{self._input: self._constant(images)})["probabilities"].numpy()
+
+
+def check_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> None:
+    """Raises ValueError unless `images` are `[images, *image_shape]` uint8, at least one."""
+    if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
+        raise ValueError(
+            f"images are {images.dtype} of shape {images.shape}; the model takes uint8 of shape (1 or more, *{image_shape})"
+        )
+
+
+def load(path: str | Path) -> Predictor:
+    """Loads a .tflite file or the folder of a SavedModel.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return SavedModelPredictor(path)
+    if path.is_file() and path.suffix == ".tflite":
+        return TFLitePredictor(path)
+    raise ValueError(f"there is no model at {path}: give a .tflite file or the folder of a SavedModel")
+
+
+def class_names(model_path: str | Path) -> list[str] | None:
+    """Names of the classes, from metadata.json beside the model; None if it is not there."""
+    path = Path(model_path).parent / METADATA_FILE
+    return json.loads(path.read_text())["class_names"] if path.is_file() else None
+
+
+def read_image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Reads an image file as `image_shape` uint8 pixels.
+
+    Raises:
+        ValueError: if it is no image, or of another size.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if image_shape[2] == 1 else "RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.shape != image_shape:
+        height, width, _ = image_shape
+        raise ValueError(f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels; the model takes {width}x{height}")
+    return pixels
+
+
+def image_files(path: Path) -> list[Path]:
+    """The image at `path`, or all images in the folder `path`, sorted.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise ValueError(f"there is no image at {path}: give an image file or a folder of them ({', '.join(IMAGE_ENDINGS)})")
+    return files
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Classifies images from a command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m export.inference", description="Classifies images with an exported model.")
+    parser.add_argument("--model", required=True, type=Path, help=".tflite file or folder of a SavedModel")
+    parser.add_argument("--images", required=True, type=Path, help="image file, or folder of images")
+    options = parser.parse_args(arguments)
+    try:
+        predictor = load(options.model)
+        files = image_files(options.images)
+        pixels = np.stack([read_image(file, predictor.image_shape) for file in files])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    probabilities = predictor.predict(pixels)
+    names = class_names(options.model) or [f"class {number}" for number in range(probabilities.shape[1])]
+    width = max(len(file.name) for file in files)
+    for file, p in zip(files, probabilities, strict=True):
+        print(f"{file.name:{width}}  {names[int(p.argmax())]}  {100 * p.max():5.1f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

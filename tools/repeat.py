@@ -1,0 +1,72 @@
+"""`python -m tools.repeat --seeds=0,1,2 --flagfile=configs/mnist5k.cfg`: one run a seed, and the mean over them.
+
+Every other flag goes to r2d2_tf.train as it is. Each run is a process and a folder of its own; a finished one is not
+repeated. Prints a Markdown table, errors in percent.
+"""
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from r2d2_tf import run_directory
+from r2d2_tf.config import Config, from_command_line
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    try:
+        seeds, others = _split_seeds(arguments)
+        configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
+        if len({config.resolved_run_dir for config in configs}) < len(configs):
+            raise ValueError("--run_dir would put all seeds into one folder: leave it out")
+        summaries = [_summary(config, [*others, f"--seed={config.seed}"]) for config in configs]
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(summaries))
+    return 0
+
+
+def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
+    chosen = [a for a in arguments if a.startswith("--seeds=")]
+    try:
+        seeds = [int(seed) for seed in chosen[-1].removeprefix("--seeds=").split(",")]
+    except (IndexError, ValueError):
+        raise ValueError("say which seeds to run, separated by commas, as in --seeds=0,1,2") from None
+    return seeds, [a for a in arguments if a not in chosen]
+
+
+def _summary(config: Config, arguments: Sequence[str]) -> dict[str, Any]:
+    summary = run_directory.finished_summary(config)
+    if summary is not None:
+        return summary
+    command = [sys.executable, "-m", "r2d2_tf.train", *arguments]
+    if subprocess.run(command, check=False).returncode:
+        raise ValueError(f"the run with --seed={config.seed} stopped; its own message says why")
+    return run_directory.read_summary(config.resolved_run_dir)
+
+
+def table(summaries: Sequence[dict[str, Any]]) -> str:
+    """Test errors after each stage and seconds, a row a run, and their mean and standard deviation, as Markdown."""
+    stages = list(summaries[0]["test_error_percent"])
+    rows = [[*(s["test_error_percent"][stage] for stage in stages), s["seconds"]["total"]] for s in summaries]
+    lines = [
+        "| seed | " + " | ".join(f"{stage.replace('_', ' ')} %" for stage in stages) + " | seconds |",
+        "|---" * (len(stages) + 2) + "|",
+    ]
+    lines += [_row(str(s["seed"]), values) for s, values in zip(summaries, rows, strict=True)]
+    columns = list(zip(*rows, strict=True))
+    lines.append(_row("mean", [statistics.mean(column) for column in columns]))
+    if len(rows) > 1:
+        lines.append(_row("standard deviation", [statistics.stdev(column) for column in columns]))
+    return "\n".join(lines)
+
+
+def _row(label: str, values: Sequence[float]) -> str:
+    return f"| {label} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
