@@ -17,7 +17,7 @@ from r2d2_tf.datasets import DATASETS, ImageData, labeled_split
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
 from r2d2_tf.model import R2D2Model
-from r2d2_tf.progress import ProgressReport, RunProgress, plan_text, result_text
+from r2d2_tf.progress import Locator, ProgressReport, RunProgress, plan_text, result_text
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.stages import Stage, plan
 
@@ -49,6 +49,9 @@ def main(config: Config, finished: Summary | None, began: float) -> int:
     except RunStopped as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {config.resolved_run_dir} holds an unfinished run (--new_run starts afresh)", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -158,6 +161,7 @@ class Experiment:
             model.compile(optimizer=optimizer, jit_compile=False)
         report = ProgressReport(progress, stage)
         callbacks = [
+            Locator(progress, stage),
             RepetitiveReprediction(
                 stage, pipeline.prediction_batches(data.train_images, table.unlabeled_rows, config.eval_batch_size)
             ),

@@ -129,10 +129,12 @@ def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:
             for axes in (errors, confidence):
                 axes.axvline(row["run_epoch"] - 0.5, color="C3", linestyle=":", linewidth=1)
     errors.plot([], [], color="C3", linestyle=":", linewidth=1, label="pseudo-labels predicted")
-    errors.set(ylabel="error (%)", yscale="log", xlim=(0, epochs[-1] + 1))
-    errors.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    errors.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    errors.yaxis.set_minor_formatter(ticker.NullFormatter())
+    scale = "log" if any(row["test_error"] > 0 for row in rows) else "linear"
+    errors.set(ylabel="error (%)", yscale=scale, xlim=(0, epochs[-1] + 1))
+    if scale == "log":
+        errors.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        errors.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        errors.yaxis.set_minor_formatter(ticker.NullFormatter())
     confidence.set(xlabel="epoch", ylabel="mean largest probability\n(unlabeled images)")
     for axes in (errors, confidence):
         axes.legend(loc="upper right" if axes is errors else "lower left", framealpha=0.9, edgecolor="none")

@@ -63,6 +63,33 @@ class RunProgress:
         return tqdm.format_interval(max(0.0, self.remaining) * self._timed_seconds / self._timed_cost)
 
 
+class Locator(keras.callbacks.Callback):
+    """Keeps `progress.location` true; the first callback in the list, so that what stops a run can be placed.
+
+    Args:
+        progress: of the run.
+        stage: that is trained.
+    """
+
+    def __init__(self, progress: RunProgress, stage: Stage) -> None:
+        super().__init__()
+        self.progress = progress
+        self.stage = stage
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.progress.epoch = epoch
+        self._locate(0)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._locate(batch + 1)
+
+    def _locate(self, step: int) -> None:
+        stage = self.stage
+        self.progress.location = (
+            f"stage {stage.number} ({stage.title}), epoch {self.progress.epoch + 1} of {stage.epochs}, step {step}"
+        )
+
+
 class ProgressReport(keras.callbacks.Callback):
     """A progress bar an epoch (on a terminal) and a line after it; the last callback in the list.
 
@@ -84,7 +111,6 @@ class ProgressReport(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         stage, progress = self.stage, self.progress
-        self._locate(epoch, 0)
         if epoch in stage.prediction_epochs:
             progress.advance(progress.prediction_cost, timed=False)
         # disable=None: no bar where the output is a file.
@@ -96,9 +122,6 @@ class ProgressReport(keras.callbacks.Callback):
             disable=None,
         )
         progress.restart_clock()
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._locate(self.progress.epoch, batch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.progress.advance(self.stage.batch_size, timed=not self._first_batch)
@@ -124,12 +147,6 @@ class ProgressReport(keras.callbacks.Callback):
         """Removes an unfinished bar from the terminal."""
         if hasattr(self, "_bar"):
             self._bar.close()
-
-    def _locate(self, epoch: int, step: int) -> None:
-        self.progress.epoch = epoch
-        self.progress.location = (
-            f"stage {self.stage.number} ({self.stage.title}), epoch {epoch + 1} of {self.stage.epochs}, step {step}"
-        )
 
 
 def plan_text(
@@ -182,7 +199,7 @@ def result_text(summary: dict[str, Any], run_dir: object) -> str:
         pseudo_cell = f"{pseudo[stage]:17.2f} %" if stage in pseudo else f"{'-':>19}"
         lines.append(f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'][stage]:8.1f}")
     first, last = errors[min(errors)], errors[max(errors)]
-    relative = f" ({100 * (last - first) / first:+.0f} % of stage 1's errors)" if first else ""
+    relative = f" ({100 * abs(last - first) / first:.0f} % {'fewer' if last <= first else 'more'} errors)" if first else ""
     lines += [
         f"  change    {last - first:+9.2f} %{relative}",
         "",

@@ -1,6 +1,6 @@
 """`python -m r2d2_tf.train --flagfile=configs/mnist5k.cfg`: trains one model from a command line.
 
-Exit codes: 0, the run is finished; 1, it had to stop; 2, the command line was wrong and nothing was written.
+Exit codes: 0, the run is finished; 1, it had to stop; 2, the command line was wrong and nothing was written; 130, Ctrl-C.
 """
 
 import sys

@@ -105,3 +105,26 @@ def table_values(table: PseudoLabelTable) -> np.ndarray:
 def softmax(logits: np.ndarray) -> np.ndarray:
     exponents = np.exp(logits - logits.max(-1, keepdims=True))
     return exponents / exponents.sum(-1, keepdims=True)
+
+
+SHORT = (
+    "--supervised_epochs=4",
+    "--rounds=1:0.01,1:0.01",
+    "--batch_size=64",
+    "--finetune_epochs=1",
+    "--finetune_batch_size=96",
+    "--finetune_learning_rate=0.001",
+    "--translate=2",
+    "--nostop_on_collapse",
+)
+"""Flags of a run of a few seconds on mnist5k, with short last batches in stages 1 and 3."""
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short, finished run of mnist5k, made by the real entry point."""
+    from r2d2_tf import train
+
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    assert train.main([*SHORT, f"--run_dir={folder}"]) == 0
+    return folder
