@@ -69,7 +69,7 @@ class PseudoLabelTable:
         with tf.device(_HOST):
             return tf.gather(self._is_labeled, rows)
 
-    def descend(self, rows: tf.Tensor, gradient: tf.Tensor, pseudo_label_lr: float) -> tf.Operation:
+    def descend(self, rows: tf.Tensor, gradient: tf.Tensor, pseudo_label_lr: float) -> None:
         """One step of gradient descent on the unlabeled ones of `rows` (eq. 7).
 
         row <- row - pseudo_label_lr / REFERENCE_BATCH * gradient
@@ -86,7 +86,7 @@ class PseudoLabelTable:
         with tf.device(_HOST):
             # Subtracting an exact zero leaves a clamped row bit for bit; masking keeps the shapes static.
             step = tf.where(self.is_labeled(rows)[:, None], tf.zeros_like(step), step)
-            return tf.raw_ops.ResourceScatterSub(resource=self.variable.handle, indices=rows, updates=step)
+            tf.raw_ops.ResourceScatterSub(resource=self.variable.handle, indices=rows, updates=step)
 
     def repredict(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Replaces the unlabeled ones of `rows` by the network's logits.
