@@ -185,10 +185,14 @@ def plan_text(
         else:
             mix = " of all images" if stage.use_unlabeled else " of labeled images"
         lines.append(
-            f"  stage {stage.number}   {stage.title}: {stage.epochs} epochs of {steps:,} steps, "
+            f"  stage {stage.number}   {stage.title}: {_count(stage.epochs, 'epoch')} of {_count(steps, 'step')}, "
             f"{stage.batch_size} images a batch{mix}"
         )
     return "\n".join([*lines, f"  in all    {total:,} steps"])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def result_text(summary: dict[str, Any], run_dir: object) -> str:
@@ -207,7 +211,7 @@ def result_text(summary: dict[str, Any], run_dir: object) -> str:
         *(f"  {name:20} {what}" for name, what in summary["files"].items()),
         "",
         "Next:",
-        f"  python -m export --run_dir={run_dir} --format=tflite    # a model that takes photographs, not tensors",
+        f"  python -m export --run_dir={run_dir} --format=tflite  # a model to serve",
         f"  tensorboard --logdir={run_dir}/tensorboard",
     ]
     return "\n".join(lines)

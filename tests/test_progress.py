@@ -62,7 +62,7 @@ def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
         "1 replica on CPU",
         "2 epochs of 3 steps, 40 images a batch",
         "3 epochs of 81 steps, 64 images a batch (16 labeled + 48 unlabeled)",
-        "1 epochs of 8 steps, 512 images a batch of all images",
+        "1 epoch of 8 steps, 512 images a batch of all images",
         f"in all    {2 * 3 + 3 * 81 + 8:,} steps",
     ):
         assert part in text
