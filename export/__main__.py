@@ -4,6 +4,7 @@ The model takes uint8 images and returns probabilities. It is checked against th
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         run_dir = Path(flag_values["run_dir"].value)
         config = run_directory.load_config(run_dir)
         run_directory.read_summary(run_dir)
-        return export(run_dir, config, formats, Path(flag_values["output_dir"].value or run_dir / "export"))
+        folder = Path(flag_values["output_dir"].value or run_dir / "export")
+        run_directory.check_writable(folder)
+        return export(run_dir, config, formats, folder)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,7 +61,7 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
     from export.formats import EXPORTERS, serving_model
 
     spec = DATASETS[config.dataset]
-    data = spec.load(Path(config.data_dir) if config.data_dir else None)
+    data = spec.load(config.data_path)
     model = serving_model(keras.saving.load_model(run_dir / run_directory.BACKBONE_FILE, compile=False, safe_mode=True))
     expected = model.predict(data.test_images, batch_size=config.eval_batch_size, verbose=0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,9 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
         actual = inference.load(folder / file_name).predict(data.test_images)
         agreed &= _report(name, folder / file_name, expected, actual, data.test_labels)
     first = folder / EXPORTERS[formats[0]][0]
-    print(f"\nNext:\n  python -m export.inference --model={first} --images={folder / 'examples'}")
+    python = shlex.quote(run_directory.shown(sys.executable))
+    model_path, images = (shlex.quote(str(path)) for path in (first, folder / "examples"))
+    print(f"\nNext:\n  {python} -m export.inference --model={model_path} --images={images}")
     return 0 if agreed else 1
 
 
@@ -85,9 +90,10 @@ def _report(name: str, path: Path, expected: np.ndarray, actual: np.ndarray, lab
         f"{name}: {path} ({_size(path) / 2**10:,.0f} KiB), on {len(labels):,} test images: largest difference to the "
         f"network {difference:.1e}, top-1 agreement {agreement:.2f} %, error {error:.2f} %"
     )
-    if difference > TOLERANCE:
+    agrees = difference <= TOLERANCE  # False for NaN.
+    if not agrees:
         print(f"error: {name} differs from the network by more than rounding ({TOLERANCE:.0e}): do not use it", file=sys.stderr)
-    return difference <= TOLERANCE
+    return agrees
 
 
 def _size(path: Path) -> int:

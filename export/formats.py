@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from r2d2_tf.run_directory import written_whole
+
 
 def serving_model(backbone: keras.Model) -> keras.Model:
     """The model that is exported: uint8 pixels `[batch, height, width, channels]` to probabilities `[batch, classes]`.
@@ -25,11 +27,14 @@ def write_saved_model(model: keras.Model, path: Path) -> None:
     archive.track(model)
     signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")]
     archive.add_endpoint("serving_default", lambda images: {"probabilities": model(images, training=False)}, signature)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-        archive.write_out(folder, verbose=False)
-        shutil.rmtree(path, ignore_errors=True)
-        shutil.move(folder, path)
-        Path(folder).mkdir()  # TemporaryDirectory wants it back to remove it.
+    partial, old = (path.with_name(f".{state}-{path.name}") for state in ("partial", "old"))
+    for left_over in (partial, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    archive.write_out(partial, verbose=False)
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_tflite(model: keras.Model, path: Path) -> None:
@@ -38,9 +43,8 @@ def write_tflite(model: keras.Model, path: Path) -> None:
         saved_model = Path(folder) / "saved_model"
         write_saved_model(model, saved_model)
         content = tf.lite.TFLiteConverter.from_saved_model(str(saved_model)).convert()
-    temporary = path.with_name(f".partial-{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 EXPORTERS: dict[str, tuple[str, Callable[[keras.Model, Path], None]]] = {

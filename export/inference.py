@@ -96,9 +96,16 @@ def load(path: str | Path) -> Predictor:
 
 
 def class_names(model_path: str | Path) -> list[str] | None:
-    """Names of the classes, from metadata.json beside the model; None if it is not there."""
+    """Names of the classes, from metadata.json beside the model; None if it is not there.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
     path = Path(model_path).parent / METADATA_FILE
-    return json.loads(path.read_text())["class_names"] if path.is_file() else None
+    try:
+        return json.loads(path.read_text())["class_names"] if path.is_file() else None
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: export the run again, or remove it") from error
 
 
 def read_image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -143,11 +150,12 @@ def main(arguments: Sequence[str]) -> int:
         predictor = load(options.model)
         files = image_files(options.images)
         pixels = np.stack([read_image(file, predictor.image_shape) for file in files])
+        names = class_names(options.model)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     probabilities = predictor.predict(pixels)
-    names = class_names(options.model) or [f"class {number}" for number in range(probabilities.shape[1])]
+    names = names or [f"class {number}" for number in range(probabilities.shape[1])]
     width = max(len(file.name) for file in files)
     for file, p in zip(files, probabilities, strict=True):
         print(f"{file.name:{width}}  {names[int(p.argmax())]}  {100 * p.max():5.1f} %")

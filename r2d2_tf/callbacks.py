@@ -24,7 +24,8 @@ class RepetitiveReprediction(keras.callbacks.Callback):
     """R2: before the epochs that the stage names, the network's predictions replace the unlabeled rows.
 
     The learning rate drops with them: both are functions of the epoch, from the stage's rounds.
-    Logs `learning_rate`, and `argmax_changes` (rows) in the epochs that began with a prediction.
+    Logs `learning_rate`; `predicted`, whether the epoch began with a prediction (0 or 1); and, if it did and the rows
+    had been predicted before, `argmax_changes`: how many rows changed their largest class.
 
     Args:
         stage: gives the learning rate of each epoch and the epochs to predict before.
@@ -43,12 +44,15 @@ class RepetitiveReprediction(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         logs["learning_rate"] = self.stage.learning_rates[epoch]
-        if self._changes is not None:
+        logs["predicted"] = int(self._changes is not None)
+        if self._changes is not None and not self.stage.predicts_first_at(epoch):
             logs["argmax_changes"] = self._changes
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Logs `test_error`, in percent, after each epoch. Nothing reads it but people.
+    """Logs `test_error` and `evaluated_classes` after each epoch.
+
+    The error is in percent, and nothing reads it but people; the classes are how many test images were given each.
 
     Args:
         batches: (images, true classes).
@@ -61,7 +65,8 @@ class Evaluation(keras.callbacks.Callback):
         self.num_images = num_images
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        logs["test_error"] = 100.0 * self.model.count_errors(self.batches) / self.num_images
+        errors, logs["evaluated_classes"] = self.model.evaluate_images(self.batches)
+        logs["test_error"] = 100.0 * errors / self.num_images
 
 
 class Diagnostics(keras.callbacks.Callback):
@@ -121,12 +126,15 @@ def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) 
 
 
 class CollapseGuard(keras.callbacks.Callback):
-    """Stops a run whose predictions of unlabeled images have collapsed into few classes.
+    """Stops a run whose predictions have collapsed into few classes; see `is_collapsed`.
 
-    A class is *lost* when it gets under a tenth of its share among the labeled images. Lost classes that make up half
-    or more of what lies outside the largest class are a collapse: a measure that holds for unequal classes too, and
-    that no drift of proportions triggers. Checked after each prediction and each epoch; not in stage 1, whose first
-    epochs are allowed to know nothing.
+    Looks at the first predictions of pseudo-labels and at every later one, and after each epoch at what was predicted
+    in training and in evaluation (classes only: it never sees a true label). Not in stage 1, whose first epochs are
+    allowed to know nothing.
+
+    Args:
+        stage: that is trained.
+        table: the pseudo-labels.
 
     Raises:
         RunStopped: with the classes and the likely flag.
@@ -141,25 +149,36 @@ class CollapseGuard(keras.callbacks.Callback):
         if epoch in self.stage.prediction_epochs:
             largest = [logits.argmax(1) for _, logits in self.table.walk(self.table.unlabeled_rows)]
             counts = np.bincount(np.concatenate(largest), minlength=self.table.num_classes)
-            untrained = epoch == 0 and self.stage.number == 2
-            self._check(counts, "--supervised_learning_rate" if untrained else self.stage.rate_flag)
+            self._check(counts, "unlabeled", self.stage.advice if epoch else self.stage.advice_before)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.stage.use_unlabeled:
-            self._check(np.asarray(logs["predicted_classes"]), self.stage.rate_flag)
+            self._check(np.asarray(logs["predicted_classes"]), "unlabeled", self.stage.advice)
+            self._check(logs["evaluated_classes"], "test", self.stage.advice)
 
-    def _check(self, counts: np.ndarray, likely_flag: str) -> None:
+    def _check(self, counts: np.ndarray, kind: str, advice: str) -> None:
         shares = labeled_shares(self.table)
         if is_collapsed(counts, shares):
             top = int(counts.argmax())
             raise RunStopped(
-                f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the unlabeled images fall into class "
-                f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; most likely the learning rate is too high: "
-                f"lower it in {likely_flag} (--nostop_on_collapse goes on regardless)"
+                f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the {kind} images fall into class "
+                f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; {advice} "
+                "(--nostop_on_collapse goes on regardless)"
             )
 
 
 def is_collapsed(counts: np.ndarray, shares: np.ndarray) -> bool:
-    """Whether predicted class `counts` have lost classes that matter, given the labeled `shares`; see CollapseGuard."""
-    lost = shares[counts / max(1.0, counts.sum()) < 0.1 * shares].sum()
-    return bool(lost >= 0.5 * (1.0 - shares.max()) and lost > 0)
+    """Whether predictions have collapsed into few classes.
+
+    A class is *lost* when it gets under a tenth of its share among the labeled images. It is a collapse when lost
+    classes make up a third or more of what lies outside the largest class, which holds for unequal classes too and
+    which no drift of proportions brings about; or when the total variation between the two histograms is above 0.7.
+
+    Args:
+        counts: images predicted in each class, `[classes]`.
+        shares: of each class among the labeled images, `[classes]`, adding up to 1.
+    """
+    predicted = counts / max(1.0, counts.sum())
+    lost = shares[predicted < 0.1 * shares].sum()
+    distance = 0.5 * np.abs(predicted - shares).sum()
+    return bool(lost > 0 and lost >= (1.0 - shares.max()) / 3 - 1e-9) or bool(distance > 0.7)

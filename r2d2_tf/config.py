@@ -6,9 +6,9 @@ Importing and parsing need no TensorFlow, so a mistake in a flag is reported at 
 import dataclasses
 import difflib
 import hashlib
-import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Config:
     class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES)
     alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0)
     beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0)
-    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", above=0.0)
+    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0)
     pseudo_label_lr: float = _flag(4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0)
     rounds: str = _flag(
         "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004", "stage 2: epochs:learning_rate of each round, separated by commas"
@@ -98,6 +98,19 @@ class Config:
             raise ValueError(f"cutout ({self.cutout}) must be even: try --cutout={self.cutout + 1}")
         spec = DATASETS[self.dataset]
         check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
+        for part in ("supervised", "finetune"):
+            epochs, length = getattr(self, f"{part}_epochs"), getattr(self, f"{part}_cosine_epochs")
+            if 0 < length < epochs:
+                raise ValueError(
+                    f"{part}_cosine_epochs ({length}) is shorter than {part}_epochs ({epochs}), so that the rate would rise "
+                    f"again: raise --{part}_cosine_epochs, or set it to 0 for a constant rate"
+                )
+        if self.cutout > min(spec.image_shape[:2]):
+            raise ValueError(
+                f"cutout ({self.cutout}) must be at most the image's {min(spec.image_shape[:2])} pixels: lower --cutout"
+            )
+        if "/" in self.name or "#" in self.name:
+            raise ValueError(f"name ({self.name!r}) must hold neither / nor #: change --name, or use --run_dir for a place")
         if self.translate >= min(spec.image_shape[:2]):
             raise ValueError(
                 f"translate ({self.translate}) must be below the image's {min(spec.image_shape[:2])} pixels: lower --translate"
@@ -114,6 +127,11 @@ class Config:
                     f"{field} ({size}) is smaller than the number of replicas ({num_replicas}): "
                     f"raise --{field} or use fewer devices"
                 )
+
+    @property
+    def data_path(self) -> Path | None:
+        """`--data_dir`, or None."""
+        return Path(self.data_dir).expanduser() if self.data_dir else None
 
     @property
     def parsed_rounds(self) -> tuple[Round, ...]:
@@ -149,7 +167,7 @@ class Config:
     @property
     def resolved_run_dir(self) -> Path:
         """`--run_dir`, or runs/NAME-HASH."""
-        return Path(self.run_dir) if self.run_dir else Path("runs") / f"{self.name or self.dataset}-{self.digest}"
+        return Path(self.run_dir).expanduser() if self.run_dir else Path("runs") / f"{self.name or self.dataset}-{self.digest}"
 
     def warnings(self) -> list[str]:
         """What is allowed but probably unwise, one line each."""
@@ -185,9 +203,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"{name} ({value}) must be a finite number: change --{name}")
     choices = allowed.get("choices")
     if choices is not None and value not in choices:
-        near = difflib.get_close_matches(value, choices, n=1)
-        hint = f"did you mean --{name}={near[0]}?" if near else f"change --{name}"
-        raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}: {hint}")
+        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
+        raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}: did you mean --{name}={near}?")
     for key, words, ok in (
         ("low", "at least", lambda v, limit: v >= limit),
         ("above", "above", lambda v, limit: v > limit),
@@ -217,10 +234,13 @@ def parse_flags(flag_values: flags.FlagValues, arguments: Sequence[str]) -> None
         ValueError: for an unknown flag, a malformed value, a missing flagfile, or an argument or a
             flagfile's line that does not begin with `--`.
     """
-    if any(argument in ("--flagfile=", "-flagfile=") for argument in arguments):
-        raise ValueError("--flagfile names no file: give one, as in --flagfile=configs/mnist5k.cfg")
     try:
-        leftover = flag_values(["program", *arguments])[1:]
+        expanded = flag_values.read_flags_from_files(list(arguments), force_gnu=True)
+        # absl reads over both: flags that nobody defines, and a flagfile without a name.
+        for argument in (*expanded, *arguments):
+            if argument.lstrip("-").split("=")[0] == "undefok" or argument.lstrip("-") == "flagfile=":
+                raise flags.Error(f"{argument} is not allowed")
+        leftover = flag_values(["program", *expanded])[1:]
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
@@ -244,13 +264,12 @@ def from_command_line(arguments: Sequence[str]) -> Config:
     define_flags(flag_values)
     parse_flags(flag_values, arguments)
     config = from_flags(flag_values)
-    return config if config.name else dataclasses.replace(config, name=_last_flagfile_stem(arguments))
+    return config if config.name else dataclasses.replace(config, name=_last_flagfile_stem(arguments) or config.dataset)
 
 
 def _last_flagfile_stem(arguments: Sequence[str]) -> str:
-    files = [b for a, b in itertools.pairwise(arguments) if a in ("--flagfile", "-flagfile")]
-    files += [a.split("=", 1)[1] for a in arguments if a.startswith(("--flagfile=", "-flagfile="))]
-    return Path(files[-1]).stem if files else ""
+    joined = re.findall(r"^--?flagfile(?:=|\n)(.+)$", "\n".join(arguments), re.MULTILINE)
+    return Path(joined[-1]).stem if joined else ""
 
 
 def flag_help() -> str:

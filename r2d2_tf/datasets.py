@@ -92,7 +92,7 @@ def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed
 
 def class_balanced_partition(labels: np.ndarray, per_class: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Parts rows in two: `per_class` of every class, and the rest; both sorted."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng([seed, 3])
     first = [generator.permutation(np.flatnonzero(labels == c))[:per_class] for c in np.unique(labels)]
     chosen = np.zeros(len(labels), bool)
     chosen[np.concatenate(first)] = True
@@ -143,7 +143,12 @@ def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarra
         )
     import tensorflow_datasets as tfds
 
-    batch = tfds.as_numpy(tfds.load(name, split=split, batch_size=-1, data_dir=data_dir, download=False))
+    try:
+        batch = tfds.as_numpy(tfds.load(name, split=split, batch_size=-1, data_dir=data_dir, download=False))
+    except (AssertionError, FileNotFoundError, tfds.core.DatasetNotFoundError) as error:
+        raise ValueError(
+            f"data set {name} in {data_dir} is not whole: prepare it again, as with `tfds build {name} --data_dir={data_dir}`"
+        ) from error
     return batch["image"], batch["label"].astype(np.int64)
 
 

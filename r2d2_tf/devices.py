@@ -1,5 +1,7 @@
 """Which devices a run uses."""
 
+import functools
+
 import tensorflow as tf
 
 
@@ -20,8 +22,14 @@ def make_strategy(choice: str, num_logical_cpus: int) -> tf.distribute.Strategy:
         tf.config.experimental.set_memory_growth(gpu, True)
     if choice == "mirrored" or (choice == "auto" and len(gpus) > 1):
         kind = "GPU" if gpus else "CPU"
-        return tf.distribute.MirroredStrategy([d.name for d in tf.config.list_logical_devices(kind)])
+        return _mirrored(tuple(device.name for device in tf.config.list_logical_devices(kind)))
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    # One a process: two of them number their collective operations alike, and networks of different shapes then clash.
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:

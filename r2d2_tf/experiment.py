@@ -1,6 +1,7 @@
 """A run from a Config to a folder of results: `run(config)`."""
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData, labeled_split
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
-from r2d2_tf.model import R2D2Model
+from r2d2_tf.model import NOT_FINITE, R2D2Model
 from r2d2_tf.progress import Locator, ProgressReport, RunProgress, plan_text, result_text
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.stages import Stage, plan
@@ -37,7 +38,7 @@ FILES = {
 def main(config: Config, finished: Summary | None, began: float) -> int:
     """Runs `config`, or shows the result of the `finished` run; returns the exit code of train.py."""
     if finished is not None:
-        print(f"This run is finished already; --new_run would repeat it.\n{result_text(finished, config.resolved_run_dir)}")
+        print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config.resolved_run_dir)}")
         return 0
     try:
         experiment = Experiment(config)
@@ -45,14 +46,20 @@ def main(config: Config, finished: Summary | None, began: float) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        print(result_text(experiment.run(began), config.resolved_run_dir))
+        folder = run_directory.create(config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        print(_result(experiment.run(folder, began), folder))
     except RunStopped as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {config.resolved_run_dir} holds an unfinished run (--new_run starts afresh)", file=sys.stderr)
-        return 130
     return 0
+
+
+def _result(summary: Summary, folder: Path) -> str:
+    return result_text(summary, str(folder), shlex.quote(run_directory.shown(sys.executable)))
 
 
 def run(config: Config) -> Summary:
@@ -64,7 +71,8 @@ def run(config: Config) -> Summary:
     """
     if run_directory.finished_summary(config) is not None:
         raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
-    return Experiment(config).run(time.perf_counter())
+    experiment = Experiment(config)
+    return experiment.run(run_directory.create(config), time.perf_counter())
 
 
 class Experiment:
@@ -85,7 +93,7 @@ class Experiment:
             tf.config.experimental.enable_op_determinism()
         self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
         config.check_replicas(self.strategy.num_replicas_in_sync)
-        self.data = self.spec.load(Path(config.data_dir) if config.data_dir else None)
+        self.data = self.spec.load(config.data_path)
         self.table = PseudoLabelTable(
             given_labels(self.data, config, self.spec.num_classes), self.spec.num_classes, label_logit=config.label_logit
         )
@@ -116,10 +124,11 @@ class Experiment:
                 weight_decay=config.weight_decay,
             )
 
-    def run(self, began: float) -> Summary:
-        """Trains all stages and writes the folder of the run.
+    def run(self, folder: Path, began: float) -> Summary:
+        """Trains all stages and writes the results into the folder of the run.
 
         Args:
+            folder: made by `run_directory.create`.
             began: `time.perf_counter()` when the program started.
 
         Returns:
@@ -128,7 +137,6 @@ class Experiment:
         Raises:
             RunStopped: if the loss is no longer finite or the predictions collapse.
         """
-        folder = run_directory.create(self.config)
         print(self._plan_text(folder))
         log = MetricsLog(folder, run_directory.METRICS_FILE)
         progress = RunProgress(
@@ -188,11 +196,12 @@ class Experiment:
         except RunStopped as stopped:
             raise RunStopped(f"{progress.location}: {stopped}") from None
         except tf.errors.InvalidArgumentError as error:
-            if "the loss is not finite" not in str(error):
+            what = next((words for words in NOT_FINITE if words in str(error)), None)
+            if what is None:
                 raise
             raise RunStopped(
-                f"{progress.location}: the loss is not finite (NaN or infinite) at learning rate "
-                f"{stage.learning_rates[progress.epoch]:.4g}; most likely that is too high: lower it in {stage.rate_flag}"
+                f"{progress.location}: {what} (NaN or infinite) at learning rate "
+                f"{stage.learning_rates[progress.epoch]:.4g}; {stage.advice}"
             ) from None
         finally:
             report.close()
@@ -200,7 +209,7 @@ class Experiment:
     def _plan_text(self, folder: Path) -> str:
         return plan_text(
             self.stages,
-            title=f"R2-D2: {self.config.name or self.config.dataset}, seed {self.config.seed}, into {folder}",
+            title=f"R2-D2: {self.config.name}, seed {self.config.seed}, into {folder}",
             description=self.spec.description,
             given_labels=self.table.labels,
             num_test=len(self.data.test_images),
@@ -217,12 +226,12 @@ class Experiment:
         with run_directory.written_whole(folder / run_directory.BACKBONE_FILE) as path:
             self.model.backbone.save(path)
         with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
-            plot_run(log.rows, f"{self.config.name or self.config.dataset}, seed {self.config.seed}", path)
+            plot_run(log.rows, f"{self.config.name}, seed {self.config.seed}", path)
 
     def _summary(self, log: MetricsLog, seconds: dict[str, float]) -> Summary:
         last_rows = {f"stage_{row['stage']}": row for row in log.rows}
         return {
-            "name": self.config.name or self.config.dataset,
+            "name": self.config.name,
             "dataset": self.config.dataset,
             "seed": self.config.seed,
             "config_digest": self.config.digest,

@@ -26,6 +26,7 @@ COLUMNS = (
     "table_largest_probability",
     "flat_rows",
     "row_sum_drift",
+    "predicted",
     "argmax_changes",
     "class_histogram_distance",
     "predicted_classes",
@@ -125,7 +126,7 @@ def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:
             axes.axvspan(own[0] - 0.5, own[-1] + 0.5, color="black", alpha=0.06 if number == 2 else 0.0, linewidth=0)
         errors.annotate(f"stage {number}", ((own[0] + own[-1]) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center")
     for row in rows:
-        if "argmax_changes" in row:
+        if row.get("predicted"):
             for axes in (errors, confidence):
                 axes.axvline(row["run_epoch"] - 0.5, color="C3", linestyle=":", linewidth=1)
     errors.plot([], [], color="C3", linestyle=":", linewidth=1, label="pseudo-labels predicted")

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 
 Batch = tuple[tf.Tensor, tf.Tensor]
+NOT_FINITE = ("the loss is not finite", "a prediction is not finite")
+"""In the messages of the InvalidArgumentError that stops a step before it spoils weights or table."""
 
 
 class R2D2Model(keras.Model):
@@ -78,7 +81,7 @@ class R2D2Model(keras.Model):
         pseudo_logits = self.table.gather(rows)
         with tf.GradientTape() as tape:
             tape.watch(pseudo_logits)
-            log_p = tf.nn.log_softmax(tf.cast(self.backbone(images, training=True), tf.float32))
+            log_p = tf.nn.log_softmax(self._logits(images, training=True))
             log_pseudo_p = tf.nn.log_softmax(pseudo_logits)
             entropy = prediction_entropy(log_p)
             if self.learn_pseudo_labels:
@@ -87,10 +90,8 @@ class R2D2Model(keras.Model):
             else:
                 losses = class_loss = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
-            loss = tf.debugging.check_numerics(tf.reduce_sum(losses) / global_count, "the loss is not finite")
-        *gradients, row_gradient = tape.gradient(
-            loss, [*weights, pseudo_logits], unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+            loss = tf.debugging.check_numerics(tf.reduce_sum(losses) / global_count, NOT_FINITE[0])
+        gradients, row_gradient = tape.gradient(loss, (weights, pseudo_logits))
         # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled, ten times weaker.
         decay = self.weight_decay / replica.num_replicas_in_sync
         self.optimizer.apply([g + decay * w for g, w in zip(gradients, weights, strict=True)], weights)
@@ -118,9 +119,25 @@ class R2D2Model(keras.Model):
             self.step_metrics[name].update_state(tf.exp(tf.reduce_max(log_probabilities, -1)), sample_weight=described)
         self.predicted_classes.update_state(tf.argmax(log_p, -1), sample_weight=described)
 
-    def count_errors(self, batches: tf.data.Dataset) -> int:
-        """Number of wrong predictions, in evaluation mode, on batches of (images, true classes)."""
-        return self._sum_over(batches, self._count_errors_step)
+    def _logits(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
+        # Where a last batch has fewer images than there are replicas, a replica gets none, and oneDNN's convolution
+        # fails on an empty batch: show it one blank image, whose logits nobody sees.
+        count = tf.shape(images)[0]
+        blank = tf.cast(count == 0, tf.int32)
+        padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
+        return tf.cast(self.backbone(padded, training=training), tf.float32)[:count]
+
+    def evaluate_images(self, batches: tf.data.Dataset) -> tuple[int, np.ndarray]:
+        """Predicts batches of (images, true classes) in evaluation mode.
+
+        Returns:
+            Number of wrong predictions, and how many images were given each class, `[classes]`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: if a logit is not finite.
+        """
+        errors, *counts = self._sum_over(batches, self._evaluation_step)
+        return int(errors), np.array(counts)
 
     def repredict(self, batches: tf.data.Dataset) -> int:
         """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
@@ -131,16 +148,20 @@ class R2D2Model(keras.Model):
         Returns:
             Number of rows whose largest class changed.
         """
-        return self._sum_over(batches, self._repredict_step)
+        return int(self._sum_over(batches, self._repredict_step))
 
-    def _count_errors_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        return tf.math.count_nonzero(tf.argmax(self.backbone(images, training=False), -1) != classes)
+    def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
+        predicted = tf.argmax(logits, -1)
+        counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
+        return tf.concat([tf.math.count_nonzero(predicted != classes)[None], counts], 0)
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        return self.table.repredict(rows, self.backbone(images, training=False))
+        logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
+        return self.table.repredict(rows, logits)
 
-    def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> int:
-        """Runs `replica_step` on every batch, spread over the replicas, and adds up what it returns."""
+    def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> np.ndarray:
+        """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns."""
         strategy = self.distribute_strategy
         key = replica_step.__name__
         if key not in self._functions:
@@ -149,7 +170,7 @@ class R2D2Model(keras.Model):
                 return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
 
             self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
-        return sum(int(self._functions[key](batch)) for batch in strategy.experimental_distribute_dataset(batches))
+        return sum(self._functions[key](batch).numpy() for batch in strategy.experimental_distribute_dataset(batches))
 
     def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
         # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.

@@ -1,5 +1,6 @@
 """What a person watching a run sees: the plan, a bar with the time left, a line an epoch, the result."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -132,9 +133,9 @@ class ProgressReport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         self.progress.advance(self.progress.evaluation_cost, timed=epoch > 0)
         self._bar.close()
-        if "argmax_changes" in logs:
-            first = epoch == 0 and self.stage.number == 2
-            what = "for the first time" if first else f"anew; {logs['argmax_changes']:,} changed class"
+        if logs["predicted"]:
+            changes = logs.get("argmax_changes")
+            what = "for the first time" if changes is None else f"anew; {changes:,} changed class"
             print(f"           (began with predicting the pseudo-labels {what})")
         pseudo = f"{logs['pseudo_label_error']:17.2f} %" if "pseudo_label_error" in logs else f"{'-':>19}"
         print(
@@ -195,8 +196,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def result_text(summary: dict[str, Any], run_dir: object) -> str:
-    """The result of a finished run, from its summary: errors after each stage, files, what to type next."""
+def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
+    """The result of a finished run: errors after each stage, files, what to type next.
+
+    Args:
+        summary: as in summary.json.
+        run_dir: folder of the run.
+        python: command that runs Python.
+    """
     errors, pseudo = summary["test_error_percent"], summary["pseudo_label_error_percent"]
     lines = ["", f"Result: {summary['name']}, seed {summary['seed']}", "             test error  pseudo-label error  seconds"]
     for stage, error in errors.items():
@@ -211,7 +218,7 @@ def result_text(summary: dict[str, Any], run_dir: object) -> str:
         *(f"  {name:20} {what}" for name, what in summary["files"].items()),
         "",
         "Next:",
-        f"  python -m export --run_dir={run_dir} --format=tflite  # a model to serve",
-        f"  tensorboard --logdir={run_dir}/tensorboard",
+        f"  {python} -m export --run_dir={shlex.quote(run_dir)} --format=tflite",
+        f"  {python} -m tensorboard.main --logdir={shlex.quote(run_dir + '/tensorboard')}",
     ]
     return "\n".join(lines)

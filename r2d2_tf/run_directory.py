@@ -29,7 +29,8 @@ def finished_summary(config: Config) -> dict[str, Any] | None:
         ValueError: if the folder holds another run, an unfinished one, or files that are no run.
     """
     folder = config.resolved_run_dir
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    check_writable(folder)
+    if not folder.exists() or not any(folder.iterdir()):
         return None
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"run_dir ({folder}) exists and is not the folder of a run: choose another --run_dir")
@@ -50,18 +51,39 @@ def finished_summary(config: Config) -> dict[str, Any] | None:
 
 
 def create(config: Config) -> Path:
-    """Makes the config's folder, moves a run that is there aside (`--new_run`), and writes the config into it."""
+    """Makes the config's folder, moves a run that is there aside (`--new_run`), and writes the config into it.
+
+    Raises:
+        ValueError: if something was put there since `finished_summary` was asked.
+    """
     folder = config.resolved_run_dir
     if folder.exists() and any(folder.iterdir()):
+        if not config.new_run:
+            raise ValueError(f"run_dir ({folder}) was taken while this run was starting: is the same command running twice?")
         number = 1
         while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
         folder.rename(aside)
         print(f"moved the earlier run to {aside}")
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / CONFIG_FILE) as path:
-        path.write_text(config.to_flagfile())
+    try:
+        # "x": of two commands that start at once, one gets the folder.
+        with (folder / CONFIG_FILE).open("x") as file:
+            file.write(config.to_flagfile())
+    except FileExistsError:
+        raise ValueError(
+            f"run_dir ({folder}) was taken while this run was starting: is the same command running twice?"
+        ) from None
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ValueError unless `folder` is a folder that can be written to, or can be made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{folder} cannot be a folder: {existing} is a file; choose another place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written: no permission in {existing}; choose another place")
 
 
 def load_config(folder: Path) -> Config:
@@ -85,7 +107,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY_FILE
     if not path.is_file():
         raise ValueError(f"the run in {folder} is not finished: there is no {SUMMARY_FILE} in it")
-    return json.loads(path.read_text())
+    try:
+        summary = json.loads(path.read_text())
+        summary["test_error_percent"], summary["seconds"]["total"], summary["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: remove the folder, or add --new_run to move it aside") from error
+    return summary
 
 
 @contextlib.contextmanager
@@ -100,6 +127,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def shown(path: str | Path) -> str:
+    """`path` as a person would type it: relative to the working directory where it lies below it."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def versions() -> dict[str, str]:

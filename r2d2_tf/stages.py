@@ -25,7 +25,8 @@ class Stage:
         learning_rates: learning rate of each epoch.
         prediction_epochs: epochs before which the network's predictions replace the unlabeled rows.
         augmentation: what is done to training batches.
-        rate_flag: the flag that sets the learning rates, for messages.
+        advice: what to change if the stage goes wrong.
+        advice_before: what to change if it had gone wrong before the stage's first step.
     """
 
     number: int
@@ -37,11 +38,16 @@ class Stage:
     learning_rates: tuple[float, ...]
     prediction_epochs: tuple[int, ...]
     augmentation: Augmentation
-    rate_flag: str
+    advice: str
+    advice_before: str = ""
 
     @property
     def epochs(self) -> int:
         return len(self.learning_rates)
+
+    def predicts_first_at(self, epoch: int) -> bool:
+        """Whether the prediction before `epoch` is the run's first: until then the rows hold nothing."""
+        return self.number == 2 and epoch == 0
 
     def steps_per_epoch(self, num_labeled: int, num_unlabeled: int) -> int:
         """Batches in an epoch, given the numbers of labeled and unlabeled images."""
@@ -57,6 +63,8 @@ def plan(config: Config) -> tuple[Stage, ...]:
     fill = tuple(255.0 * mean for mean in spec.mean)
     gentle = Augmentation(translate=config.translate, flip=config.flip)
     strong = replace(gentle, cutout=config.cutout, fill=fill) if config.cutout else gentle
+    supervised_advice = "most likely the learning rate is too high: lower --supervised_learning_rate"
+    decipher_advice = "most likely a rate is too high: lower those of --rounds, or --pseudo_label_lr"
     starts = round_starts(config.parsed_rounds)
     supervised = Stage(
         number=1,
@@ -70,7 +78,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         ),
         prediction_epochs=(),
         augmentation=strong,
-        rate_flag="--supervised_learning_rate",
+        advice=supervised_advice,
     )
     decipher = Stage(
         number=2,
@@ -82,7 +90,9 @@ def plan(config: Config) -> tuple[Stage, ...]:
         learning_rates=round_learning_rates(config.parsed_rounds),
         prediction_epochs=starts if config.repredict else starts[:1],
         augmentation=gentle,
-        rate_flag="--rounds",
+        advice=decipher_advice,
+        advice_before="most likely stage 1 learned too little or went astray: change --supervised_epochs or "
+        "--supervised_learning_rate",
     )
     finetune = Stage(
         number=3,
@@ -96,6 +106,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         ),
         prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
         augmentation=strong,
-        rate_flag="--finetune_learning_rate",
+        advice="most likely the learning rate is too high: lower --finetune_learning_rate",
+        advice_before=decipher_advice,
     )
     return tuple(stage for stage in (supervised, decipher, finetune) if stage.epochs)

@@ -7,31 +7,38 @@ import sys
 import time
 from collections.abc import Sequence
 
-from r2d2_tf import config as config_module
 from r2d2_tf import run_directory
+from r2d2_tf.config import flag_help, from_command_line
+from r2d2_tf.startup import import_tensorflow_quietly
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` (without the program's name) and returns the exit code."""
+    try:
+        return _train(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def _train(arguments: Sequence[str]) -> int:
     began = time.perf_counter()
     if "--help" in arguments:
-        print(f"{__doc__}\nFlags, with their defaults:\n{config_module.flag_help()}")
+        print(f"{__doc__}\nFlags, with their defaults:\n{flag_help()}")
         return 0
     try:
-        config = config_module.from_command_line(arguments)
-        summary = run_directory.finished_summary(config)
-        for line in config.warnings():
-            print(f"warning: {line}", file=sys.stderr)
+        config = from_command_line(arguments)
+        finished = run_directory.finished_summary(config)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for line in config.warnings():
+        print(f"warning: {line}", file=sys.stderr)
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
-    from r2d2_tf.startup import import_tensorflow_quietly
-
     import_tensorflow_quietly()
     from r2d2_tf import experiment
 
-    return experiment.main(config, summary, began)
+    return experiment.main(config, finished, began)
 
 
 if __name__ == "__main__":

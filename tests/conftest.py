@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from r2d2_tf import devices
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.model import R2D2Model
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
@@ -39,9 +40,7 @@ def strategy(request: pytest.FixtureRequest) -> tf.distribute.Strategy:
 
 
 def make_strategy(replicas: int) -> tf.distribute.Strategy:
-    if replicas == 1:
-        return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    return devices.make_strategy("none" if replicas == 1 else "mirrored", num_logical_cpus=2)
 
 
 IMAGE_SHAPE = (2, 2, 1)
@@ -69,14 +68,20 @@ def make_model(
     use_unlabeled: bool = True,
     learn_pseudo_labels: bool = True,
     rows: np.ndarray | None = None,
+    hidden: tuple[keras.layers.Layer, ...] = (),
 ) -> R2D2Model:
-    """A linear classifier of 2x2 images into 3 classes, alpha 0.1 and beta 0.03, ready for `fit`; `rows` fill the table."""
+    """A classifier of 2x2 images into 3 classes, alpha 0.1 and beta 0.03, ready for `fit`.
+
+    It is linear, but for `hidden` layers; `rows` fill the table.
+    """
     table = PseudoLabelTable(labels, NUM_CLASSES)
     if rows is not None:
         table.repredict(tf.range(len(labels), dtype=tf.int64), tf.constant(rows, tf.float32))
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        backbone = keras.Sequential([keras.Input(IMAGE_SHAPE), keras.layers.Flatten(), keras.layers.Dense(NUM_CLASSES)])
+        backbone = keras.Sequential(
+            [keras.Input(IMAGE_SHAPE), *hidden, keras.layers.Flatten(), keras.layers.Dense(NUM_CLASSES)]
+        )
         model = R2D2Model(
             backbone,
             table,

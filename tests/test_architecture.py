@@ -14,7 +14,6 @@ LAYERS = (
     {"experiment"},
     {"train"},
 )
-INSIDE_A_LAYER = {("pipeline", "stages"), ("callbacks", "stages")}
 SOURCES = sorted(path for folder in ("r2d2_tf", "export", "tools") for path in (ROOT / folder).rglob("*.py"))
 
 

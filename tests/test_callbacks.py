@@ -16,6 +16,7 @@ from r2d2_tf.callbacks import (
     table_statistics,
 )
 from r2d2_tf.config import Config
+from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.stages import plan
 
@@ -56,13 +57,13 @@ def test_the_change_of_classes_is_logged_in_the_epochs_that_began_with_a_predict
     model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
     callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4))
     callback.set_model(model)
-    keys = []
+    seen = []
     for epoch in range(3):
         logs = {}
         callback.on_epoch_begin(epoch)
         callback.on_epoch_end(epoch, logs)
-        keys.append("argmax_changes" in logs)
-    assert keys == [True, False, True]
+        seen.append((logs["predicted"], "argmax_changes" in logs))
+    assert seen == [(1, False), (0, False), (1, True)], "the first prediction changes nothing that was there"
 
 
 def test_statistics_describe_the_unlabeled_rows_alone():
@@ -76,8 +77,9 @@ def test_statistics_describe_the_unlabeled_rows_alone():
     assert "pseudo_label_error" not in table_statistics(table, None)
 
 
-def test_the_drift_of_row_sums_is_rounding_for_every_class_loss():
-    model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_the_drift_of_row_sums_is_rounding_for_every_class_loss(name):
+    model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED), class_loss=name)
     model.repredict(batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT))
     fit(model, 20, [])
     assert table_statistics(model.table, None)["row_sum_drift"] < 1e-4
@@ -108,6 +110,9 @@ RARE = np.array([0.95, 0.05])
     [
         ([1000] + [0] * 9, EVEN, True),
         ([200] * 5 + [0] * 5, EVEN, True),
+        ([166] * 6 + [0] * 4, EVEN, True),
+        ([880] + [13] * 9, EVEN, True),
+        ([550] + [50] * 9, EVEN, False),
         ([300, 20] + [85] * 8, EVEN, False),
         ([125] * 8 + [0] * 2, EVEN, False),
         ([1000, 0], RARE, True),
@@ -128,14 +133,18 @@ def test_shares_are_those_of_the_labeled_images():
 
 def test_a_collapse_stops_the_run_and_names_the_likely_flag():
     guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3))
-    guard.on_epoch_end(0, {"predicted_classes": np.array([2.0, 2.0, 2.0])})
-    with pytest.raises(RunStopped, match=r"100 % of the unlabeled images fall into class 1.*33 %.*lower it in --rounds"):
-        guard.on_epoch_end(0, {"predicted_classes": np.array([0.0, 6.0, 0.0])})
+    even, collapsed = np.array([2.0, 2.0, 2.0]), np.array([0.0, 6.0, 0.0])
+    guard.on_epoch_end(0, {"predicted_classes": even, "evaluated_classes": even})
+    for kind in ("unlabeled", "test"):
+        logs = {"predicted_classes": even, "evaluated_classes": even}
+        logs["predicted_classes" if kind == "unlabeled" else "evaluated_classes"] = collapsed
+        with pytest.raises(RunStopped, match=rf"100 % of the {kind} images fall into class 1.*33 %.*lower those of --rounds"):
+            guard.on_epoch_end(0, logs)
 
 
 def test_a_collapsed_first_prediction_blames_stage_1():
     table = PseudoLabelTable(tiny_labels(COUNT, LABELED), 3)
-    with pytest.raises(RunStopped, match="--supervised_learning_rate"):
+    with pytest.raises(RunStopped, match=r"stage 1 learned too little.*--supervised_epochs"):
         CollapseGuard(STAGE, table).on_epoch_begin(0)
 
 

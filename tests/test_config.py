@@ -47,6 +47,15 @@ def test_the_last_setting_wins_and_comments_are_read_over(tmp_path):
     assert (config.name, config.alpha, config.beta) == ("mine", 0.2, 0.02)
 
 
+def test_the_name_is_that_of_the_last_flagfile_or_the_dataset(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.cfg").write_text("")
+    a, b = (tmp_path / f"{name}.cfg" for name in ("a", "b"))
+    assert from_command_line([f"--flagfile={a}", "--flagfile", str(b)]).name == "b"
+    assert from_command_line(["--flagfile", str(b), f"--flagfile={a}"]).name == "a"
+    assert from_command_line([]).name == "mnist5k"
+
+
 def test_the_digest_follows_what_changes_a_result_and_nothing_else():
     base = Config()
     assert base.digest != dataclasses.replace(base, alpha=0.2).digest
@@ -90,6 +99,12 @@ BAD = {
     "unknown dataset": (["--dataset=mnist5"], "did you mean --dataset=mnist5k"),
     "unknown backbone": (["--backbone=lenett"], "did you mean --backbone=lenet?"),
     "unknown loss": (["--class_loss=reverse-kl"], "did you mean --class_loss=reverse_kl?"),
+    "unlike any loss": (["--class_loss=l2"], "did you mean --class_loss=squared_l2?"),
+    "unknown flag excused": (["--undefok=alhpa", "--alhpa=1"], "--undefok=alhpa is not allowed"),
+    "cosine that rises again": (["--finetune_epochs=60"], "raise --finetune_cosine_epochs, or set it to 0"),
+    "cutout beyond the image": (["--cutout=30"], "cutout (30) must be at most the image's 28 pixels"),
+    "name that is a path": (["--name=../x"], "must hold neither / nor #"),
+    "label logit that is none": (["--label_logit=1e-50"], "label_logit (1e-50) must be at least 1.0"),
     "empty rounds": (["--rounds="], "--rounds=300:0.12"),
     "malformed rounds": (["--rounds=8:0.05;8:0.01"], "is not a round"),
     "batch smaller than replicas": (

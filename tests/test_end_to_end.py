@@ -1,6 +1,8 @@
 """The real command, on real digits, from flags to files."""
 
+import contextlib
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -11,10 +13,13 @@ import numpy as np
 import pytest
 from conftest import ROOT, SHORT
 
-from r2d2_tf import train
+from r2d2_tf import run_directory, train
 from r2d2_tf.callbacks import RunStopped
 from r2d2_tf.config import from_command_line
 from r2d2_tf.experiment import Experiment, run
+from r2d2_tf.losses import CLASS_LOSSES
+from r2d2_tf.model import R2D2Model
+from r2d2_tf.pipeline import epoch_rows
 
 
 def command(*arguments, module="r2d2_tf.train", cwd=ROOT):
@@ -59,7 +64,9 @@ def test_metrics_have_a_row_an_epoch_and_what_each_stage_can_measure(finished_ru
     assert [(row["run_epoch"], row["stage"], row["epoch"]) for row in rows] == [
         ("1", "1", "1"), ("2", "1", "2"), ("3", "1", "3"), ("4", "1", "4"), ("5", "2", "1"), ("6", "2", "2"), ("7", "3", "1")
     ]  # fmt: skip
-    assert [bool(row["argmax_changes"]) for row in rows] == [False] * 4 + [True, True, False]
+    assert [(row["predicted"], bool(row["argmax_changes"])) for row in rows[3:]] == [
+        ("0", False), ("1", False), ("1", True), ("0", False)
+    ]  # fmt: skip
     assert [bool(row["pseudo_label_error"]) for row in rows] == [False] * 4 + [True] * 3
     for row in rows:
         assert sum(int(count) for count in row["predicted_classes"].split()) == {"1": 100, "2": 3888, "3": 3900}[row["stage"]]
@@ -99,19 +106,89 @@ def test_the_written_config_is_the_same_run(finished_run, capsys):
     assert "finished already" in capsys.readouterr().out
 
 
-def test_one_and_two_replicas_make_the_same_table_and_weights(tmp_path):
-    # 100 labeled images in batches of 40 and 4,000 in batches of 96 end in short batches of 20 and 64.
-    epochs = ["--supervised_epochs=1", "--rounds=1:0.01", "--finetune_epochs=1"]
+@pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+def test_one_and_two_replicas_make_the_same_table_and_weights(seed, tmp_path):
+    # 100 labeled images in batches of 33 and 4,000 in batches of 96 end in short batches: of 1 image (one replica gets
+    # none) and of 64. Small rates: in a network with max pooling, rounding soon grows at large ones (BUILD.md).
+    flags = ["--supervised_epochs=1", "--rounds=1:0.001", "--finetune_epochs=1", "--supervised_batch_size=33"]
+    rates = ["--supervised_learning_rate=0.005", "--finetune_learning_rate=0.0005", f"--seed={seed}"]
     for name, strategy in (("one", ["--strategy=none"]), ("two", ["--strategy=mirrored", "--num_logical_cpus=2"])):
-        run(from_command_line([*SHORT, *epochs, *strategy, f"--run_dir={tmp_path / name}"]))
-    tables = [table_of(tmp_path / name)["pseudo_logits"] for name in ("one", "two")]
-    assert relative_difference(*tables) < 1e-5
-    for one, two in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"), strict=True):
-        assert relative_difference(one, two) < 1e-5
-    start = Experiment(from_command_line(SHORT)).model.backbone.get_weights()
+        run(from_command_line([*SHORT, *flags, *rates, *strategy, f"--run_dir={tmp_path / name}"]))
+    one, two = (np.concatenate([w.ravel() for w in weights_of(tmp_path / name)]) for name in ("one", "two"))
+    assert relative_difference(one, two) < 1e-5
+    assert relative_difference(*(table_of(tmp_path / name)["pseudo_logits"] for name in ("one", "two"))) < 1e-5
+    start = Experiment(from_command_line([*SHORT, f"--seed={seed}"])).model.backbone.get_weights()
     for before, after in zip(start, weights_of(tmp_path / "one"), strict=True):
-        assert relative_difference(after, before) > 1e-3, "it did not train"
+        assert relative_difference(after, before) > 1e-2, "it did not train"
     assert "2 replicas on CPU:0, CPU:1" in (tmp_path / "two" / "summary.json").read_text()
+
+
+def results_of(tmp_path, flags=(), change=lambda data, table: None):
+    """Table and weights of a short run whose data may be changed after the split was drawn."""
+    experiment = Experiment(from_command_line([*SHORT, "--rounds=1:0.01", *flags, f"--run_dir={tmp_path}"]))
+    change(experiment.data, experiment.table)
+    with contextlib.redirect_stdout(io.StringIO()):
+        experiment.run(run_directory.create(experiment.config), 0.0)
+    return np.concatenate([logits for _, logits in experiment.table.walk()]), experiment.model.backbone.get_weights()
+
+
+def test_hidden_and_test_labels_change_nothing_that_is_learned(tmp_path):
+    def scramble(data, table):
+        data.train_labels[table.unlabeled_rows] = (data.train_labels[table.unlabeled_rows] + 3) % 10
+        data.test_labels[:] = (data.test_labels + 3) % 10
+
+    table, weights = results_of(tmp_path / "one")
+    scrambled_table, scrambled_weights = results_of(tmp_path / "two", change=scramble)
+    np.testing.assert_array_equal(table, scrambled_table)
+    for one, two in zip(weights, scrambled_weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_stage_1_never_reads_an_unlabeled_image(tmp_path):
+    def paint_over(data, table):
+        data.train_images[table.unlabeled_rows] = 255 - data.train_images[table.unlabeled_rows]
+
+    # Stage 2 at a rate that moves nothing: the weights are those that stage 1 left.
+    flags = ["--rounds=1:1e-30", "--finetune_epochs=0", "--weight_decay=0"]
+    _, weights = results_of(tmp_path / "one", flags)
+    painted_table, painted_weights = results_of(tmp_path / "two", flags, paint_over)
+    for one, two in zip(weights, painted_weights, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-20)
+    assert (painted_table != results_of(tmp_path / "three", flags)[0]).any(), "stage 2 does read them"
+
+
+def test_flags_reach_what_they_name():
+    flags = ["--alpha=0.2", "--beta=0.05", "--pseudo_label_lr=123", "--weight_decay=0.5", "--class_loss=forward_kl"]
+    experiment = Experiment(from_command_line([*flags, "--label_logit=7", "--num_labels=50", "--translate=3"]))
+    model = experiment.model
+    assert (model.alpha, model.beta, model.pseudo_label_lr, model.weight_decay) == (0.2, 0.05, 123.0, 0.5)
+    assert model.class_loss is CLASS_LOSSES["forward_kl"]
+    assert len(experiment.table.labeled_rows) == 50
+    assert np.concatenate([logits for _, logits in experiment.table.walk()]).max() == 7
+    assert [stage.augmentation.translate for stage in experiment.stages] == [3, 3, 3]
+    other = Experiment(from_command_line([*flags, "--num_labels=50", "--seed=1"]))
+    assert set(experiment.table.labeled_rows) != set(other.table.labeled_rows)
+
+
+def test_each_stage_has_a_fresh_nesterov_optimizer_and_the_seed_of_the_run(tmp_path, monkeypatch):
+    seen = []
+    fit = R2D2Model.fit
+
+    def watch(self, batches, **arguments):
+        seen.append((self.optimizer, [np.abs(v.numpy()).max() for v in self.optimizer.variables if "momentum" in v.path]))
+        return fit(self, batches, **arguments)
+
+    monkeypatch.setattr(R2D2Model, "fit", watch)
+    orders = []
+    monkeypatch.setattr(
+        "r2d2_tf.pipeline.epoch_rows", lambda *a, **k: orders.append((a[0].number, k["seed"])) or epoch_rows(*a, **k)
+    )
+    results_of(tmp_path, ["--momentum=0.8", "--seed=5", "--rounds=1:0.01,1:0.01"])
+    optimizers = [optimizer for optimizer, _ in seen]
+    assert len({id(optimizer) for optimizer in optimizers}) == 3, "one through both rounds of stage 2"
+    assert all((optimizer.momentum, optimizer.nesterov) == (0.8, True) for optimizer in optimizers)
+    assert [max(momenta) for _, momenta in seen] == [0, 0, 0]
+    assert set(orders) == {(1, 5), (2, 5), (3, 5)}
 
 
 def test_the_same_command_twice_is_bit_identical_with_deterministic(tmp_path):
@@ -127,7 +204,7 @@ def test_the_command_prints_plan_epochs_and_result_and_no_warning(tmp_path):
     code, out, err = command(*SHORT, f"--run_dir={tmp_path / 'run'}")
     assert code == 0
     assert err == ""
-    for part in ("100 labeled", "Stage 2 of 3: D2 and R2", "1/2", "Result:", "python -m export --run_dir="):
+    for part in ("100 labeled", "Stage 2 of 3: D2 and R2", "1/2", "Result:", " -m export --run_dir="):
         assert part in out
 
 
@@ -148,26 +225,27 @@ def test_stage_3_leaves_the_table_alone_and_a_last_prediction_replaces_it(tmp_pa
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
+        (["--supervised_learning_rate=1e30"], ["stage 1 (supervised), epoch ", " of 4, step ", "--supervised_learning_rate"]),
+        (["--rounds=1:1e30"], ["stage 2 (D2), epoch 1 of 1, step ", "--rounds"]),
         (
-            ["--supervised_learning_rate=1e20"],
-            ["stage 1 (supervised), epoch 2 of 4, step 1: ", "not finite", "--supervised_learning_rate"],
+            ["--supervised_epochs=1", "--rounds=1:0.01", "--finetune_batch_size=4000", "--finetune_learning_rate=1e38"],
+            ["stage 3 (fine-tuning), epoch 1 of 1, step 1", "--finetune_learning_rate"],
         ),
-        (["--rounds=1:1e20"], ["stage 2 (D2), epoch 1 of 1, step ", "not finite", "--rounds"]),
     ],
 )
-def test_a_loss_that_is_not_finite_stops_the_run_naming_stage_epoch_step_and_flag(flags, parts, tmp_path, capsys):
+def test_numbers_that_are_not_finite_stop_the_run_naming_stage_epoch_step_and_flag(flags, parts, tmp_path, capsys):
     folder = tmp_path / "run"
     assert train.main([*SHORT, *flags, f"--run_dir={folder}"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    for part in ("the loss is not finite", *parts):
+    for part in ("is not finite (NaN or infinite) at learning rate", *parts):
         assert part in error
     assert not (folder / "summary.json").exists()
 
 
 def test_collapsed_predictions_stop_the_run_naming_stage_epoch_step_and_flag(tmp_path):
-    # Three steps of training put nearly all images into one class.
+    # A network that learned next to nothing puts most images into one class.
     flags = [*SHORT, "--supervised_epochs=1", "--stop_on_collapse", f"--run_dir={tmp_path / 'run'}"]
     with pytest.raises(
         RunStopped, match=r"stage 2 \(D2 and R2\), epoch 1 of 2, step 0: the predictions collapsed.*fall into class"
@@ -223,3 +301,21 @@ def test_help_lists_the_flags():
     assert code == 0
     assert "--pseudo_label_lr=4000.0" in out
     assert "lambda (eq. 7)" in out
+
+
+@pytest.mark.parametrize("where", ["a_file/run", "/proc/run"])
+def test_a_place_that_cannot_be_written_is_one_line(where, tmp_path):
+    (tmp_path / "a_file").write_text("x")
+    code, out, err = command(f"--run_dir={tmp_path / where}")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_quickstart_config_keeps_its_promise(tmp_path):
+    """One seed, well apart from the mean of five in BUILD.md: stage 1 and the halving of its errors."""
+    summary = run(from_command_line([f"--flagfile={ROOT / 'configs' / 'mnist5k.cfg'}", f"--run_dir={tmp_path / 'run'}"]))
+    errors = summary["test_error_percent"]
+    assert errors["stage_1"] < 16
+    assert errors["stage_3"] < 6
+    assert errors["stage_3"] < 0.6 * errors["stage_1"]

@@ -58,7 +58,7 @@ def test_the_command_prints_difference_agreement_and_what_to_type_next(finished_
     out = capsys.readouterr().out
     assert "on 1,000 test images: largest difference to the network" in out
     assert "top-1 agreement 100.00 %" in out
-    assert f"python -m export.inference --model={tmp_path / 'model.tflite'}" in out
+    assert f" -m export.inference --model={tmp_path / 'model.tflite'}" in out
 
 
 def test_a_model_that_differs_from_the_network_fails(finished_run, tmp_path, capsys, monkeypatch):

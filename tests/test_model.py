@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import (
-    IMAGE_SHAPE,
     NUM_CLASSES,
     batches_of,
     make_model,
@@ -68,9 +67,10 @@ def test_a_rows_step_does_not_depend_on_the_batch(strategy):
     np.testing.assert_allclose(*tables, rtol=1e-6, atol=1e-6)
 
 
-def test_the_sum_of_a_row_stays(strategy):
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_the_sum_of_a_row_stays(strategy, name):
     images = tiny_images(COUNT)
-    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS, class_loss=name)
     before = table_values(model.table)
     for _ in range(5):
         fit(model, images, 4)
@@ -126,6 +126,16 @@ def test_an_uneven_last_batch_is_averaged_over_its_own_images(strategy):
     assert np.isfinite(logs["loss"])
 
 
+def test_a_convolution_may_get_a_batch_with_fewer_images_than_replicas(strategy):
+    images = tiny_images(5)
+    model = make_model(strategy, tiny_labels(5, 3), hidden=(keras.layers.Conv2D(8, 2),))
+    before = weights_of(model)
+    model.repredict(batches_of(images, np.arange(5), 4))
+    assert np.isfinite(fit(model, images, 4)["loss"])
+    assert model.evaluate_images(batches_of(images, np.zeros(5), 4))[1].sum() == 5
+    assert all(np.isfinite(new).all() and (new != old).any() for old, new in zip(before, weights_of(model), strict=True))
+
+
 def test_metrics_are_means_over_the_images_of_all_replicas(strategy):
     images = tiny_images(10)
     rows = np.random.default_rng(2).normal(size=(10, NUM_CLASSES))
@@ -154,18 +164,20 @@ def test_repredicting_writes_the_networks_logits_into_unlabeled_rows_only(strate
 
 def test_repredicting_uses_the_network_in_evaluation_mode(strategy):
     images = tiny_images(COUNT)
-    model = make_model(strategy, tiny_labels(COUNT, LABELED))
-    with strategy.scope():
-        model.backbone = keras.Sequential([keras.Input(IMAGE_SHAPE), model.backbone, keras.layers.Dropout(0.9)])
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), hidden=(keras.layers.Dropout(0.9),))
+    expected = logits_of(model, images)
     model.repredict(batches_of(images, np.arange(COUNT), COUNT))
-    assert (table_values(model.table)[LABELED:] != 0).all()
+    np.testing.assert_allclose(table_values(model.table)[LABELED:], expected[LABELED:], rtol=1e-5, atol=1e-6)
 
 
 def test_errors_are_counted_over_all_replicas(strategy):
     images = tiny_images(7)
     model = make_model(strategy, tiny_labels(7, 3))
     classes = np.array([0, 1, 2, 0, 1, 2, 0])
-    assert model.count_errors(batches_of(images, classes, 4)) == (logits_of(model, images).argmax(1) != classes).sum()
+    errors, counts = model.evaluate_images(batches_of(images, classes, 4))
+    predicted = logits_of(model, images).argmax(1)
+    assert errors == (predicted != classes).sum()
+    np.testing.assert_array_equal(counts, np.bincount(predicted, minlength=NUM_CLASSES))
 
 
 def test_a_loss_that_is_not_finite_raises_before_it_reaches_weights_or_table(strategy):

@@ -78,7 +78,15 @@ def test_the_result_tells_errors_change_files_and_what_to_type_next():
             "seconds": {"stage_1": 1.0, "stage_2": 2.0, "stage_3": 3.0},
             "files": {"summary.json": "this"},
         },
-        "runs/x",
+        "runs/my run",
+        "python3",
     )
-    for part in ("10.00 %", "5.50 %", "-6.00 %", "60 % fewer errors", "summary.json", "python -m export --run_dir=runs/x"):
+    for part in (
+        "10.00 %",
+        "5.50 %",
+        "-6.00 %",
+        "60 % fewer errors",
+        "summary.json",
+        "python3 -m export --run_dir='runs/my run' --format",
+    ):
         assert part in text

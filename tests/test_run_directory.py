@@ -5,6 +5,8 @@ import pytest
 from r2d2_tf import run_directory
 from r2d2_tf.config import Config
 
+SUMMARY = {"test_error_percent": {"stage_1": 5.0}, "seconds": {"total": 1.0}, "files": {}}
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -12,7 +14,7 @@ def config(tmp_path):
 
 
 def finish(folder):
-    (folder / run_directory.SUMMARY_FILE).write_text(json.dumps({"name": "x"}))
+    (folder / run_directory.SUMMARY_FILE).write_text(json.dumps(SUMMARY))
 
 
 def test_a_free_folder_is_made_with_the_config_in_it(config):
@@ -29,7 +31,7 @@ def test_asking_writes_nothing(config):
 
 def test_a_finished_run_is_shown(config):
     finish(run_directory.create(config))
-    assert run_directory.finished_summary(config) == {"name": "x"}
+    assert run_directory.finished_summary(config) == SUMMARY
 
 
 def test_an_unfinished_run_is_refused_with_the_way_out(config):
@@ -53,10 +55,28 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(config):
     assert (folder / "thesis.tex").read_text() == "x"
 
 
-def test_a_file_in_the_way_is_refused(config):
+@pytest.mark.parametrize("below", ["", "further/down"])
+def test_a_file_in_the_way_is_refused(config, below):
     config.resolved_run_dir.write_text("x")
-    with pytest.raises(ValueError, match="is not the folder of a run"):
-        run_directory.finished_summary(config)
+    with pytest.raises(ValueError, match="run is a file; choose another place"):
+        run_directory.finished_summary(Config(run_dir=str(config.resolved_run_dir / below)))
+
+
+def test_a_damaged_summary_is_refused(config):
+    folder = run_directory.create(config)
+    for text in ("", "{}", "[]", '{"test_error_percent": 1}'):
+        (folder / run_directory.SUMMARY_FILE).write_text(text)
+        with pytest.raises(ValueError, match=r"summary\.json is damaged"):
+            run_directory.finished_summary(config)
+
+
+def test_a_folder_taken_since_the_check_is_not_taken_over(config):
+    assert run_directory.finished_summary(config) is None
+    assert run_directory.finished_summary(config) is None
+    folder = run_directory.create(config)
+    with pytest.raises(ValueError, match="running twice"):
+        run_directory.create(config)
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
 
 def test_a_new_run_moves_earlier_ones_aside_and_loses_nothing(config):

@@ -16,16 +16,25 @@ from r2d2_tf.config import Config, from_command_line
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
+    if "--help" in arguments:
+        print(__doc__)
+        return 0
     try:
         seeds, others = _split_seeds(arguments)
         configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
-        if len({config.resolved_run_dir for config in configs}) < len(configs):
+        if any(config.run_dir for config in configs):
             raise ValueError("--run_dir would put all seeds into one folder: leave it out")
-        summaries = [_summary(config, [*others, f"--seed={config.seed}"]) for config in configs]
+        finished = [run_directory.finished_summary(config) for config in configs]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(summaries))
+    try:
+        print(table([summary or _train(config, others) for config, summary in zip(configs, finished, strict=True)]))
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -35,16 +44,13 @@ def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
         seeds = [int(seed) for seed in chosen[-1].removeprefix("--seeds=").split(",")]
     except (IndexError, ValueError):
         raise ValueError("say which seeds to run, separated by commas, as in --seeds=0,1,2") from None
-    return seeds, [a for a in arguments if a not in chosen]
+    return list(dict.fromkeys(seeds)), [a for a in arguments if a not in chosen]
 
 
-def _summary(config: Config, arguments: Sequence[str]) -> dict[str, Any]:
-    summary = run_directory.finished_summary(config)
-    if summary is not None:
-        return summary
-    command = [sys.executable, "-m", "r2d2_tf.train", *arguments]
+def _train(config: Config, others: Sequence[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "r2d2_tf.train", *others, f"--seed={config.seed}"]
     if subprocess.run(command, check=False).returncode:
-        raise ValueError(f"the run with --seed={config.seed} stopped; its own message says why")
+        raise RuntimeError(f"the run with --seed={config.seed} stopped; its own message says why")
     return run_directory.read_summary(config.resolved_run_dir)
 
 
