@@ -215,10 +215,13 @@ class Experiment:
             num_test=len(self.data.test_images),
             image_shape=self.spec.image_shape,
             num_classes=self.spec.num_classes,
-            network=f"{self.config.backbone}, {self.model.backbone.count_params():,} parameters",
+            network=f"{self.config.backbone}, {self._num_parameters():,} parameters",
             table_bytes=self.table.nbytes,
             devices=devices.describe(self.strategy),
         )
+
+    def _num_parameters(self) -> int:
+        return sum(int(np.prod(weight.shape)) for weight in self.model.trainable_variables)
 
     def _save(self, folder: Path, log: MetricsLog) -> None:
         with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
@@ -243,7 +246,7 @@ class Experiment:
             "num_labels": len(self.table.labeled_rows),
             "num_unlabeled": len(self.table.unlabeled_rows),
             "num_test": len(self.data.test_images),
-            "parameters": self.model.backbone.count_params(),
+            "parameters": self._num_parameters(),
             "devices": devices.describe(self.strategy),
             "git_commit": run_directory.git_commit(),
             "versions": run_directory.versions(),

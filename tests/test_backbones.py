@@ -1,46 +1,120 @@
+import os
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from conftest import ROOT, make_strategy
 
+from export import inference
+from export.formats import EXPORTERS, serving_model
 from r2d2_tf import backbones
-from r2d2_tf.backbones.layers import conv, dense
+from r2d2_tf.backbones.layers import (
+    FusedBatchNormalization,
+    ShakeShake,
+    WeightNormConv2D,
+    WeightNormDense,
+    batch_norm,
+    conv,
+    dense,
+)
 
-MEAN, STD = (0.2,), (0.5,)
-PIXELS = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
+SHAPES = {"lenet": (28, 28, 1), "lenet_2d": (28, 28, 1), "resnet18": (64, 64, 3)}
+PARAMETERS = {
+    ("lenet", 28, 10): 431_080,
+    ("lenet_2d", 28, 10): 427_102,
+    ("shake_shake_26_2x96d", 32, 10): 26_193_466,
+    ("shake_shake_26_2x96d", 32, 100): 26_228_116,
+    ("shake_shake_26_2x32d", 32, 10): 2_923_322,
+    ("conv_large", 32, 10): 3_121_802,
+    ("conv_large", 32, 100): 3_133_412,
+    ("conv_large_weight_norm", 32, 10): 3_125_908,
+    ("conv_large_weight_norm", 32, 100): 3_137_608,
+    ("wrn_28_2", 32, 10): 1_467_610,
+    ("resnet18", 224, 1000): 11_689_512,
+}
+SMALL = [name for name in backbones.BACKBONES if name != "shake_shake_26_2x96d"]
 
 
-def build(name):
-    return backbones.build(name, (28, 28, 1), 10, mean=MEAN, std=STD)
+def shape_of(name):
+    return SHAPES.get(name, (32, 32, 3))
 
 
-@pytest.mark.parametrize("name", backbones.BACKBONES)
+def build(name, shape=None, classes=10):
+    shape = shape or shape_of(name)
+    return backbones.build(name, shape, classes, mean=[0.2] * shape[2], std=[0.5] * shape[2])
+
+
+def pixels_of(name, count=3):
+    return np.random.default_rng(0).integers(0, 256, (count, *shape_of(name))).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("key", "count"), PARAMETERS.items(), ids=[f"{key[0]}_{key[2]}" for key in PARAMETERS])
+def test_every_backbone_has_its_parameters(key, count):
+    name, side, classes = key
+    model = build(name, (side, side, shape_of(name)[2]), classes)
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_variables) == count
+
+
+def test_no_backbone_is_missing_from_the_counts():
+    assert {name for name, _, _ in PARAMETERS} == set(backbones.BACKBONES)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_every_backbone_gives_one_logit_a_class_for_raw_pixels(name):
-    logits = build(name)(PIXELS)
+    logits = np.asarray(build(name)(pixels_of(name)))
     assert logits.shape == (3, 10)
-    assert np.asarray(logits).min() < 0, "logits, not probabilities"
+    assert logits.min() < 0, "logits, not probabilities"
 
 
-@pytest.mark.parametrize("name", backbones.BACKBONES)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_backbone_survives_saving_and_safe_loading(name, tmp_path):
-    model = build(name)
+    model, pixels = build(name), pixels_of(name)
+    model(pixels, training=True)
+    for weight in model.trainable_variables:
+        weight.assign(weight * 1.1)
     model.save(tmp_path / "backbone.keras")
     loaded = keras.saving.load_model(tmp_path / "backbone.keras", compile=False, safe_mode=True)
-    np.testing.assert_array_equal(loaded(PIXELS), model(PIXELS))
+    np.testing.assert_array_equal(loaded(pixels), model(pixels))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "lenet_2d" else pytest.mark.slow) for n in SMALL])
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_every_backbone_exports_in_evaluation_mode(name, kind, tmp_path):
+    model, pixels = build(name), pixels_of(name)
+    file_name, write = EXPORTERS[kind]
+    write(serving_model(model), tmp_path / file_name)
+    expected = keras.ops.softmax(model(pixels, training=False))
+    np.testing.assert_allclose(inference.load(tmp_path / file_name).predict(pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n.startswith("wrn") else pytest.mark.slow) for n in SMALL])
+def test_every_backbone_trains_on_two_replicas(name):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        model = build(name)
+        model.compile(
+            optimizer=keras.optimizers.SGD(0.01),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=False,
+        )
+    before = [np.asarray(w) for w in model.get_weights()]
+    batches = tf.data.Dataset.from_tensor_slices((pixels_of(name, 4), np.arange(4))).batch(4)
+    loss = model.fit(batches, verbose=0, shuffle=False).history["loss"][0]
+    assert np.isfinite(loss)
+    assert any((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
 
 
 def test_normalising_is_inside_the_network():
-    model = build("lenet")
-    normalized = (PIXELS / 255.0 - MEAN) / STD
-    np.testing.assert_allclose(model(PIXELS), model.layers[-1](normalized), rtol=1e-5, atol=1e-6)
+    model, pixels = build("lenet"), pixels_of("lenet")
+    normalized = (pixels / 255.0 - 0.2) / 0.5
+    np.testing.assert_allclose(model(pixels), model.layers[-1](normalized), rtol=1e-5, atol=1e-6)
 
 
 def test_uint8_and_float_pixels_give_the_same():
-    model = build("lenet")
-    np.testing.assert_array_equal(model(PIXELS), model(PIXELS.astype(np.float32)))
-
-
-def test_lenet_has_its_parameters():
-    assert build("lenet").count_params() == 431_080
+    model, pixels = build("lenet"), pixels_of("lenet")
+    np.testing.assert_array_equal(model(pixels), model(pixels.astype(np.float32)))
 
 
 def test_the_seed_decides_the_initial_weights():
@@ -61,3 +135,69 @@ def test_initial_weights_are_the_authors():
     kernel = layer.get_weights()[0]
     assert np.abs(kernel).max() == pytest.approx(0.1, rel=0.01)
     assert np.std(kernel) == pytest.approx(0.1 / np.sqrt(3), rel=0.02)
+
+
+FEATURES = np.random.default_rng(0).normal(2.0, 3.0, (8, 5, 5, 4)).astype(np.float32)
+
+
+def test_fused_batch_normalisation_is_keras_own_but_for_the_unbiased_running_variance():
+    ours, keras_own = batch_norm(), keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    assert isinstance(ours, FusedBatchNormalization)
+    for _ in range(3):
+        np.testing.assert_allclose(ours(FEATURES, training=True), keras_own(FEATURES, training=True), atol=1e-5)
+    np.testing.assert_allclose(ours.moving_mean, keras_own.moving_mean, rtol=1e-5)
+    count = 8 * 5 * 5
+    weight = 1 - 0.9**3
+    expected = (np.asarray(keras_own.moving_variance) - (1 - weight)) * count / (count - 1) + (1 - weight)
+    np.testing.assert_allclose(ours.moving_variance, expected, rtol=1e-5)
+    keras_own.moving_variance.assign(ours.moving_variance)
+    np.testing.assert_allclose(ours(FEATURES, training=False), keras_own(FEATURES, training=False), atol=1e-5)
+
+
+def test_weight_normalisation_agrees_with_tensorflow_addons():
+    path = Path(os.environ.get("R2D2_TF_REFERENCE", ROOT.parent / "shared" / "reference")) / "tensorflow_addons_vectors.npz"
+    if not path.is_file():
+        pytest.skip(f"NO REFERENCE NUMBERS: {path} is absent; set R2D2_TF_REFERENCE to its folder")
+    vectors = np.load(path)
+    layer = WeightNormConv2D(5, 3, padding="same")
+    layer.build((None, 8, 8, 3))
+    layer.v.assign(vectors["conv_v"])
+    layer.g.assign(vectors["conv_g"])
+    layer.bias.assign(vectors["conv_bias"])
+    np.testing.assert_allclose(layer(vectors["images"]), vectors["weight_norm_conv_same"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [WeightNormConv2D(6, 3), WeightNormDense(6)], ids=["conv", "dense"])
+def test_weight_normalisation_starts_as_the_plain_layer_and_learns_length_and_direction(layer):
+    layer.build((None, 8, 8, 3) if isinstance(layer, WeightNormConv2D) else (None, 8))
+    np.testing.assert_allclose(layer.kernel, layer.v, rtol=1e-5, atol=1e-6)
+    layer.g.assign(layer.g * 2)
+    np.testing.assert_allclose(layer.kernel, 2 * np.asarray(layer.v), rtol=1e-5, atol=1e-6)
+    layer.v.assign(layer.v * 5)
+    lengths = np.sqrt((np.asarray(layer.kernel) ** 2).reshape(-1, 6).sum(0))
+    np.testing.assert_allclose(lengths, layer.g, rtol=1e-5)
+    assert {w.path.split("/")[-1] for w in layer.trainable_variables} == {"kernel", "g", "bias"}
+
+
+def test_shake_shake_mixes_each_image_by_its_own_weight_and_halves_in_evaluation():
+    layer = ShakeShake()
+    zeros, ones = np.zeros((64, 3, 3, 2), np.float32), np.ones((64, 3, 3, 2), np.float32)
+    mixed = np.asarray(layer((ones, zeros), training=True))
+    weights = mixed[:, 0, 0, 0]
+    assert (mixed == weights[:, None, None, None]).all()
+    assert len(set(weights)) == 64
+    assert 0 <= weights.min() < 0.2
+    assert 0.8 < weights.max() <= 1
+    np.testing.assert_array_equal(layer((ones, zeros), training=False), 0.5 * ones)
+
+
+def test_shake_shakes_backward_weights_are_fresh_and_independent():
+    layer = ShakeShake()
+    zeros, ones = tf.zeros((256, 1, 1, 1)), tf.ones((256, 1, 1, 1))
+    with tf.GradientTape() as tape:
+        tape.watch([ones, zeros])
+        mixed = layer((ones, zeros), training=True)
+    first, second = (g.numpy().ravel() for g in tape.gradient(mixed, (ones, zeros)))
+    np.testing.assert_allclose(first + second, 1.0, rtol=1e-6)
+    assert abs(np.corrcoef(first, mixed.numpy().ravel())[0, 1]) < 0.2
+    assert first.std() == pytest.approx(np.sqrt(1 / 12), rel=0.15)

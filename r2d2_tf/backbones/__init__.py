@@ -9,6 +9,13 @@ if TYPE_CHECKING:
 
 BACKBONES: dict[str, str] = {
     "lenet": "r2d2_tf.backbones.lenet:lenet",
+    "lenet_2d": "r2d2_tf.backbones.lenet:lenet_2d",
+    "shake_shake_26_2x96d": "r2d2_tf.backbones.shake_shake:shake_shake_26_2x96d",
+    "shake_shake_26_2x32d": "r2d2_tf.backbones.shake_shake:shake_shake_26_2x32d",
+    "conv_large": "r2d2_tf.backbones.conv_large:conv_large",
+    "conv_large_weight_norm": "r2d2_tf.backbones.conv_large:conv_large_weight_norm",
+    "wrn_28_2": "r2d2_tf.backbones.resnet:wrn_28_2",
+    "resnet18": "r2d2_tf.backbones.resnet:resnet18",
 }
 """Name -> `module:function`, a function of (image_shape, num_classes) that returns logits."""
 

@@ -1,20 +1,136 @@
 """Layers that the backbones share, initialised as the authors do."""
 
+import keras
+import tensorflow as tf
 from keras import initializers, layers
 
 
+def conv_initializer() -> initializers.Initializer:
+    """Normal with standard deviation sqrt(2 / (kernel_size^2 * filters)); one instance a layer, as each has a seed."""
+    return initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def dense_initializer() -> initializers.Initializer:
+    """Uniform within +-1 / sqrt(fan_in); one instance a layer."""
+    return initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
 def conv(filters: int, kernel_size: int, *, strides: int = 1, padding: str = "valid", use_bias: bool = False) -> layers.Layer:
-    """2-D convolution, weights normal with standard deviation sqrt(2 / (kernel_size^2 * filters))."""
+    """2-D convolution."""
     return layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
         padding=padding,
         use_bias=use_bias,
-        kernel_initializer=initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        kernel_initializer=conv_initializer(),
     )
 
 
 def dense(units: int) -> layers.Layer:
-    """Fully connected layer, weights uniform within +-1 / sqrt(fan_in)."""
-    return layers.Dense(units, kernel_initializer=initializers.VarianceScaling(1 / 3, "fan_in", "uniform"))
+    """Fully connected layer."""
+    return layers.Dense(units, kernel_initializer=dense_initializer())
+
+
+def batch_norm() -> layers.Layer:
+    """Batch normalisation with the authors' momentum 0.9 and epsilon 1e-5 (Keras' defaults are 0.99 and 1e-3)."""
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5)
+
+
+@keras.saving.register_keras_serializable(package="r2d2_tf")
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Keras' batch normalisation on TensorFlow's fused kernel: `[batch, height, width, channels]` in and out.
+
+    Keras' own is put together from simple operations; a network of six convolutions trains 1.1 to 1.35 times faster with
+    the fused kernel on a CPU. The running variance is the unbiased one, as in the authors' framework.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Normalises with the batch's statistics in training, with the running ones otherwise."""
+        empty = tf.zeros([0])
+        output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=empty if training else self.moving_mean,
+            variance=empty if training else self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=bool(training),
+        )
+        if training:
+            for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                running.assign(running * self.momentum + batch * (1.0 - self.momentum))
+        return output
+
+
+class WeightNormalized(layers.Layer):
+    """Weight normalisation (Salimans and Kingma 2016), mixed in before a Conv2D or Dense: kernel = g * v / ||v||.
+
+    The norm is taken over all but the last axis of v, one for each output; g starts at ||v||.
+    """
+
+    _kernel: keras.Variable
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes v in place of the kernel, and g."""
+        super().build(input_shape)
+        self.v = self._kernel
+
+        def length_of_v(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+            return tf.cast(_norm(self.v), dtype or tf.float32)
+
+        self.g = self.add_weight(shape=(self.v.shape[-1],), name="g", initializer=length_of_v)
+
+    @property
+    def kernel(self) -> tf.Tensor:
+        """The normalised kernel."""
+        return self.g * (self.v / _norm(self.v)) if hasattr(self, "g") else self._kernel
+
+    def save_own_variables(self, store: dict) -> None:
+        """Saves every variable; Keras' own list for convolutions and dense layers would leave out g."""
+        layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: dict) -> None:
+        """Loads what `save_own_variables` saved."""
+        layers.Layer.load_own_variables(self, store)
+
+
+def _norm(v: tf.Tensor) -> tf.Tensor:
+    v = tf.convert_to_tensor(v)
+    return tf.sqrt(tf.reduce_sum(tf.square(v), axis=list(range(len(v.shape) - 1))))
+
+
+@keras.saving.register_keras_serializable(package="r2d2_tf")
+class WeightNormConv2D(WeightNormalized, layers.Conv2D):
+    """Conv2D with weight normalisation."""
+
+
+@keras.saving.register_keras_serializable(package="r2d2_tf")
+class WeightNormDense(WeightNormalized, layers.Dense):
+    """Dense with weight normalisation."""
+
+
+@keras.saving.register_keras_serializable(package="r2d2_tf")
+class ShakeShake(layers.Layer):
+    """Mixes two branches of equal shape with random weights, one an image (Gastaldi 2017).
+
+    Training: u * a + (1 - u) * b forward, and fresh, independent weights u' in the backward pass, both uniform in 0..1.
+    Evaluation: the mean.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, branches: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """`branches`: two tensors `[batch, height, width, channels]`."""
+        first, second = branches
+        if not training:
+            return 0.5 * (first + second)
+        shape = (tf.shape(first)[0], 1, 1, 1)
+        forward, backward = (
+            weight * first + (1.0 - weight) * second
+            for weight in (keras.random.uniform(shape, seed=self.seed_generator) for _ in range(2))
+        )
+        # The value is the forward mix; what it is differentiated through, the backward mix.
+        return backward + tf.stop_gradient(forward - backward)
