@@ -65,7 +65,7 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
     model = serving_model(keras.saving.load_model(run_dir / run_directory.BACKBONE_FILE, compile=False, safe_mode=True))
     expected = model.predict(data.test_images, batch_size=config.eval_batch_size, verbose=0)
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"class_names": spec.class_names, "image_shape": spec.image_shape, "input": "uint8 pixels", "run": config.name}
+    metadata = {"class_names": data.class_names, "image_shape": spec.image_shape, "input": "uint8 pixels", "run": config.name}
     with run_directory.written_whole(folder / inference.METADATA_FILE) as path:
         path.write_text(json.dumps(metadata, indent=2) + "\n")
     _write_examples(folder / "examples", data.test_images, data.test_labels)

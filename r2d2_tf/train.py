@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from r2d2_tf import run_directory
 from r2d2_tf.config import flag_help, from_command_line
+from r2d2_tf.datasets import DATASETS, check_tfds
 from r2d2_tf.startup import import_tensorflow_quietly
 
 
@@ -29,6 +30,9 @@ def _train(arguments: Sequence[str]) -> int:
     try:
         config = from_command_line(arguments)
         finished = run_directory.finished_summary(config)
+        tfds_name = DATASETS[config.dataset].tfds_name
+        if finished is None and tfds_name is not None:
+            check_tfds(tfds_name, config.data_path)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

