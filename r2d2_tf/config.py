@@ -43,19 +43,26 @@ class Config:
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0, high=2**31 - 1)
     backbone: str = _flag("lenet", "network", choices=BACKBONES)
 
-    class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES)
-    alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0)
-    beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0)
-    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0)
-    pseudo_label_lr: float = _flag(4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0)
-    rounds: str = _flag(
-        "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004", "stage 2: epochs:learning_rate of each round, separated by commas"
+    class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
+    alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0, later=True)
+    beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0, later=True)
+    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0, later=True)
+    pseudo_label_lr: float = _flag(
+        4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0, later=True
     )
-    repredict: bool = _flag(True, "R2: predictions replace the pseudo-labels at every round, not at the first alone")
+    rounds: str = _flag(
+        "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004",
+        "stage 2: epochs:learning_rate of each round, separated by commas",
+        later=True,
+    )
+    repredict: bool = _flag(
+        True, "R2: predictions replace the pseudo-labels at every round, not at the first alone", later=True
+    )
     finetune_from: str = _flag(
         "table",
         "stage 3's labels: the learned table (the paper) or a last prediction (the code)",
         choices=("table", "prediction"),
+        later=True,
     )
 
     supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1)
@@ -63,22 +70,28 @@ class Config:
     supervised_learning_rate: float = _flag(0.05, "stage 1: learning rate at epoch 0", above=0.0)
     supervised_cosine_epochs: int = _flag(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
 
-    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2)
-    labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch")
+    stage_1_from: str = _flag(
+        "",
+        "folder of a finished run with the same stage 1: start from its network in place of training it again",
+        cosmetic=True,
+    )
 
-    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0)
-    finetune_batch_size: int = _flag(512, "stage 3: images a batch; a short last batch is kept", low=1)
-    finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0)
-    finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0)
+    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, later=True)
+    labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch", later=True)
+
+    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0, later=True)
+    finetune_batch_size: int = _flag(512, "stage 3: images a batch; a short last batch is kept", low=1, later=True)
+    finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0, later=True)
+    finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0, later=True)
 
     momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
     weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
     translate: int = _flag(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
     flip: bool = _flag(False, "augmentation: random left-right flips")
     cutout: int = _flag(0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0)
-    eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1)
+    eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1, later=True)
 
-    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes")
+    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", later=True)
     strategy: str = _flag(
         "auto",
         "auto = all visible GPUs, else one CPU; none = one device; mirrored = MirroredStrategy",
@@ -178,10 +191,13 @@ class Config:
             lines.append(f"beta ({self.beta}) is not below alpha ({self.alpha}); theorem 1 covers beta < alpha only")
         return lines
 
-    def differences(self, other: "Config") -> list[str]:
-        """The flags in which two configs would train differently, as `--flag: ours, theirs`."""
-        mine, theirs = self._lasting(), other._lasting()
-        return [f"--{key}: {theirs[key]} -> {mine[key]}" for key in mine if mine[key] != theirs[key]]
+    def differences(self, other: "Config", *, of_stage_1: bool = False) -> list[str]:
+        """The flags in which two configs, or their first stages, would train differently, as `--flag: theirs -> ours`."""
+        fields = [
+            f for f in dataclasses.fields(self) if f.name in self._lasting() and not (of_stage_1 and f.metadata.get("later"))
+        ]
+        pairs = [(f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields]
+        return [f"--{name}: {theirs} -> {ours}" for name, theirs, ours in pairs if theirs != ours]
 
     def to_flagfile(self) -> str:
         """All flags as the text of a flagfile that repeats the run."""

@@ -1,8 +1,6 @@
 """A run from a Config to a folder of results: `run(config)`."""
 
 import json
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
 from r2d2_tf.model import NOT_FINITE, R2D2Model
-from r2d2_tf.progress import Locator, ProgressReport, RunProgress, plan_text, result_text
+from r2d2_tf.progress import Locator, ProgressReport, RunProgress, plan_text
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.stages import Stage, plan
 
@@ -31,36 +29,10 @@ FILES = {
     run_directory.METRICS_FILE: "what was measured, a row an epoch",
     run_directory.PICTURE_FILE: "errors and confidence over the epochs",
     run_directory.TABLE_FILE: "the learned pseudo-labels, a row an image",
+    run_directory.STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
     run_directory.BACKBONE_FILE: "the trained network, pixels to logits",
     "tensorboard/": "the same measurements for TensorBoard",
 }
-
-
-def main(config: Config, finished: Summary | None, began: float) -> int:
-    """Runs `config`, or shows the result of the `finished` run; returns the exit code of train.py."""
-    if finished is not None:
-        print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config.resolved_run_dir)}")
-        return 0
-    try:
-        experiment = Experiment(config)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        folder = run_directory.create(config)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        print(_result(experiment.run(folder, began), folder))
-    except RunStopped as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _result(summary: Summary, folder: Path) -> str:
-    return result_text(summary, str(folder), shlex.quote(run_directory.shown(sys.executable)))
 
 
 def run(config: Config) -> Summary:
@@ -100,6 +72,7 @@ class Experiment:
         )
         self._check_batches()
         self.model = self._build_model()
+        self.borrowed = self._borrow_stage_1() if config.stage_1_from else None
 
     def _check_batches(self) -> None:
         num_labeled, num_unlabeled = len(self.table.labeled_rows), len(self.table.unlabeled_rows)
@@ -109,6 +82,21 @@ class Experiment:
                     f"batch_size ({stage.batch_size}) takes {stage.batch_size - (stage.labeled_per_batch or 0)} unlabeled "
                     f"images a batch, but there are only {num_unlabeled}: lower --batch_size or --num_labels"
                 )
+
+    def _borrow_stage_1(self) -> Summary:
+        """Takes over the network that another run's stage 1 left; returns that run's summary."""
+        folder = Path(self.config.stage_1_from).expanduser()
+        differences = self.config.differences(run_directory.load_config(folder), of_stage_1=True)
+        if differences:
+            raise ValueError(
+                f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
+                "or leave --stage_1_from out"
+            )
+        summary = run_directory.read_summary(folder)
+        with self.strategy.scope():
+            network = keras.saving.load_model(folder / run_directory.STAGE_1_FILE, compile=False, safe_mode=True)
+            self.model.backbone.set_weights(network.get_weights())
+        return summary
 
     def _build_model(self) -> R2D2Model:
         config, spec = self.config, self.spec
@@ -155,6 +143,8 @@ class Experiment:
             stage_began = time.perf_counter()
             self._fit(stage, log, progress)
             seconds[f"stage_{stage.number}"] = time.perf_counter() - stage_began
+            if stage.number == 1:
+                self._save_network(folder / run_directory.STAGE_1_FILE)
         self._save(folder, log)
         seconds["total"] = time.perf_counter() - began
         summary = self._summary(log, seconds)
@@ -231,19 +221,29 @@ class Experiment:
     def _save(self, folder: Path, log: MetricsLog) -> None:
         with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
             self.table.save(path, self.data.train_ids)
-        with run_directory.written_whole(folder / run_directory.BACKBONE_FILE) as path:
-            self.model.backbone.save(path)
+        self._save_network(folder / run_directory.BACKBONE_FILE)
         with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
             plot_run(log.rows, f"{self.config.name}, seed {self.config.seed}", path)
 
+    def _save_network(self, path: Path) -> None:
+        with run_directory.written_whole(path) as temporary:
+            self.model.backbone.save(temporary)
+
     def _summary(self, log: MetricsLog, seconds: dict[str, float]) -> Summary:
         last_rows = {f"stage_{row['stage']}": row for row in log.rows}
+        errors = {stage: row["test_error"] for stage, row in last_rows.items()}
+        files = FILES
+        if self.borrowed is not None:
+            errors = {"stage_1": self.borrowed["test_error_percent"]["stage_1"], **errors}
+            seconds = {"stage_1": self.borrowed["seconds"]["stage_1"], **seconds}
+            files = {name: what for name, what in FILES.items() if name != run_directory.STAGE_1_FILE}
         return {
             "name": self.config.name,
             "dataset": self.config.dataset,
             "seed": self.config.seed,
             "config_digest": self.config.digest,
-            "test_error_percent": {stage: row["test_error"] for stage, row in last_rows.items()},
+            "test_error_percent": errors,
+            "stage_1_from": self.config.stage_1_from or None,
             "pseudo_label_error_percent": {
                 stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
             },
@@ -255,7 +255,7 @@ class Experiment:
             "devices": devices.describe(self.strategy),
             "git_commit": run_directory.git_commit(),
             "versions": run_directory.versions(),
-            "files": FILES,
+            "files": files,
         }
 
 

@@ -109,4 +109,5 @@ def plan(config: Config) -> tuple[Stage, ...]:
         advice="most likely the learning rate is too high: lower --finetune_learning_rate",
         advice_before=decipher_advice,
     )
-    return tuple(stage for stage in (supervised, decipher, finetune) if stage.epochs)
+    stages = (decipher, finetune) if config.stage_1_from else (supervised, decipher, finetune)
+    return tuple(stage for stage in stages if stage.epochs)

@@ -3,13 +3,16 @@
 Exit codes: 0, the run is finished; 1, it had to stop; 2, the command line was wrong and nothing was written; 130, Ctrl-C.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from r2d2_tf import run_directory
-from r2d2_tf.config import flag_help, from_command_line
+from r2d2_tf.config import Config, flag_help, from_command_line
 from r2d2_tf.datasets import DATASETS, check_tfds
+from r2d2_tf.result import result_text
 from r2d2_tf.startup import import_tensorflow_quietly
 
 
@@ -38,11 +41,31 @@ def _train(arguments: Sequence[str]) -> int:
         return 2
     for line in config.warnings():
         print(f"warning: {line}", file=sys.stderr)
+    if finished is not None:
+        print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config)}")
+        return 0
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
     import_tensorflow_quietly()
-    from r2d2_tf import experiment
+    from r2d2_tf.callbacks import RunStopped
+    from r2d2_tf.experiment import Experiment
 
-    return experiment.main(config, finished, began)
+    try:
+        experiment = Experiment(config)
+        folder = run_directory.create(config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        print(_result(experiment.run(folder, began), config))
+    except RunStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _result(summary: dict[str, Any], config: Config) -> str:
+    python = shlex.quote(run_directory.shown(sys.executable))
+    return result_text(summary, str(config.resolved_run_dir), python)
 
 
 if __name__ == "__main__":

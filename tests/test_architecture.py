@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"losses", "pseudo_labels", "schedules", "augment", "backbones", "datasets", "splits", "startup", "devices"},
+    {"losses", "pseudo_labels", "schedules", "augment", "backbones", "datasets", "splits", "startup", "devices", "result"},
     {"config"},
     {"stages", "run_directory"},
     {"pipeline", "model", "callbacks", "metrics_log", "progress"},

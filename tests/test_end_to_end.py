@@ -319,3 +319,21 @@ def test_the_quickstart_config_keeps_its_promise(tmp_path):
     assert errors["stage_1"] < 16
     assert errors["stage_3"] < 6
     assert errors["stage_3"] < 0.6 * errors["stage_1"]
+
+
+def test_a_run_may_take_over_another_runs_stage_1(finished_run, tmp_path):
+    """Stages 2 and 3 then end as they do after a stage 1 of their own."""
+    summary = run(from_command_line([*SHORT, f"--stage_1_from={finished_run}", f"--run_dir={tmp_path / 'run'}"]))
+    whole = json.loads((finished_run / "summary.json").read_text())
+    assert summary["test_error_percent"] == whole["test_error_percent"]
+    np.testing.assert_array_equal(table_of(tmp_path / "run")["pseudo_logits"], table_of(finished_run)["pseudo_logits"])
+    assert not (tmp_path / "run" / "stage_1.keras").exists()
+
+
+def test_another_stage_1_is_not_taken_over(finished_run, tmp_path):
+    for flags, named in (["--seed=1"], "--seed: 0 -> 1"), (["--weight_decay=0"], "--weight_decay"):
+        arguments = [*SHORT, *flags, f"--stage_1_from={finished_run}", f"--run_dir={tmp_path / 'run'}"]
+        with pytest.raises(ValueError, match=f"had another stage 1 .*{named}"):
+            run(from_command_line(arguments))
+    run_flags = ["--alpha=0.2", "--rounds=1:0.01", "--finetune_epochs=0"]
+    Experiment(from_command_line([*SHORT, *run_flags, f"--stage_1_from={finished_run}", f"--run_dir={tmp_path / 'run'}"]))

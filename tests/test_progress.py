@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from r2d2_tf.config import Config
-from r2d2_tf.progress import RunProgress, plan_text, result_text
+from r2d2_tf.progress import RunProgress, plan_text
+from r2d2_tf.result import result_text
 from r2d2_tf.stages import plan
 
 CONFIG = Config(supervised_epochs=2, rounds="2:0.1,1:0.1", batch_size=64, finetune_epochs=1)
