@@ -15,7 +15,8 @@ def test_defaults_are_the_papers_alpha_beta_k_and_lambda():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
-def test_every_config_file_parses_and_names_its_run(path):
+def test_every_config_file_parses_and_names_its_run(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     assert from_command_line([f"--flagfile={path}"]).name == path.stem
 
 
