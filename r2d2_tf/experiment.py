@@ -160,7 +160,7 @@ class Experiment:
             # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
             optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
             optimizer.build(model.trainable_variables)
-            # jit_compile: on CPUs XLA halves the speed of convolutions, and on GPUs it cannot reach a host table.
+            # jit_compile: XLA would have to compile the table's operations too, which run on the host.
             model.compile(optimizer=optimizer, jit_compile=False)
         report = ProgressReport(progress, stage)
         callbacks = [

@@ -92,7 +92,7 @@ class R2D2Model(keras.Model):
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
             loss = tf.debugging.check_numerics(tf.reduce_sum(losses) / global_count, NOT_FINITE[0])
         gradients, row_gradient = tape.gradient(loss, (weights, pseudo_logits))
-        # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled, ten times weaker.
+        # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
         decay = self.weight_decay / replica.num_replicas_in_sync
         self.optimizer.apply([g + decay * w for g, w in zip(gradients, weights, strict=True)], weights)
         if self.learn_pseudo_labels:
