@@ -13,7 +13,8 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import run_directory
-from r2d2_tf.config import Config, parse_flags
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.startup import import_tensorflow_quietly
 

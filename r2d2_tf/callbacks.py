@@ -16,6 +16,10 @@ from r2d2_tf.stages import Stage
 Logs = dict[str, Any]
 
 
+TOP5_ABOVE_CLASSES = 20
+"""With so few classes or fewer, the top-5 error says nothing."""
+
+
 class RunStopped(RuntimeError):
     """Training cannot go on; the message says where it stopped and what to change."""
 
@@ -50,9 +54,9 @@ class RepetitiveReprediction(keras.callbacks.Callback):
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Logs `test_error` and `evaluated_classes` after each epoch.
+    """Logs `test_error` and `evaluated_classes` after each epoch, and with many classes `test_top5_error`.
 
-    The error is in percent, and nothing reads it but people; the classes are how many test images were given each.
+    Errors are in percent, and nothing reads them but people; the classes are how many test images were given each.
 
     Args:
         batches: (images, true classes).
@@ -65,8 +69,10 @@ class Evaluation(keras.callbacks.Callback):
         self.num_images = num_images
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        errors, logs["evaluated_classes"] = self.model.evaluate_images(self.batches)
+        errors, top5_errors, logs["evaluated_classes"] = self.model.evaluate_images(self.batches)
         logs["test_error"] = 100.0 * errors / self.num_images
+        if len(logs["evaluated_classes"]) > TOP5_ABOVE_CLASSES:
+            logs["test_top5_error"] = 100.0 * top5_errors / self.num_images
 
 
 class Diagnostics(keras.callbacks.Callback):

@@ -1,19 +1,12 @@
-"""The only list of flags: Config, its checks, and its way to and from command lines and flagfiles.
-
-Importing and parsing need no TensorFlow, so a mistake in a flag is reported at once.
-"""
+"""The only list of flags: Config and its checks. Needs no TensorFlow, so a mistake in a flag is reported at once."""
 
 import dataclasses
 import difflib
 import hashlib
 import json
 import math
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from absl import flags
 
 from r2d2_tf.backbones import BACKBONES
 from r2d2_tf.datasets import DATASETS
@@ -38,7 +31,7 @@ class Config:
 
     dataset: str = _flag("mnist5k", "data set", choices=DATASETS)
     data_dir: str = _flag("", "folder of prepared TFDS data sets (mnist5k needs none)", cosmetic=True)
-    num_labels: int = _flag(100, "labeled training images, class-balanced; the rest is unlabeled", low=1)
+    num_labels: int = _flag(100, "labeled training images, class-balanced, the rest unlabeled; 0 = label all", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0, high=2**31 - 1)
     backbone: str = _flag("lenet", "network", choices=BACKBONES)
@@ -52,7 +45,7 @@ class Config:
     )
     rounds: str = _flag(
         "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004",
-        "stage 2: epochs:learning_rate of each round, separated by commas",
+        "stage 2: epochs:learning_rate of each round, separated by commas; empty = no stage 2",
         later=True,
     )
     repredict: bool = _flag(
@@ -109,10 +102,18 @@ class Config:
             _check(field, getattr(self, field.name))
         if self.beta >= self.alpha and self.class_loss == "reverse_kl":
             raise ValueError(f"beta ({self.beta}) must be below alpha ({self.alpha}), theorem 1: lower --beta or raise --alpha")
+        if not self.rounds and self.finetune_epochs and self.finetune_from == "table":
+            raise ValueError(
+                "rounds is empty, so stage 3 has no learned table: add --finetune_from=prediction (hard pseudo-labels) or "
+                "--finetune_epochs=0 (stage 1 alone)"
+            )
+        if self.stage_1_from and not self.rounds and not self.finetune_epochs:
+            raise ValueError("stage_1_from leaves nothing to do: give --rounds or --finetune_epochs")
         if self.cutout % 2:
             raise ValueError(f"cutout ({self.cutout}) must be even: try --cutout={self.cutout + 1}")
         spec = DATASETS[self.dataset]
-        check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
+        if self.num_labels:
+            check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
         for part in ("supervised", "finetune"):
             epochs, length = getattr(self, f"{part}_epochs"), getattr(self, f"{part}_cosine_epochs")
             if 0 < length < epochs:
@@ -151,7 +152,7 @@ class Config:
     @property
     def parsed_rounds(self) -> tuple[Round, ...]:
         """The rounds of stage 2."""
-        return parse_rounds(self.rounds)
+        return parse_rounds(self.rounds) if self.rounds else ()
 
     @property
     def labeled_per_batch(self) -> int:
@@ -176,8 +177,12 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits of all flags that can change a result."""
-        return hashlib.sha256(json.dumps(self._lasting(), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits of all flags that can change a result.
+
+        Of those that differ from their defaults, so that a flag added later leaves the names of older runs alone.
+        """
+        changed = {f.name: getattr(self, f.name) for f in _LASTING if getattr(self, f.name) != f.default}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def resolved_run_dir(self) -> Path:
@@ -193,9 +198,7 @@ class Config:
 
     def differences(self, other: "Config", *, of_stage_1: bool = False) -> list[str]:
         """The flags in which two configs, or their first stages, would train differently, as `--flag: theirs -> ours`."""
-        fields = [
-            f for f in dataclasses.fields(self) if f.name in self._lasting() and not (of_stage_1 and f.metadata.get("later"))
-        ]
+        fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
         pairs = [(f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields]
         return [f"--{name}: {theirs} -> {ours}" for name, theirs, ours in pairs if theirs != ours]
 
@@ -209,8 +212,9 @@ class Config:
             lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
         return "\n".join(lines) + "\n"
 
-    def _lasting(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("cosmetic")}
+
+_LASTING = [field for field in dataclasses.fields(Config) if not field.metadata.get("cosmetic")]
+"""The flags that can change a result."""
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
@@ -231,70 +235,3 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     ):
         if key in allowed and not ok(value, allowed[key]):
             raise ValueError(f"{name} ({value}) must be {words} {allowed[key]}: change --{name}")
-
-
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines one flag for each field of Config in `flag_values`."""
-    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    for field in dataclasses.fields(Config):
-        define[type(field.default)](field.name, field.default, field.metadata["help"], flag_values=flag_values)
-
-
-def from_flags(flag_values: flags.FlagValues) -> Config:
-    """The Config that parsed flags describe."""
-    return Config(**{field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})
-
-
-def parse_flags(flag_values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Parses `--flag=value` and `--flagfile=FILE` arguments (without the program's name); later settings win.
-
-    Raises:
-        ValueError: for an unknown flag, a malformed value, a missing flagfile, or an argument or a
-            flagfile's line that does not begin with `--`.
-    """
-    try:
-        expanded = flag_values.read_flags_from_files(list(arguments), force_gnu=True)
-        # absl reads over both: flags that nobody defines, and a flagfile without a name.
-        for argument in (*expanded, *arguments):
-            if argument.lstrip("-").split("=")[0] == "undefok" or argument.lstrip("-") == "flagfile=":
-                raise flags.Error(f"{argument} is not allowed")
-        leftover = flag_values(["program", *expanded])[1:]
-    except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
-        raise ValueError(f"there is no flag --{error.flagname}: {hint}") from error
-    except (flags.Error, UnicodeDecodeError, ValueError) as error:
-        message = str(error).removeprefix("ERROR:: ").replace("\n", " ")
-        raise ValueError(f"cannot read the flags: {message}; write --flag=value (--help lists them)") from error
-    if leftover:
-        raise ValueError(
-            f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
-        )
-
-
-def from_command_line(arguments: Sequence[str]) -> Config:
-    """The Config of a command line; a run without `--name` is named after the last flagfile on it.
-
-    Raises:
-        ValueError: for whatever `parse_flags` or `Config` refuse.
-    """
-    flag_values = flags.FlagValues()
-    define_flags(flag_values)
-    parse_flags(flag_values, arguments)
-    config = from_flags(flag_values)
-    return config if config.name else dataclasses.replace(config, name=_last_flagfile_stem(arguments) or config.dataset)
-
-
-def _last_flagfile_stem(arguments: Sequence[str]) -> str:
-    joined = re.findall(r"^--?flagfile(?:=|\n)(.+)$", "\n".join(arguments), re.MULTILINE)
-    return Path(joined[-1]).stem if joined else ""
-
-
-def flag_help() -> str:
-    """All flags, their defaults and what they mean, for `--help`."""
-    lines = []
-    for field in dataclasses.fields(Config):
-        choices = field.metadata.get("choices")
-        among = f" ({' | '.join(choices)})" if choices else ""
-        lines += [f"  --{field.name}={field.default}", f"      {field.metadata['help']}{among}"]
-    return "\n".join(lines)

@@ -108,6 +108,19 @@ def _load_mnist(data_dir: Path | None) -> ImageData:
     )
 
 
+def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
+    data = _load_tfds("cifar10")(data_dir)
+    train, test = class_balanced_partition(data.train_labels, per_class=4000, seed=0)
+    return dataclasses.replace(
+        data,
+        train_images=data.train_images[train],
+        train_labels=data.train_labels[train],
+        train_ids=[data.train_ids[row] for row in train],
+        test_images=data.train_images[test],
+        test_labels=data.train_labels[test],
+    )
+
+
 def _load_tfds(name: str) -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
         images, labels, ids, class_names = tfds_images(name, "train", data_dir)
@@ -204,6 +217,16 @@ DATASETS: dict[str, DatasetSpec] = {
         std=(0.2470, 0.2435, 0.2616),
         num_train=50_000,
         load=_load_tfds("cifar10"),
+        tfds_name="cifar10",
+    ),
+    "cifar10_dev": DatasetSpec(
+        description="cifar10's like for choosing hyperparameters: 40,000 / 10,000 of CIFAR-10's training images (TFDS)",
+        image_shape=(32, 32, 3),
+        num_classes=10,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        num_train=40_000,
+        load=_load_cifar10_dev,
         tfds_name="cifar10",
     ),
     "cifar100": DatasetSpec(

@@ -126,6 +126,10 @@ class Experiment:
         Raises:
             RunStopped: if the loss is no longer finite or the predictions collapse.
         """
+        with run_directory.owned(folder):
+            return self._run(folder, began)
+
+    def _run(self, folder: Path, began: float) -> Summary:
         with run_directory.written_whole(folder / run_directory.SPLIT_FILE) as path:
             splits.write_split(
                 path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
@@ -147,7 +151,7 @@ class Experiment:
                 self._save_network(folder / run_directory.STAGE_1_FILE)
         self._save(folder, log)
         seconds["total"] = time.perf_counter() - began
-        summary = self._summary(log, seconds)
+        summary = self._summary(folder, log, seconds)
         with run_directory.written_whole(folder / run_directory.SUMMARY_FILE) as path:
             path.write_text(json.dumps(summary, indent=2) + "\n")
         return summary
@@ -219,8 +223,9 @@ class Experiment:
         return sum(int(np.prod(weight.shape)) for weight in self.model.trainable_variables)
 
     def _save(self, folder: Path, log: MetricsLog) -> None:
-        with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
-            self.table.save(path, self.data.train_ids)
+        if any(stage.use_unlabeled for stage in self.stages):
+            with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
+                self.table.save(path, self.data.train_ids)
         self._save_network(folder / run_directory.BACKBONE_FILE)
         with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
             plot_run(log.rows, f"{self.config.name}, seed {self.config.seed}", path)
@@ -229,20 +234,22 @@ class Experiment:
         with run_directory.written_whole(path) as temporary:
             self.model.backbone.save(temporary)
 
-    def _summary(self, log: MetricsLog, seconds: dict[str, float]) -> Summary:
+    def _summary(self, folder: Path, log: MetricsLog, seconds: dict[str, float]) -> Summary:
         last_rows = {f"stage_{row['stage']}": row for row in log.rows}
         errors = {stage: row["test_error"] for stage, row in last_rows.items()}
-        files = FILES
+        top5 = {stage: row["test_top5_error"] for stage, row in last_rows.items() if "test_top5_error" in row}
         if self.borrowed is not None:
             errors = {"stage_1": self.borrowed["test_error_percent"]["stage_1"], **errors}
+            if "test_top5_error_percent" in self.borrowed:
+                top5 = {"stage_1": self.borrowed["test_top5_error_percent"]["stage_1"], **top5}
             seconds = {"stage_1": self.borrowed["seconds"]["stage_1"], **seconds}
-            files = {name: what for name, what in FILES.items() if name != run_directory.STAGE_1_FILE}
         return {
             "name": self.config.name,
             "dataset": self.config.dataset,
             "seed": self.config.seed,
             "config_digest": self.config.digest,
             "test_error_percent": errors,
+            **({"test_top5_error_percent": top5} if top5 else {}),
             "stage_1_from": self.config.stage_1_from or None,
             "pseudo_label_error_percent": {
                 stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
@@ -255,7 +262,8 @@ class Experiment:
             "devices": devices.describe(self.strategy),
             "git_commit": run_directory.git_commit(),
             "versions": run_directory.versions(),
-            "files": files,
+            "machine": run_directory.machine(),
+            "files": {n: what for n, what in FILES.items() if n == run_directory.SUMMARY_FILE or (folder / n).exists()},
         }
 
 
@@ -274,7 +282,8 @@ def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarra
                 f"set --num_labels={len(labeled)}"
             )
     else:
-        labeled = splits.labeled_split(data.train_labels, config.num_labels, num_classes, seed=config.seed)
+        num_labels = config.num_labels or len(data.train_labels)
+        labeled = splits.labeled_split(data.train_labels, num_labels, num_classes, seed=config.seed)
     given = np.full(len(data.train_labels), UNLABELED, np.int64)
     given[labeled] = data.train_labels[labeled]
     return given

@@ -20,6 +20,7 @@ COLUMNS = (
     "class_loss",
     "entropy",
     "test_error",
+    "test_top5_error",
     "pseudo_label_error",
     "largest_prediction",
     "largest_pseudo_label",

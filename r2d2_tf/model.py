@@ -127,17 +127,18 @@ class R2D2Model(keras.Model):
         padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
         return tf.cast(self.backbone(padded, training=training), tf.float32)[:count]
 
-    def evaluate_images(self, batches: tf.data.Dataset) -> tuple[int, np.ndarray]:
+    def evaluate_images(self, batches: tf.data.Dataset) -> tuple[int, int, np.ndarray]:
         """Predicts batches of (images, true classes) in evaluation mode.
 
         Returns:
-            Number of wrong predictions, and how many images were given each class, `[classes]`.
+            Number of wrong predictions; number of images whose true class is not among the five likeliest; and how many
+            images were given each class, `[classes]`.
 
         Raises:
             tf.errors.InvalidArgumentError: if a logit is not finite.
         """
-        errors, *counts = self._sum_over(batches, self._evaluation_step)
-        return int(errors), np.array(counts)
+        errors, top5_errors, *counts = self._sum_over(batches, self._evaluation_step)
+        return int(errors), int(top5_errors), np.array(counts)
 
     def repredict(self, batches: tf.data.Dataset) -> int:
         """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
@@ -154,7 +155,9 @@ class R2D2Model(keras.Model):
         logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
         predicted = tf.argmax(logits, -1)
         counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
-        return tf.concat([tf.math.count_nonzero(predicted != classes)[None], counts], 0)
+        in_top5 = tf.math.in_top_k(classes, logits, k=min(5, self.table.num_classes))
+        errors = tf.math.count_nonzero(tf.stack([predicted != classes, ~in_top5]), axis=1)
+        return tf.concat([errors, counts], 0)
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])

@@ -19,8 +19,9 @@ def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
         lines.append(f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'][stage]:8.1f}")
     first, last = errors[min(errors)], errors[max(errors)]
     relative = f" ({100 * abs(last - first) / first:.0f} % {'fewer' if last <= first else 'more'} errors)" if first else ""
+    if len(errors) > 1:
+        lines.append(f"  change    {last - first:+9.2f} %{relative}")
     lines += [
-        f"  change    {last - first:+9.2f} %{relative}",
         "",
         f"Files in {run_dir}:",
         *(f"  {name:20} {what}" for name, what in summary["files"].items()),

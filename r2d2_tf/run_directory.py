@@ -1,8 +1,10 @@
 """The folder of a run: who may use it, and how files get into it."""
 
 import contextlib
+import fcntl
 import json
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from r2d2_tf.config import Config, from_command_line
+from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
 
 CONFIG_FILE = "config.cfg"
 SPLIT_FILE = "labeled.txt"
@@ -20,6 +23,7 @@ STAGE_1_FILE = "stage_1.keras"
 TABLE_FILE = "pseudo_labels.npz"
 BACKBONE_FILE = "backbone.keras"
 SUMMARY_FILE = "summary.json"
+LOCK_FILE = ".lock"
 
 
 def finished_summary(config: Config) -> dict[str, Any] | None:
@@ -36,6 +40,8 @@ def finished_summary(config: Config) -> dict[str, Any] | None:
         return None
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"run_dir ({folder}) exists and is not the folder of a run: choose another --run_dir")
+    if is_in_use(folder):
+        raise ValueError(f"run_dir ({folder}) is in use: a living process trains in it; wait for it, or change --run_dir")
     if config.new_run:
         return None
     differences = config.differences(load_config(folder))
@@ -77,6 +83,26 @@ def create(config: Config) -> Path:
             f"run_dir ({folder}) was taken while this run was starting: is the same command running twice?"
         ) from None
     return folder
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Marks `folder` as in use until the end of the block or of the process, however that ends."""
+    with (folder / LOCK_FILE).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a living process trains in `folder`."""
+    if not (folder / LOCK_FILE).is_file():
+        return False
+    try:
+        with owned(folder):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def check_writable(folder: Path) -> None:
@@ -135,6 +161,11 @@ def shown(path: str | Path) -> str:
     """`path` as a person would type it: relative to the working directory where it lies below it."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def machine() -> str:
+    """What kind of machine this is, as in `Linux x86_64, 2 CPUs`."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
 
 
 def versions() -> dict[str, str]:

@@ -25,6 +25,7 @@ class Stage:
         learning_rates: learning rate of each epoch.
         prediction_epochs: epochs before which the network's predictions replace the unlabeled rows.
         augmentation: what is done to training batches.
+        fills_table: until its first prediction the unlabeled rows hold nothing.
         advice: what to change if the stage goes wrong.
         advice_before: what to change if it had gone wrong before the stage's first step.
     """
@@ -38,6 +39,7 @@ class Stage:
     learning_rates: tuple[float, ...]
     prediction_epochs: tuple[int, ...]
     augmentation: Augmentation
+    fills_table: bool
     advice: str
     advice_before: str = ""
 
@@ -46,8 +48,8 @@ class Stage:
         return len(self.learning_rates)
 
     def predicts_first_at(self, epoch: int) -> bool:
-        """Whether the prediction before `epoch` is the run's first: until then the rows hold nothing."""
-        return self.number == 2 and epoch == 0
+        """Whether the prediction before `epoch` is the run's first."""
+        return self.fills_table and epoch == self.prediction_epochs[0]
 
     def steps_per_epoch(self, num_labeled: int, num_unlabeled: int) -> int:
         """Batches in an epoch, given the numbers of labeled and unlabeled images."""
@@ -78,6 +80,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         ),
         prediction_epochs=(),
         augmentation=strong,
+        fills_table=False,
         advice=supervised_advice,
     )
     decipher = Stage(
@@ -90,6 +93,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         learning_rates=round_learning_rates(config.parsed_rounds),
         prediction_epochs=starts if config.repredict else starts[:1],
         augmentation=gentle,
+        fills_table=True,
         advice=decipher_advice,
         advice_before="most likely stage 1 learned too little or went astray: change --supervised_epochs or "
         "--supervised_learning_rate",
@@ -106,6 +110,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         ),
         prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
         augmentation=strong,
+        fills_table=not starts,
         advice="most likely the learning rate is too high: lower --finetune_learning_rate",
         advice_before=decipher_advice,
     )

@@ -1,6 +1,7 @@
 """`python -m r2d2_tf.train --flagfile=configs/mnist5k.cfg`: trains one model from a command line.
 
-Exit codes: 0, the run is finished; 1, it had to stop; 2, the command line was wrong and nothing was written; 130, Ctrl-C.
+Exit codes: 0, the run is finished; 2, the command line was wrong and nothing was written; 3, the run had to stop, as the
+loss was not finite or the predictions collapsed; 130, Ctrl-C.
 """
 
 import shlex
@@ -10,10 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2d2_tf import run_directory
-from r2d2_tf.config import Config, flag_help, from_command_line
+from r2d2_tf.command_line import flag_help, from_command_line
+from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, check_tfds
 from r2d2_tf.result import result_text
 from r2d2_tf.startup import import_tensorflow_quietly
+
+STOPPED = 3
+"""Exit code of a run that had to stop."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,7 +64,7 @@ def _train(arguments: Sequence[str]) -> int:
         print(_result(experiment.run(folder, began), config))
     except RunStopped as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return STOPPED
     return 0
 
 

@@ -9,7 +9,8 @@ from conftest import ROOT
 LAYERS = (
     {"losses", "pseudo_labels", "schedules", "augment", "backbones", "datasets", "splits", "startup", "devices", "result"},
     {"config"},
-    {"stages", "run_directory"},
+    {"stages", "command_line"},
+    {"run_directory"},
     {"pipeline", "model", "callbacks", "metrics_log", "progress"},
     {"experiment"},
     {"train"},

@@ -32,6 +32,7 @@ PARAMETERS = {
     ("conv_large_weight_norm", 32, 10): 3_125_908,
     ("conv_large_weight_norm", 32, 100): 3_137_608,
     ("wrn_28_2", 32, 10): 1_467_610,
+    ("conv_small", 32, 10): 72_954,
     ("resnet18", 224, 1000): 11_689_512,
 }
 SMALL = [name for name in backbones.BACKBONES if name != "shake_shake_26_2x96d"]

@@ -1,10 +1,12 @@
 import dataclasses
+import hashlib
 
 import pytest
 from absl import flags
 from conftest import ROOT
 
-from r2d2_tf.config import CLASS_LOSS_NAMES, Config, define_flags, flag_help, from_command_line, from_flags
+from r2d2_tf.command_line import define_flags, flag_help, from_command_line, from_flags
+from r2d2_tf.config import CLASS_LOSS_NAMES, Config
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.cfg"))
 
@@ -66,6 +68,11 @@ def test_the_digest_follows_what_changes_a_result_and_nothing_else():
         assert base.digest == dataclasses.replace(base, **change).digest, change
 
 
+def test_a_flag_at_its_default_leaves_the_digest_alone_so_that_a_new_one_does_not_rename_old_runs():
+    nothing = hashlib.sha256(b"{}").hexdigest()[:8]
+    assert Config().digest == Config(seed=0, alpha=0.1).digest == nothing
+
+
 def test_the_run_directory_is_named_by_config_and_digest_unless_chosen():
     config = Config(name="mine")
     assert str(config.resolved_run_dir) == f"runs/mine-{config.digest}"
@@ -106,7 +113,9 @@ BAD = {
     "cutout beyond the image": (["--cutout=30"], "cutout (30) must be at most the image's 28 pixels"),
     "name that is a path": (["--name=../x"], "must hold neither / nor #"),
     "label logit that is none": (["--label_logit=1e-50"], "label_logit (1e-50) must be at least 1.0"),
-    "empty rounds": (["--rounds="], "--rounds=300:0.12"),
+    "empty rounds": (["--rounds="], "rounds is empty, so stage 3 has no learned table: add --finetune_from=prediction"),
+    "nothing to do": (["--rounds=", "--finetune_epochs=0", "--stage_1_from=x"], "stage_1_from leaves nothing to do"),
+    "rounds that are none": (["--rounds=,"], "--rounds=300:0.12"),
     "malformed rounds": (["--rounds=8:0.05;8:0.01"], "is not a round"),
     "batch smaller than replicas": (
         ["--batch_size=4", "--strategy=mirrored", "--num_logical_cpus=8", "--supervised_batch_size=8"],

@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT
 
 from r2d2_tf import run_directory
-from r2d2_tf.config import from_command_line
+from r2d2_tf.command_line import from_command_line
 from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.splits import read_split
-from tools.reproduce import rows_of
+from tools.paper import rows_of
 
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
 QUICK = ("mnist", "mnist5k")
@@ -58,8 +58,8 @@ def test_a_config_makes_a_step_of_each_stage_at_its_real_shapes(path, tmp_path, 
 def test_each_row_of_the_ablation_tables_has_its_config(monkeypatch):
     monkeypatch.chdir(ROOT)
     base = "--flagfile=configs/cifar10.cfg"
-    rounds = from_command_line([base]).parsed_rounds
-    rows = {(table, row.label): row for table in (1, 2, 3, 4) for row in rows_of(table, rounds)}
+    config = from_command_line([base])
+    rows = {(table, row.label): row for table in (1, 2, 3, 4) for row in rows_of(table, config)}
     for (table, label), row in rows.items():
         path = f"configs/ablation/table{table}_{label.split(':')[0].replace(' ', '_')}.cfg"
         assert from_command_line([f"--flagfile={path}"]).digest == from_command_line([base, *row.flags]).digest

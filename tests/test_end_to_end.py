@@ -15,7 +15,7 @@ from conftest import ROOT, SHORT
 
 from r2d2_tf import run_directory, train
 from r2d2_tf.callbacks import RunStopped
-from r2d2_tf.config import from_command_line
+from r2d2_tf.command_line import from_command_line
 from r2d2_tf.experiment import Experiment, run
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.model import R2D2Model
@@ -235,7 +235,7 @@ def test_stage_3_leaves_the_table_alone_and_a_last_prediction_replaces_it(tmp_pa
 )
 def test_numbers_that_are_not_finite_stop_the_run_naming_stage_epoch_step_and_flag(flags, parts, tmp_path, capsys):
     folder = tmp_path / "run"
-    assert train.main([*SHORT, *flags, f"--run_dir={folder}"]) == 1
+    assert train.main([*SHORT, *flags, f"--run_dir={folder}"]) == train.STOPPED
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

@@ -14,6 +14,8 @@ from conftest import (
 )
 
 from r2d2_tf.losses import CLASS_LOSSES
+from r2d2_tf.model import R2D2Model
+from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 
 COUNT, LABELED = 12, 4
 ROWS = np.random.default_rng(1).normal(size=(COUNT, NUM_CLASSES))
@@ -132,7 +134,7 @@ def test_a_convolution_may_get_a_batch_with_fewer_images_than_replicas(strategy)
     before = weights_of(model)
     model.repredict(batches_of(images, np.arange(5), 4))
     assert np.isfinite(fit(model, images, 4)["loss"])
-    assert model.evaluate_images(batches_of(images, np.zeros(5), 4))[1].sum() == 5
+    assert model.evaluate_images(batches_of(images, np.zeros(5), 4))[2].sum() == 5
     assert all(np.isfinite(new).all() and (new != old).any() for old, new in zip(before, weights_of(model), strict=True))
 
 
@@ -174,9 +176,10 @@ def test_errors_are_counted_over_all_replicas(strategy):
     images = tiny_images(7)
     model = make_model(strategy, tiny_labels(7, 3))
     classes = np.array([0, 1, 2, 0, 1, 2, 0])
-    errors, counts = model.evaluate_images(batches_of(images, classes, 4))
+    errors, top5_errors, counts = model.evaluate_images(batches_of(images, classes, 4))
     predicted = logits_of(model, images).argmax(1)
     assert errors == (predicted != classes).sum()
+    assert top5_errors == 0, "with three classes"
     np.testing.assert_array_equal(counts, np.bincount(predicted, minlength=NUM_CLASSES))
 
 
@@ -201,3 +204,14 @@ def test_the_table_is_outside_the_strategy_and_exists_once():
 
 def test_keras_still_has_the_private_hook_that_is_overridden():
     assert callable(getattr(keras.Model, "_maybe_symbolic_build", None))
+
+
+def test_the_true_class_counts_where_it_is_among_the_five_likeliest(strategy):
+    logits = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
+    classes = np.argsort(-logits)[np.arange(7), [0, 4, 5, 9, 0, 4, 5]]
+    table = PseudoLabelTable(np.array([UNLABELED] * 7), 10)
+    with strategy.scope():
+        backbone = keras.Sequential([keras.Input((1, 1, 10)), keras.layers.Flatten()])
+        options = {"alpha": 0.1, "beta": 0.03, "pseudo_label_lr": 1.0, "weight_decay": 0.0}
+        model = R2D2Model(backbone, table, class_loss=CLASS_LOSSES["reverse_kl"], **options)
+    assert model.evaluate_images(batches_of(logits[:, None, None], classes, 4))[:2] == (5, 3)

@@ -3,7 +3,7 @@ import json
 import pytest
 from conftest import SHORT
 
-from r2d2_tf.config import from_command_line
+from r2d2_tf.command_line import from_command_line
 from tools import repeat
 
 

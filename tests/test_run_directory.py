@@ -118,3 +118,12 @@ def test_versions_name_keras_and_a_tensorflow():
     versions = run_directory.versions()
     assert "keras" in versions
     assert any(name.startswith("tensorflow") for name in versions)
+
+
+def test_a_folder_in_use_is_refused_even_to_a_new_run_and_free_after_it(config):
+    folder = run_directory.create(config)
+    with run_directory.owned(folder):
+        for new_run in (False, True):
+            with pytest.raises(ValueError, match="is in use: a living process trains in it"):
+                run_directory.finished_summary(Config(run_dir=config.run_dir, new_run=new_run))
+    assert not run_directory.is_in_use(folder)

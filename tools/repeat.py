@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2d2_tf import run_directory
-from r2d2_tf.config import Config, from_command_line
+from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,15 +1,17 @@
-"""`python -m tools.reproduce --table=1 --base=configs/mnist5k.cfg --seeds=0,1,2`: the rows of an ablation table.
+"""`python -m tools.reproduce --table=1 --scale=cpu --data_dir=DIR --seeds=0,1,2`: a table of the paper, row by row.
 
-Runs tables 1 to 4 of the paper on the experiment of a config, one run after another; a finished run is not repeated, so
-that a killed program goes on where it was. Stage 1 is trained once a seed and shared by all rows. Writes
---output_dir/tableN_NAME.csv as each run finishes and .md at the end, and prints the table: test error in percent, ours
-beside the paper's, which is CIFAR-10's. Every other flag goes to r2d2_tf.train as it is.
+Runs the rows of table 1 to 8, one run a row and seed; --scale=full takes the paper's own size, --scale=cpu one that a CPU
+carries, and --base=CONFIG any other experiment. Stage 1 is trained once a seed and shared by all rows that start from it.
+After each run the seed's lines (--output_dir/tableN_CONFIG_seedS.csv) and the table (tableN_CONFIG.md) are written
+anew. What stands there is not run again, and what was killed is: so the same command goes on where it was.
+--dry_run prints what would be run, and its cost. Every other flag goes to r2d2_tf.train as it is.
 """
 
 import csv
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,42 +20,31 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf import run_directory
-from r2d2_tf.config import Config, from_command_line
-from r2d2_tf.schedules import Round
+from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS, check_tfds
+from r2d2_tf.train import STOPPED
+from tools.paper import STAGE_1_ALONE, TABLES, Row, rows_of
+
+_MEASURED = ("stage_1", "stage_2", "stage_3", "final", "final_top5", "seconds")
+COLUMNS = ("row", "seed", "outcome", *_MEASURED, "flags", "config_digest", "git_commit", "tensorflow", "machine")
+"""Of the files of results. Errors are in percent, after each stage and at the end."""
+Record = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a table: its name, the flags that make it, and the paper's error in percent."""
+class Run:
+    """One run of a table: a row with a seed."""
 
-    label: str
-    flags: tuple[str, ...]
-    paper: float
+    row: Row
+    config: Config
+    arguments: list[str]
 
-
-def rows_of(table: int, rounds: Sequence[Round]) -> list[Row]:
-    """The rows of table 1, 2, 3 or 4, for an experiment whose stage 2 has `rounds` (those of table 1's column e)."""
-    if table == 1:
-        constant = [Round(r.epochs, rounds[0].learning_rate) for r in rounds]
-        return [
-            Row("a: first round alone", (_rounds(rounds[:1]),), 6.71),
-            Row("b: all rounds, no reprediction, constant rate", (_rounds(constant), "--norepredict"), 6.37),
-            Row("c: reprediction, constant rate", (_rounds(constant),), 6.23),
-            Row("d: no reprediction, falling rate", ("--norepredict",), 5.94),
-            Row("e: reprediction, falling rate", (), 5.78),
-        ]
-    if table == 2:
-        errors = {0.1: 5.78, 0.2: 5.44, 0.3: 5.81, 0.4: 5.90, 0.5: 6.11}
-        return [Row(f"alpha {alpha}", (f"--alpha={alpha}", "--beta=0.03"), paper) for alpha, paper in errors.items()]
-    if table == 3:
-        errors = {0.01: 5.62, 0.02: 5.75, 0.03: 5.78, 0.04: 5.83, 0.05: 5.76}
-        return [Row(f"beta {beta}", ("--alpha=0.1", f"--beta={beta}"), paper) for beta, paper in errors.items()]
-    losses = {"reverse_kl": 5.78, "forward_kl": 8.06, "squared_l2": 6.35}
-    return [Row(loss, (f"--class_loss={loss}",), paper) for loss, paper in losses.items()]
-
-
-def _rounds(rounds: Sequence[Round]) -> str:
-    return "--rounds=" + ",".join(f"{r.epochs}:{r.learning_rate}" for r in rounds)
+    @classmethod
+    def of(cls, row: Row, base: Sequence[str], seed: int) -> "Run":
+        """The run of `row` on an experiment (`base`, as arguments) with `seed`."""
+        arguments = [*base, *row.flags, f"--seed={seed}"]
+        return cls(row, from_command_line(arguments), arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,92 +54,207 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         own, others = _split_flags(arguments)
-        base = [f"--flagfile={own['base'].value}", *others]
-        rows = rows_of(own["table"].value, from_command_line(base).parsed_rounds)
-        seeds = [int(seed) for seed in own["seeds"].value]
-        plan = {(row.label, seed): from_command_line([*base, *row.flags, f"--seed={seed}"]) for row in rows for seed in seeds}
+        table = own["table"].value
+        base_path = own["base"].value or getattr(TABLES[table], own["scale"].value)
+        base = [f"--flagfile={base_path}", *others]
+        config = from_command_line(base)
+        rows = rows_of(table, config)
+        seeds = sorted({int(seed) for seed in own["seeds"].value})
+        runs = {seed: [Run.of(row, base, seed) for row in rows] for seed in seeds}
+        tfds_name = DATASETS[config.dataset].tfds_name
+        if tfds_name is not None and not own["dry_run"].value:
+            check_tfds(tfds_name, config.data_path)
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    files = Path(own["output_dir"].value) / f"table{own['table'].value}_{Path(own['base'].value).stem}"
-    finals: dict[str, list[float | None]] = {row.label: [] for row in rows}
-    records = []
-    for row in rows:
-        for seed in seeds:
-            summary = _result(plan[row.label, seed], [*base, *row.flags, f"--seed={seed}"], own["runs"].value)
-            finals[row.label].append(_last_error(summary))
-            records.append(_record(row, seed, summary))
-            _write_csv(files.with_suffix(".csv"), records)
-    text = markdown(rows, finals)
-    with run_directory.written_whole(files.with_suffix(".md")) as path:
-        path.write_text(text + "\n")
-    print(f"{text}\n\nwritten to {files}.csv and .md")
+    title = f"Table {table} of the paper, {TABLES[table].title}, with {base_path}"
+    command = "python -m tools.reproduce " + " ".join(arguments)
+    output = Results(Path(own["output_dir"].value), f"table{table}_{config.name}", rows, base)
+    try:
+        for seed, runs_of_seed in runs.items():
+            for run in runs_of_seed:
+                if output.record_of(run) is None:
+                    record = _make(run, [*base, f"--seed={seed}"], Path(own["runs"].value))
+                    output.add(run, record)
+                    output.write_table(title, command)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(output.write_table(title, command))
     return 0
 
 
 def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     own = flags.FlagValues()
-    flags.DEFINE_integer("table", None, "table of the paper", lower_bound=1, upper_bound=4, flag_values=own)
-    flags.DEFINE_string("base", "configs/mnist5k.cfg", "config of the experiment", flag_values=own)
+    flags.DEFINE_integer("table", None, "table of the paper", lower_bound=1, upper_bound=8, flag_values=own)
+    flags.DEFINE_enum("scale", "cpu", ["cpu", "full"], "size of the experiment", flag_values=own)
+    flags.DEFINE_string("base", "", "config of the experiment, in place of --scale's", flag_values=own)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to run", flag_values=own)
     flags.DEFINE_string("output_dir", "docs/results", "where the tables go", flag_values=own)
     flags.DEFINE_string("runs", "runs/reproduce", "where the runs go", flag_values=own)
-    names = {f"--{name}" for name in own}
+    flags.DEFINE_bool("dry_run", False, "print what would be run, and its cost", flag_values=own)
+    names = {f"--{name}" for name in own} | {"--nodry_run"}
     own(["reproduce", *(a for a in arguments if a.split("=")[0] in names)])
     if own["table"].value is None:
-        raise ValueError("say which table to reproduce: --table=1, 2, 3 or 4")
+        raise ValueError("say which table to reproduce: --table=1 to 8")
     return own, [a for a in arguments if a.split("=")[0] not in names]
 
 
-def _result(config: Config, arguments: list[str], runs: str) -> dict[str, Any] | None:
-    """The summary of a run, made now if need be; None if the run had to stop."""
-    folder = Path(runs) / f"{config.name}-{config.digest}"
-    if (folder / run_directory.SUMMARY_FILE).is_file():
-        return run_directory.read_summary(folder)
-    shared = Path(runs) / f"{config.name}-seed{config.seed}-stage_1"
-    command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run"]
-    if not (shared / run_directory.SUMMARY_FILE).is_file():
-        # A run of all stages that are not stage 1, as short as can be: its stage 1 is what the others start from.
-        short = ["--rounds=1:1e-6", "--norepredict", "--finetune_epochs=0", "--nostop_on_collapse"]
-        subprocess.run([*command, *short, f"--run_dir={shared}"], check=True)
-    done = subprocess.run([*command, f"--stage_1_from={shared}", f"--run_dir={folder}"], check=False)
-    return run_directory.read_summary(folder) if done.returncode == 0 else None
+def _make(run: Run, base: list[str], runs: Path) -> Record:
+    """Trains a run, and before it the stage 1 that it shares with others, where that is not done yet."""
+    alone = from_command_line([*base, *STAGE_1_ALONE])
+    if run.config.digest == alone.digest or run.config.differences(alone, of_stage_1=True):
+        return _trained(run, run.arguments, runs)
+    shared = Run(run.row, alone, [*base, *STAGE_1_ALONE])
+    if _trained(shared, shared.arguments, runs)["outcome"] == "stopped":
+        return _record(run, None)
+    return _trained(run, [*run.arguments, f"--stage_1_from={_folder(shared, runs)}"], runs)
 
 
-def _last_error(summary: dict[str, Any] | None) -> float | None:
-    return None if summary is None else list(summary["test_error_percent"].values())[-1]
+def _folder(run: Run, runs: Path) -> Path:
+    return runs / f"{run.config.name}-{run.config.digest}"
 
 
-def _record(row: Row, seed: int, summary: dict[str, Any] | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"row": row.label, "seed": seed, "flags": " ".join(row.flags), "paper": row.paper}
+def _trained(run: Run, arguments: list[str], runs: Path) -> Record:
+    folder = _folder(run, runs)
+    wait_for_others(folder)
+    if not (folder / run_directory.SUMMARY_FILE).is_file():
+        command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run", f"--run_dir={folder}"]
+        code = subprocess.run(command, check=False).returncode
+        if code == STOPPED:
+            return _record(run, None)
+        if code:
+            raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
+    return _record(run, run_directory.read_summary(folder))
+
+
+def wait_for_others(folder: Path) -> None:
+    """Waits while another process trains in `folder`: a killed program leaves the run that it started."""
+    while run_directory.is_in_use(folder):
+        print(f"waiting for the run in {folder}, which a living process trains", flush=True)
+        time.sleep(5)
+
+
+def _record(run: Run, summary: dict[str, Any] | None) -> Record:
+    record = {
+        "row": run.row.label,
+        "seed": str(run.config.seed),
+        "outcome": "finished" if summary else "stopped",
+        "flags": " ".join(run.row.flags),
+        "config_digest": run.config.digest,
+        "git_commit": run_directory.git_commit() or "",
+        "machine": run_directory.machine(),
+    }
     if summary is None:
-        return {**record, "outcome": "stopped"}
-    return {**record, "outcome": "finished", **summary["test_error_percent"], "git_commit": summary["git_commit"]}
+        return record
+    top5 = list(summary.get("test_top5_error_percent", {}).values())
+    return record | {
+        **{stage: f"{error:.4g}" for stage, error in summary["test_error_percent"].items()},
+        "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
+        "final_top5": f"{top5[-1]:.4g}" if top5 else "",
+        "seconds": f"{summary['seconds']['total']:.0f}",
+        "git_commit": summary["git_commit"] or "",
+        "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
+        "machine": summary["machine"],
+    }
 
 
-def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = ("row", "seed", "flags", "paper", "outcome", "stage_1", "stage_2", "stage_3", "git_commit")
-    with run_directory.written_whole(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
+class Results:
+    """The lines of a table, a file a seed, and the table made of them.
+
+    Args:
+        folder: of the files.
+        name: of the table and the experiment: NAME_seedS.csv, NAME.md.
+        rows: of the table.
+        base: the experiment, as arguments; lines that were made with other flags count as not there.
+    """
+
+    def __init__(self, folder: Path, name: str, rows: Sequence[Row], base: Sequence[str]) -> None:
+        self.folder = folder
+        self.name = name
+        self.rows = rows
+        self.records: dict[tuple[str, int], Record] = {}
+        for path in sorted(folder.glob(f"{name}_seed*.csv")):
+            with path.open(newline="") as file:
+                found = {(record["row"], int(record["seed"])): record for record in csv.DictReader(file)}
+            for row, seed in ((row, seed) for row in rows for label, seed in found if label == row.label):
+                if found[row.label, seed]["config_digest"] == Run.of(row, base, seed).config.digest:
+                    self.records[row.label, seed] = found[row.label, seed]
+
+    def record_of(self, run: Run) -> Record | None:
+        """The line of a run that is done, else None."""
+        return self.records.get((run.row.label, run.config.seed))
+
+    def add(self, run: Run, record: Record) -> None:
+        """Adds the line of a run and writes its seed's file."""
+        self.records[run.row.label, run.config.seed] = record
+        seed = run.config.seed
+        lines = [self.records[row.label, seed] for row in self.rows if (row.label, seed) in self.records]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            run_directory.written_whole(self.folder / f"{self.name}_seed{seed}.csv") as temporary,
+            temporary.open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
+            writer.writeheader()
+            writer.writerows(lines)
+
+    def write_table(self, title: str, command: str) -> str:
+        """Writes the table with its title, commits and machines as Markdown, and returns it."""
+        made_by = ("git_commit", "tensorflow", "machine")
+        facts = {key: sorted({r[key] for r in self.records.values() if r.get(key)}) for key in made_by}
+        seeds = sorted({seed for _, seed in self.records})
+        text = "\n".join(
+            [
+                f"{title}. Test error in percent after the last epoch: mean and standard deviation over the seeds.",
+                "",
+                *markdown(self.rows, self.records),
+                "",
+                f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
+                f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
+                f"{self.name}_seed*.csv. Made by:",
+                "",
+                f"    {command}",
+            ]
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with run_directory.written_whole(self.folder / f"{self.name}.md") as path:
+            path.write_text(text + "\n")
+        return f"{text}\n\nwritten to {self.folder / self.name}.md"
 
 
-def markdown(rows: Sequence[Row], finals: dict[str, list[float | None]]) -> str:
-    """The table: mean and standard deviation over the seeds, the paper's error, the difference; stopped runs are counted."""
-    lines = ["| | ours % | paper % | difference |", "|---|---|---|---|"]
+def markdown(rows: Sequence[Row], records: dict[tuple[str, int], Record]) -> list[str]:
+    """The lines of the table. Stopped runs are counted, and a row without runs reads `not run`."""
+    top5 = any(row.paper_top5 is not None for row in rows) or any(record.get("final_top5") for record in records.values())
+    titles = ["", "seeds", "ours", "paper", "difference", *(["ours, top 5", "paper, top 5"] if top5 else [])]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in rows:
-        errors = [error for error in finals[row.label] if error is not None]
-        stopped = len(finals[row.label]) - len(errors)
-        note = f" ({stopped} of {len(finals[row.label])} runs stopped)" if stopped else ""
-        if not errors:
-            lines.append(f"| {row.label} | -{note or ' not run'} | {row.paper:.2f} | - |")
-            continue
-        mean = statistics.mean(errors)
-        spread = f" +- {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
-        lines.append(f"| {row.label} | {mean:.2f}{spread}{note} | {row.paper:.2f} | {mean - row.paper:+.2f} |")
-    return "\n".join(lines)
+        own = [record for (label, _), record in sorted(records.items()) if label == row.label]
+        finished = [record for record in own if record["outcome"] == "finished"]
+        errors = [float(record["final"]) for record in finished]
+        stopped = f" ({len(own) - len(finished)} of {len(own)} runs stopped)" if len(own) > len(finished) else ""
+        mean = statistics.mean(errors) if errors else None
+        ours = _with_spread(errors) + stopped if errors else (stopped.strip() or "not run")
+        difference = f"{mean - row.paper:+.2f}" if mean is not None and row.paper is not None else "-"
+        cells = [row.label, str(len(own)), ours, _cell(row.paper), difference]
+        if top5:
+            cells += [
+                _with_spread([float(r["final_top5"]) for r in finished if r.get("final_top5")]) or "not run",
+                _cell(row.paper_top5),
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _with_spread(values: Sequence[float]) -> str:
+    spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}" if values else ""
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

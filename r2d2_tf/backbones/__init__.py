@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 BACKBONES: dict[str, str] = {
     "lenet": "r2d2_tf.backbones.lenet:lenet",
     "lenet_2d": "r2d2_tf.backbones.lenet:lenet_2d",
+    "conv_small": "r2d2_tf.backbones.conv_small:conv_small",
     "shake_shake_26_2x96d": "r2d2_tf.backbones.shake_shake:shake_shake_26_2x96d",
     "shake_shake_26_2x32d": "r2d2_tf.backbones.shake_shake:shake_shake_26_2x32d",
     "conv_large": "r2d2_tf.backbones.conv_large:conv_large",

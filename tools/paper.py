@@ -1,0 +1,110 @@
+"""The tables of the paper: their rows as flags, and the errors printed there, in percent. Needs no TensorFlow."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r2d2_tf.config import Config
+from r2d2_tf.schedules import Round
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its name, the flags that make it, and the paper's errors in percent (None: not in the paper)."""
+
+    label: str
+    flags: tuple[str, ...]
+    paper: float | None
+    paper_top5: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper, and the config that its rows start from: at full size, and at one that a CPU carries."""
+
+    title: str
+    full: str
+    cpu: str
+
+
+TABLES = {
+    1: Table("strategies of stage 2 (CIFAR-10)", "configs/cifar10.cfg", "configs/cifar10_cpu.cfg"),
+    2: Table("alpha, at beta 0.03 (CIFAR-10)", "configs/cifar10.cfg", "configs/mnist5k_gentle.cfg"),
+    3: Table("beta, at alpha 0.1 (CIFAR-10)", "configs/cifar10.cfg", "configs/mnist5k_gentle.cfg"),
+    4: Table("class losses (CIFAR-10)", "configs/cifar10.cfg", "configs/cifar10_cpu.cfg"),
+    5: Table("ImageNet, 10 % of the labels", "configs/imagenet.cfg", "configs/imagenette_cpu.cfg"),
+    6: Table("CIFAR-100, 10,000 labels", "configs/cifar100.cfg", "configs/cifar100_cpu.cfg"),
+    7: Table("CIFAR-10, 4,000 labels", "configs/cifar10.cfg", "configs/cifar10_cpu.cfg"),
+    8: Table("SVHN, 1,000 labels", "configs/svhn.cfg", "configs/svhn_cpu.cfg"),
+}
+
+
+def rows_of(table: int, base: Config) -> list[Row]:
+    """The rows of a table, for an experiment whose stage 2 has the rounds of table 1's column e."""
+    if table == 1:
+        return _strategies(base.parsed_rounds)
+    if table == 2:
+        errors = {0.1: 5.78, 0.2: 5.44, 0.3: 5.81, 0.4: 5.90, 0.5: 6.11}
+        return [Row(f"alpha {alpha}", (f"--alpha={alpha}", "--beta=0.03"), paper) for alpha, paper in errors.items()]
+    if table == 3:
+        errors = {0.01: 5.62, 0.02: 5.75, 0.03: 5.78, 0.04: 5.83, 0.05: 5.76}
+        return [Row(f"beta {beta}", ("--alpha=0.1", f"--beta={beta}"), paper) for beta, paper in errors.items()]
+    if table == 4:
+        losses = {"reverse_kl": 5.78, "forward_kl": 8.06, "squared_l2": 6.35}
+        return [Row(loss, (f"--class_loss={loss}",), paper) for loss, paper in losses.items()]
+    all_labels, few_labels, r2d2 = {
+        5: ((30.43, 10.76), (52.23, 27.54), (41.55, 19.52)),
+        6: ((26.42, None), (38.36, None), (32.87, None)),
+        7: ((2.86, None), (14.90, None), (5.72, None)),
+        8: ((2.88, None), (11.27, None), (3.64, None)),
+    }[table]
+    return [
+        Row("supervised, all labels", _all_labels(base), *all_labels),
+        Row("supervised, the given labels only", STAGE_1_ALONE, *few_labels),
+        Row("hard pseudo-labels", _hard_pseudo_labels(base), None),
+        Row("R2-D2", (), *r2d2),
+    ]
+
+
+STAGE_1_ALONE = ("--rounds=", "--finetune_epochs=0")
+
+
+def _strategies(rounds: Sequence[Round]) -> list[Row]:
+    def flag(chosen: Sequence[Round]) -> str:
+        return "--rounds=" + ",".join(f"{r.epochs}:{r.learning_rate}" for r in chosen)
+
+    constant = flag([Round(r.epochs, rounds[0].learning_rate) for r in rounds])
+    return [
+        Row("a: first round alone", (flag(rounds[:1]),), 6.71),
+        Row("b: all rounds, no reprediction, constant rate", (constant, "--norepredict"), 6.37),
+        Row("c: reprediction, constant rate", (constant,), 6.23),
+        Row("d: no reprediction, falling rate", ("--norepredict",), 5.94),
+        Row("e: reprediction, falling rate", (), 5.78),
+    ]
+
+
+def _epochs_after_stage_1(base: Config) -> int:
+    return sum(r.epochs for r in base.parsed_rounds) + base.finetune_epochs
+
+
+def _hard_pseudo_labels(base: Config) -> tuple[str, ...]:
+    """Stage 1, one prediction, then cross entropy on its largest classes for as many epochs as R2-D2 has left."""
+    epochs = _epochs_after_stage_1(base)
+    length = epochs if base.finetune_cosine_epochs else 0
+    return ("--rounds=", "--finetune_from=prediction", f"--finetune_epochs={epochs}", f"--finetune_cosine_epochs={length}")
+
+
+def _all_labels(base: Config) -> tuple[str, ...]:
+    """Stage 1 alone, on all labels: R2-D2's batch and number of epochs after stage 1, and stage 1's rate an image."""
+    epochs = _epochs_after_stage_1(base)
+    length = math.ceil(epochs * base.supervised_cosine_epochs / base.supervised_epochs)
+    rate = base.supervised_learning_rate * base.batch_size / base.supervised_batch_size
+    return (
+        *STAGE_1_ALONE,
+        "--num_labels=0",
+        "--split_file=",
+        f"--supervised_epochs={epochs}",
+        f"--supervised_cosine_epochs={length}",
+        f"--supervised_batch_size={base.batch_size}",
+        f"--supervised_learning_rate={rate:.6g}",
+    )
