@@ -8,19 +8,25 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
-from r2d2_tf import run_directory
+from r2d2_tf import backbones, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.startup import import_tensorflow_quietly
 
+if TYPE_CHECKING:
+    from r2d2_tf.photographs import Photographs
+
 FORMATS = ("saved_model", "tflite")
 """The keys of formats.EXPORTERS, which needs TensorFlow; a test holds the two together."""
 NUM_EXAMPLES = 10
+MAX_CHECKED = 10_000
+"""Most test images that an export is checked on."""
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may cause in float32."""
 
@@ -56,17 +62,26 @@ def main(arguments: Sequence[str]) -> int:
 def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) -> int:
     """Writes `formats` into `folder`, checks each, and returns the exit code: 1 if one differs from the network."""
     import_tensorflow_quietly()
-    import keras
-
     from export import inference
     from export.formats import EXPORTERS, serving_model
+    from r2d2_tf.photographs import Photographs
+    from r2d2_tf.pipeline import plain_images
 
     spec = DATASETS[config.dataset]
     data = spec.load(config.data_path)
-    model = serving_model(keras.saving.load_model(run_dir / run_directory.BACKBONE_FILE, compile=False, safe_mode=True))
-    expected = model.predict(data.test_images, batch_size=config.eval_batch_size, verbose=0)
+    model = serving_model(backbones.load(run_dir / run_directory.BACKBONE_FILE))
+    rows = np.unique(np.linspace(0, len(data.test_labels) - 1, MAX_CHECKED).astype(np.int64))
+    images, labels = np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
+    expected = model.predict(images, batch_size=config.eval_batch_size, verbose=0)
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"class_names": data.class_names, "image_shape": spec.image_shape, "input": "uint8 pixels", "run": config.name}
+    metadata: dict[str, object] = {
+        "class_names": data.class_names,
+        "image_shape": spec.image_shape,
+        "input": "uint8 pixels",
+        "run": config.name,
+    }
+    if isinstance(data.test_images, Photographs):
+        metadata["resize_shorter_side"] = data.test_images.resize
     with run_directory.written_whole(folder / inference.METADATA_FILE) as path:
         path.write_text(json.dumps(metadata, indent=2) + "\n")
     _write_examples(folder / "examples", data.test_images, data.test_labels)
@@ -74,12 +89,12 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
     for name in formats:
         file_name, write = EXPORTERS[name]
         write(model, folder / file_name)
-        actual = inference.load(folder / file_name).predict(data.test_images)
-        agreed &= _report(name, folder / file_name, expected, actual, data.test_labels)
+        actual = inference.load(folder / file_name).predict(images)
+        agreed &= _report(name, folder / file_name, expected, actual, labels)
     first = folder / EXPORTERS[formats[0]][0]
     python = shlex.quote(run_directory.shown(sys.executable))
-    model_path, images = (shlex.quote(str(path)) for path in (first, folder / "examples"))
-    print(f"\nNext:\n  {python} -m export.inference --model={model_path} --images={images}")
+    model_path, examples = (shlex.quote(str(path)) for path in (first, folder / "examples"))
+    print(f"\nNext:\n  {python} -m export.inference --model={model_path} --images={examples}")
     return 0 if agreed else 1
 
 
@@ -101,13 +116,16 @@ def _size(path: Path) -> int:
     return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def _write_examples(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Writes one test image of each of the first classes as PNG, its true class in its name."""
+def _write_examples(folder: Path, images: "np.ndarray | Photographs", labels: np.ndarray) -> None:
+    """Writes one test image of each of the first classes, its true class in its name: a photograph as it is, else as PNG."""
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
     for number in np.unique(labels)[:NUM_EXAMPLES]:
         index = int(np.flatnonzero(labels == number)[0])
+        if not isinstance(images, np.ndarray):
+            (folder / f"true_class_{number}.jpg").write_bytes(images.read(index))
+            continue
         pixels = images[index]
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"true_class_{number}.png")
 

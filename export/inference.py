@@ -11,9 +11,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 METADATA_FILE = "metadata.json"
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -95,21 +98,37 @@ def load(path: str | Path) -> Predictor:
     raise ValueError(f"there is no model at {path}: give a .tflite file or the folder of a SavedModel")
 
 
-def class_names(model_path: str | Path) -> list[str] | None:
-    """Names of the classes, from metadata.json beside the model; None if it is not there.
+class Metadata(NamedTuple):
+    """What a model does not say itself.
+
+    Attributes:
+        class_names: in the order of the probabilities; None if they are not known.
+        resize_shorter_side: photographs are resized so, in pixels, and their central square is cut out; None: images
+            have the model's own size.
+    """
+
+    class_names: list[str] | None = None
+    resize_shorter_side: int | None = None
+
+
+def metadata(model_path: str | Path) -> Metadata:
+    """What metadata.json beside the model says, if it is there.
 
     Raises:
         ValueError: if the file is damaged.
     """
     path = Path(model_path).parent / METADATA_FILE
+    if not path.is_file():
+        return Metadata()
     try:
-        return json.loads(path.read_text())["class_names"] if path.is_file() else None
+        content = json.loads(path.read_text())
+        return Metadata(content["class_names"], content.get("resize_shorter_side"))
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged: export the run again, or remove it") from error
 
 
-def read_image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Reads an image file as `image_shape` uint8 pixels.
+def read_image(path: Path, image_shape: tuple[int, int, int], resize_shorter_side: int | None = None) -> np.ndarray:
+    """Reads an image file as `image_shape` uint8 pixels; see Metadata for `resize_shorter_side`.
 
     Raises:
         ValueError: if it is no image, or of another size.
@@ -118,7 +137,8 @@ def read_image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if image_shape[2] == 1 else "RGB"))
+            converted = image.convert("L" if image_shape[2] == 1 else "RGB")
+            pixels = np.asarray(_central_square(converted, resize_shorter_side, image_shape[0]))
     except (OSError, UnidentifiedImageError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)
@@ -126,6 +146,18 @@ def read_image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
         height, width, _ = image_shape
         raise ValueError(f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels; the model takes {width}x{height}")
     return pixels
+
+
+def _central_square(image: "Image.Image", resize: int | None, size: int) -> "Image.Image":
+    """As r2d2_tf.photographs.central_crop, to one level of 255."""
+    if resize is None:
+        return image
+    from PIL import Image
+
+    shorter = min(image.size)
+    width, height = (resize * side // shorter for side in image.size)
+    left, top = (width - size + 1) // 2, (height - size + 1) // 2
+    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
 
 
 def image_files(path: Path) -> list[Path]:
@@ -149,8 +181,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         predictor = load(options.model)
         files = image_files(options.images)
-        pixels = np.stack([read_image(file, predictor.image_shape) for file in files])
-        names = class_names(options.model)
+        names, resize = metadata(options.model)
+        pixels = np.stack([read_image(file, predictor.image_shape, resize) for file in files])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

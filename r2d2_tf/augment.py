@@ -14,13 +14,15 @@ import tensorflow as tf
 class Augmentation:
     """What is done to a training batch: reflect-translate by up to `translate` pixels, flip, cut out.
 
-    `cutout` is the side of the square, 0 for none; `fill` is its value, one a channel, in pixel units.
+    `cutout` is the side of the square, 0 for none; `fill` is its value, one a channel, in pixel units. `crop_scale` is
+    for photographs alone: the smallest share of an image's area in a random-resized crop (`photographs.random_crop`).
     """
 
     translate: int = 0
     flip: bool = False
     cutout: int = 0
     fill: tuple[float, ...] = ()
+    crop_scale: float = 1.0
 
 
 def augment(images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:

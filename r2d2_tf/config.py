@@ -79,11 +79,16 @@ class Config:
 
     momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
     weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
+    supervised_weight_decay: float = _flag(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)
     translate: int = _flag(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
     flip: bool = _flag(False, "augmentation: random left-right flips")
     cutout: int = _flag(0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0)
+    crop_scale: float = _flag(
+        0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
+    )
     eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1, later=True)
 
+    max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
     stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", later=True)
     strategy: str = _flag(
         "auto",

@@ -1,33 +1,37 @@
-"""What the images are: DATASETS, loading, and the split into labeled and unlabeled."""
+"""What the images are: DATASETS, and how each set is loaded."""
 
 import dataclasses
-import hashlib
 import importlib.resources
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from r2d2_tf.tfds_reader import tfds_images, tfds_photographs
+
+if TYPE_CHECKING:
+    from r2d2_tf.photographs import Photographs
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """The images of a data set in memory.
+    """The images of a data set: in memory, or as photographs that are read when they are needed.
 
     Attributes:
-        train_images: `[rows, height, width, channels]` uint8.
+        train_images: `[rows, height, width, channels]` uint8, or Photographs.
         train_labels: `[rows]` int64, the true classes; only the labeled part may reach training.
         train_ids: one name a row, the same on every machine.
-        test_images: uint8, like `train_images`.
+        test_images: like `train_images`.
         test_labels: `[images]` int64.
         class_names: in the order of the labels.
     """
 
-    train_images: np.ndarray
+    train_images: "np.ndarray | Photographs"
     train_labels: np.ndarray
     train_ids: list[str]
-    test_images: np.ndarray
+    test_images: "np.ndarray | Photographs"
     test_labels: np.ndarray
     class_names: tuple[str, ...]
 
@@ -45,6 +49,7 @@ class DatasetSpec:
         num_train: number of training images in the published set; a copy may be a part of it.
         load: reads the images; its argument is `--data_dir`, or None.
         tfds_name: the prepared TFDS set that it reads, or None.
+        photographs: whether the images are Photographs, cropped at random in training.
     """
 
     description: str
@@ -55,6 +60,11 @@ class DatasetSpec:
     num_train: int
     load: Callable[[Path | None], ImageData]
     tfds_name: str | None = None
+    photographs: bool = False
+
+
+RESIZE = 256
+"""Length of a photograph's shorter side before the central square is cut out, in pixels."""
 
 
 def class_balanced_partition(labels: np.ndarray, per_class: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +131,16 @@ def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
     )
 
 
+def _load_photographs(name: str) -> Callable[[Path | None], ImageData]:
+    def load(data_dir: Path | None) -> ImageData:
+        sides = {"size": 224, "resize": RESIZE}
+        images, labels, ids, class_names = tfds_photographs(name, "train", data_dir, **sides)
+        test_images, test_labels, _, _ = tfds_photographs(name, "validation", data_dir, **sides)
+        return ImageData(images, labels, ids, test_images, test_labels, class_names)
+
+    return load
+
+
 def _load_tfds(name: str) -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
         images, labels, ids, class_names = tfds_images(name, "train", data_dir)
@@ -128,55 +148,6 @@ def _load_tfds(name: str) -> Callable[[Path | None], ImageData]:
         return ImageData(images, labels, ids, test_images, test_labels, class_names)
 
     return load
-
-
-def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray, list[str], tuple[str, ...]]:
-    """Reads one split of a prepared TFDS set of equally sized images.
-
-    Rows are in the order of their TFDS ids; where a set has none (MNIST), in the order of the SHA-256 of their pixels,
-    and the ids are made from that order. Neither depends on the reading order or on how a copy is sharded.
-
-    Returns:
-        Images `[rows, height, width, channels]` uint8, labels `[rows]` int64, ids, and the names of the classes.
-
-    Raises:
-        ValueError: if the set is not there or not whole; nothing is downloaded.
-    """
-    check_tfds(name, data_dir)
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-    images, labels = batch["image"], batch["label"].astype(np.int64)
-    class_names = tuple(builder.info.features["label"].names)
-    if "id" in batch:
-        order = np.argsort(batch["id"])
-        return images[order], labels[order], [batch["id"][row].decode() for row in order], class_names
-    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-    order = np.array(sorted(range(len(images)), key=digests.__getitem__))
-    return images[order], labels[order], [f"{name}_{split}_{rank:05d}" for rank in range(len(order))], class_names
-
-
-def check_tfds(name: str, data_dir: Path | None) -> None:
-    """Raises ValueError unless a whole, prepared copy of the TFDS set `name` is in `data_dir`. Needs no TensorFlow."""
-    how = f"`tfds build {name} --data_dir={data_dir or 'DIR'}` (needs a network) makes one"
-    if data_dir is None:
-        raise ValueError(f"data set {name} needs --data_dir, a folder that holds a prepared TFDS copy: {how}")
-    infos = sorted((data_dir / name).glob("*/dataset_info.json"))
-    if not infos:
-        raise ValueError(
-            f"data set {name} is not in --data_dir ({data_dir}), which has no {name}/VERSION/dataset_info.json: {how}"
-        )
-    folder = infos[-1].parent
-    for split in json.loads(infos[-1].read_text())["splits"]:
-        count = sum(int(length) for length in split["shardLengths"])
-        expected = int(split["numBytes"]) + 16 * count  # A record's frame takes 16 bytes.
-        found = sum(file.stat().st_size for file in folder.glob(f"{name}-{split['name']}.tfrecord-*"))
-        if found != expected:
-            raise ValueError(
-                f"data set {name} in {folder} is damaged: the files of its {split['name']} part have {found:,} bytes in "
-                f"place of {expected:,}; remove the folder and prepare it again: {how}"
-            )
 
 
 DATASETS: dict[str, DatasetSpec] = {
@@ -248,5 +219,27 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=73_257,
         load=_load_tfds("svhn_cropped"),
         tfds_name="svhn_cropped",
+    ),
+    "imagenet2012": DatasetSpec(
+        description="ImageNet (TFDS imagenet2012), tested on its validation part",
+        image_shape=(224, 224, 3),
+        num_classes=1000,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        num_train=1_281_167,
+        load=_load_photographs("imagenet2012"),
+        tfds_name="imagenet2012",
+        photographs=True,
+    ),
+    "imagenette": DatasetSpec(
+        description="Imagenette, ten classes of ImageNet (TFDS imagenette/160px-v2), tested on its validation part",
+        image_shape=(224, 224, 3),
+        num_classes=10,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        num_train=9469,
+        load=_load_photographs("imagenette/160px-v2"),
+        tfds_name="imagenette/160px-v2",
+        photographs=True,
     ),
 }

@@ -94,7 +94,7 @@ class Experiment:
             )
         summary = run_directory.read_summary(folder)
         with self.strategy.scope():
-            network = keras.saving.load_model(folder / run_directory.STAGE_1_FILE, compile=False, safe_mode=True)
+            network = backbones.load(folder / run_directory.STAGE_1_FILE)
             self.model.backbone.set_weights(network.get_weights())
         return summary
 
@@ -110,7 +110,6 @@ class Experiment:
                 alpha=config.alpha,
                 beta=config.beta,
                 pseudo_label_lr=config.pseudo_label_lr,
-                weight_decay=config.weight_decay,
             )
 
     def run(self, folder: Path, began: float) -> Summary:
@@ -160,6 +159,7 @@ class Experiment:
         config, data, table, model = self.config, self.data, self.table, self.model
         model.use_unlabeled = stage.use_unlabeled
         model.learn_pseudo_labels = stage.learn_pseudo_labels
+        model.weight_decay = stage.weight_decay
         with self.strategy.scope():
             # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
             optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)

@@ -20,7 +20,8 @@ class R2D2Model(keras.Model):
     Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
     descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
     row is its given class. `use_unlabeled` says whose predictions the metrics describe: the unlabeled images', or, where
-    batches hold none, the labeled images'. Set both, then `compile`, before each stage: the step is traced anew.
+    batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every trainable weight. Set all three, then
+    `compile`, before each stage: the step is traced anew.
 
     Make it inside the strategy's scope, and the table outside.
 
@@ -31,7 +32,6 @@ class R2D2Model(keras.Model):
         alpha: weight of the class loss.
         beta: weight of the prediction's entropy.
         pseudo_label_lr: lambda, quoted for a batch of 512.
-        weight_decay: coupled L2 on every trainable weight.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class R2D2Model(keras.Model):
         alpha: float,
         beta: float,
         pseudo_label_lr: float,
-        weight_decay: float,
     ) -> None:
         super().__init__(name="r2d2")
         self.backbone = backbone
@@ -52,7 +51,7 @@ class R2D2Model(keras.Model):
         self.alpha = alpha
         self.beta = beta
         self.pseudo_label_lr = pseudo_label_lr
-        self.weight_decay = weight_decay
+        self.weight_decay = 0.0
         self.use_unlabeled = False
         self.learn_pseudo_labels = False
         self.step_metrics = {

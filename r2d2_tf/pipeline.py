@@ -1,9 +1,12 @@
 """Batches of (images, rows). Order and augmentation are functions of (seed, stage, epoch, step)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.augment import augment
+from r2d2_tf.photographs import Photographs
 from r2d2_tf.stages import Stage
 
 _NO_ROW = -1
@@ -29,7 +32,7 @@ def epoch_rows(stage: Stage, labeled_rows: np.ndarray, unlabeled_rows: np.ndarra
     if stage.labeled_per_batch is None:
         pool = np.concatenate([labeled_rows, unlabeled_rows]) if stage.use_unlabeled else labeled_rows
         rows = np.full(steps * stage.batch_size, _NO_ROW, np.int64)
-        rows[: len(pool)] = shuffle.permutation(pool)
+        rows[: len(pool)] = shuffle.permutation(pool)[: len(rows)]
         return rows.reshape(steps, stage.batch_size)
     unlabeled_per_batch = stage.batch_size - stage.labeled_per_batch
     unlabeled = shuffle.permutation(unlabeled_rows)[: steps * unlabeled_per_batch].reshape(steps, unlabeled_per_batch)
@@ -54,10 +57,10 @@ def _interleaved(num_first: int, num_second: int) -> np.ndarray:
 
 
 def training_batches(
-    images: np.ndarray, labeled_rows: np.ndarray, unlabeled_rows: np.ndarray, stage: Stage, *, seed: int
+    images: np.ndarray | Photographs, labeled_rows: np.ndarray, unlabeled_rows: np.ndarray, stage: Stage, *, seed: int
 ) -> tf.data.Dataset:
     """All batches of a stage, epoch after epoch: (augmented images, rows)."""
-    pixels = tf.constant(images)
+    cropped = _random_crops(images, stage.augmentation.crop_scale)
     steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
 
     def rows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -71,19 +74,37 @@ def training_batches(
     def batch(step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.boolean_mask(rows, rows != _NO_ROW)
         key = tf.random.fold_in(tf.constant([seed, stage.number], tf.int32), tf.cast(step, tf.int32))
-        return augment(tf.gather(pixels, rows), stage.augmentation, key), rows
+        return augment(cropped(rows, key), stage.augmentation, key), rows
 
     epochs = tf.data.Dataset.range(stage.epochs)
     return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def prediction_batches(images: np.ndarray, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """One pass over `rows`, unaugmented: (images, rows)."""
+def _random_crops(images: np.ndarray | Photographs, scale: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Function of (rows, seed) that gives training images: a random crop of each photograph, any other image whole."""
+    if isinstance(images, Photographs):
+        return lambda rows, seed: images.random(rows, scale, tf.random.fold_in(seed, 0))
     pixels = tf.constant(images)
+    return lambda rows, seed: tf.gather(pixels, rows)
+
+
+def plain_images(images: np.ndarray | Photographs) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Function of rows that gives images without augmentation: the center of each photograph, any other image whole."""
+    if isinstance(images, Photographs):
+        return images.central
+    pixels = tf.constant(images)
+    return lambda rows: tf.gather(pixels, rows)
+
+
+def prediction_batches(images: np.ndarray | Photographs, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """One pass over `rows`, unaugmented: (images, rows)."""
+    plain = plain_images(images)
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(rows)).batch(batch_size)
-    return batches.map(lambda batch: (tf.gather(pixels, batch), batch)).prefetch(tf.data.AUTOTUNE)
+    return batches.map(lambda batch: (plain(batch), batch), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(images: np.ndarray | Photographs, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """One pass over test images: (images, true classes)."""
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    known = tf.constant(labels)
+    batches = prediction_batches(images, np.arange(len(labels)), batch_size)
+    return batches.map(lambda pixels, rows: (pixels, tf.gather(known, rows)))

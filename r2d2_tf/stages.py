@@ -25,6 +25,8 @@ class Stage:
         learning_rates: learning rate of each epoch.
         prediction_epochs: epochs before which the network's predictions replace the unlabeled rows.
         augmentation: what is done to training batches.
+        weight_decay: coupled L2 on every trainable weight.
+        max_steps: batches an epoch at most; 0 for all.
         fills_table: until its first prediction the unlabeled rows hold nothing.
         advice: what to change if the stage goes wrong.
         advice_before: what to change if it had gone wrong before the stage's first step.
@@ -39,6 +41,8 @@ class Stage:
     learning_rates: tuple[float, ...]
     prediction_epochs: tuple[int, ...]
     augmentation: Augmentation
+    weight_decay: float
+    max_steps: int
     fills_table: bool
     advice: str
     advice_before: str = ""
@@ -54,8 +58,10 @@ class Stage:
     def steps_per_epoch(self, num_labeled: int, num_unlabeled: int) -> int:
         """Batches in an epoch, given the numbers of labeled and unlabeled images."""
         if self.labeled_per_batch is not None:
-            return num_unlabeled // (self.batch_size - self.labeled_per_batch)
-        return -(-(num_labeled + num_unlabeled * self.use_unlabeled) // self.batch_size)
+            steps = num_unlabeled // (self.batch_size - self.labeled_per_batch)
+        else:
+            steps = -(-(num_labeled + num_unlabeled * self.use_unlabeled) // self.batch_size)
+        return min(steps, self.max_steps) if self.max_steps else steps
 
 
 def plan(config: Config) -> tuple[Stage, ...]:
@@ -63,7 +69,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
     spec = DATASETS[config.dataset]
     # A square of the mean color is zero once normalised: the authors cut out after normalising.
     fill = tuple(255.0 * mean for mean in spec.mean)
-    gentle = Augmentation(translate=config.translate, flip=config.flip)
+    gentle = Augmentation(translate=config.translate, flip=config.flip, crop_scale=config.crop_scale)
     strong = replace(gentle, cutout=config.cutout, fill=fill) if config.cutout else gentle
     supervised_advice = "most likely the learning rate is too high: lower --supervised_learning_rate"
     decipher_advice = "most likely a rate is too high: lower those of --rounds, or --pseudo_label_lr"
@@ -80,6 +86,8 @@ def plan(config: Config) -> tuple[Stage, ...]:
         ),
         prediction_epochs=(),
         augmentation=strong,
+        weight_decay=config.weight_decay if config.supervised_weight_decay < 0 else config.supervised_weight_decay,
+        max_steps=config.max_steps,
         fills_table=False,
         advice=supervised_advice,
     )
@@ -93,6 +101,8 @@ def plan(config: Config) -> tuple[Stage, ...]:
         learning_rates=round_learning_rates(config.parsed_rounds),
         prediction_epochs=starts if config.repredict else starts[:1],
         augmentation=gentle,
+        weight_decay=config.weight_decay,
+        max_steps=config.max_steps,
         fills_table=True,
         advice=decipher_advice,
         advice_before="most likely stage 1 learned too little or went astray: change --supervised_epochs or "
@@ -110,6 +120,8 @@ def plan(config: Config) -> tuple[Stage, ...]:
         ),
         prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
         augmentation=strong,
+        weight_decay=config.weight_decay,
+        max_steps=config.max_steps,
         fills_table=not starts,
         advice="most likely the learning rate is too high: lower --finetune_learning_rate",
         advice_before=decipher_advice,

@@ -13,9 +13,10 @@ from typing import Any
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, check_tfds
+from r2d2_tf.datasets import DATASETS
 from r2d2_tf.result import result_text
 from r2d2_tf.startup import import_tensorflow_quietly
+from r2d2_tf.tfds_reader import check_tfds
 
 STOPPED = 3
 """Exit code of a run that had to stop."""

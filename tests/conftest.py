@@ -89,8 +89,8 @@ def make_model(
             alpha=0.1,
             beta=0.03,
             pseudo_label_lr=pseudo_label_lr,
-            weight_decay=weight_decay,
         )
+        model.weight_decay = weight_decay
         model.use_unlabeled = use_unlabeled
         model.learn_pseudo_labels = learn_pseudo_labels
         optimizer = keras.optimizers.SGD(learning_rate)

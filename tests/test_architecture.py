@@ -7,6 +7,8 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
+    {"photographs"},
+    {"tfds_reader"},
     {"losses", "pseudo_labels", "schedules", "augment", "backbones", "datasets", "splits", "startup", "devices", "result"},
     {"config"},
     {"stages", "command_line"},

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -202,3 +204,11 @@ def test_shake_shakes_backward_weights_are_fresh_and_independent():
     np.testing.assert_allclose(first + second, 1.0, rtol=1e-6)
     assert abs(np.corrcoef(first, mixed.numpy().ravel())[0, 1]) < 0.2
     assert first.std() == pytest.approx(np.sqrt(1 / 12), rel=0.15)
+
+
+def test_a_saved_network_with_the_projects_own_layers_loads_in_a_fresh_process(tmp_path):
+    path = tmp_path / "backbone.keras"
+    backbones.build("conv_small", (8, 8, 3), 4, mean=(0.5,) * 3, std=(0.2,) * 3).save(path)
+    code = f"from pathlib import Path; from r2d2_tf import backbones; print(backbones.load(Path({str(path)!r})).output_shape)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "(None, 4)\n", done.stderr[-500:]

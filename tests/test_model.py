@@ -212,6 +212,6 @@ def test_the_true_class_counts_where_it_is_among_the_five_likeliest(strategy):
     table = PseudoLabelTable(np.array([UNLABELED] * 7), 10)
     with strategy.scope():
         backbone = keras.Sequential([keras.Input((1, 1, 10)), keras.layers.Flatten()])
-        options = {"alpha": 0.1, "beta": 0.03, "pseudo_label_lr": 1.0, "weight_decay": 0.0}
+        options = {"alpha": 0.1, "beta": 0.03, "pseudo_label_lr": 1.0}
         model = R2D2Model(backbone, table, class_loss=CLASS_LOSSES["reverse_kl"], **options)
     assert model.evaluate_images(batches_of(logits[:, None, None], classes, 4))[:2] == (5, 3)

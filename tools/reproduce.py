@@ -22,7 +22,8 @@ from absl import flags
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, check_tfds
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.tfds_reader import check_tfds
 from r2d2_tf.train import STOPPED
 from tools.paper import STAGE_1_ALONE, TABLES, Row, rows_of
 

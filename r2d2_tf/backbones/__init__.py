@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,3 +49,12 @@ def build(
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     normalized = keras.layers.Rescaling(scale, offset, name="normalize")(pixels)
     return keras.Model(pixels, network(normalized), name=f"{name}_backbone")
+
+
+def load(path: Path) -> "keras.Model":
+    """Reads a network that a run saved, executing no code from the file."""
+    import keras
+
+    # Registers the project's own layers.
+    importlib.import_module("r2d2_tf.backbones.layers")
+    return keras.saving.load_model(path, compile=False, safe_mode=True)

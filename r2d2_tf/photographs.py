@@ -1,0 +1,110 @@
+"""Photographs of any size: where their bytes are, decoding, and the crops for training and evaluation.
+
+One piece of code decodes and resizes for training, reprediction and evaluation, so that they cannot disagree.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Encoded images (JPEG, PNG, GIF), read when they are needed: each is a stretch of bytes in a file.
+
+    Attributes:
+        files: that hold them.
+        file_of_row: index into `files`, `[rows]`.
+        offset: where the bytes begin, `[rows]`.
+        length: how many there are, `[rows]`.
+        size: side of the square that a network sees, in pixels.
+        resize: length of the shorter side before the central square is cut out in evaluation, in pixels.
+    """
+
+    files: tuple[Path, ...]
+    file_of_row: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+    size: int
+    resize: int
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> "Photographs":
+        """Some of the images."""
+        chosen = (self.file_of_row[rows], self.offset[rows], self.length[rows])
+        return Photographs(self.files, *chosen, size=self.size, resize=self.resize)
+
+    def read(self, row: int) -> bytes:
+        """The encoded image of a row."""
+        with self.files[self.file_of_row[row]].open("rb") as file:
+            file.seek(self.offset[row])
+            return file.read(self.length[row])
+
+    def central(self, rows: tf.Tensor) -> tf.Tensor:
+        """Resizes to `resize` and cuts out the center: `[batch]` to `[batch, size, size, 3]` uint8."""
+        return self._map(lambda image, _: central_crop(image, self.resize, self.size), rows, tf.zeros([tf.shape(rows)[0]]))
+
+    def random(self, rows: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
+        """A random-resized crop of each: `[batch]` to `[batch, size, size, 3]` uint8.
+
+        Args:
+            rows: `[batch]` int64.
+            scale: smallest share (0..1) of an image's area.
+            seed: of the batch, `[2]` int32.
+        """
+        seeds = tf.random.split(seed, tf.shape(rows)[0])
+        return self._map(lambda image, own: random_crop(image, scale, self.size, own), rows, seeds)
+
+    def _map(self, crop: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], rows: tf.Tensor, extra: tf.Tensor) -> tf.Tensor:
+        def one(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            row, own = arguments
+            encoded = tf.ensure_shape(tf.numpy_function(self.read, [row], tf.string), [])
+            return crop(decode(encoded), own)
+
+        return tf.map_fn(one, (rows, extra), fn_output_signature=tf.TensorSpec([self.size, self.size, 3], tf.uint8))
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes one JPEG, PNG or GIF, a grey one too: `[height, width, 3]` uint8."""
+    # The default of TensorFlow may be the fast, inexact DCT, with which no other decoder agrees. The operation
+    # reads PNG and GIF too.
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
+    """Resizes one image, its shorter side to `resize`, and cuts out the central square of `size` pixels."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    shorter = tf.minimum(height, width)
+    new_height, new_width = resize * height // shorter, resize * width // shorter
+    resized = _resize(image, (new_height, new_width))
+    top, left = (new_height - size + 1) // 2, (new_width - size + 1) // 2
+    return tf.ensure_shape(resized[top : top + size, left : left + size], [size, size, 3])
+
+
+def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """Cuts out a random rectangle and resizes it to a square of `size` pixels (Szegedy et al. 2015).
+
+    Its share of the area is uniform in `scale`..1, its width / height in 3/4..4/3; the whole image if ten draws do not fit.
+    """
+    begin, shape, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        bounding_boxes=tf.zeros([1, 0, 4]),
+        seed=seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(scale, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return _resize(tf.slice(image, begin, shape), (size, size))
+
+
+def _resize(image: tf.Tensor, shape: tuple[tf.Tensor | int, tf.Tensor | int]) -> tf.Tensor:
+    # Antialiasing: without it a strong reduction picks single pixels. It is what Pillow does, too.
+    resized = tf.image.resize(image, shape, method="bilinear", antialias=True)
+    return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)

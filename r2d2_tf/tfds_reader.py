@@ -1,0 +1,118 @@
+"""Reads prepared TFDS sets: small images as arrays, photographs as stretches of bytes. Nothing is ever downloaded."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from r2d2_tf.photographs import Photographs
+
+
+def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray, list[str], tuple[str, ...]]:
+    """Reads one split of a prepared TFDS set of equally sized images.
+
+    Rows are in the order of their TFDS ids; where a set has none (MNIST), in the order of the SHA-256 of their pixels,
+    and the ids are made from that order. Neither depends on the reading order or on how a copy is sharded.
+
+    Returns:
+        Images `[rows, height, width, channels]` uint8, labels `[rows]` int64, ids, and the names of the classes.
+
+    Raises:
+        ValueError: if the set is not there or not whole; nothing is downloaded.
+    """
+    check_tfds(name, data_dir)
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    images, labels = batch["image"], batch["label"].astype(np.int64)
+    class_names = tuple(builder.info.features["label"].names)
+    if "id" in batch:
+        order = np.argsort(batch["id"])
+        return images[order], labels[order], [batch["id"][row].decode() for row in order], class_names
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    order = np.array(sorted(range(len(images)), key=digests.__getitem__))
+    return images[order], labels[order], [f"{name}_{split}_{rank:05d}" for rank in range(len(order))], class_names
+
+
+def tfds_photographs(
+    name: str, split: str, data_dir: Path | None, *, size: int, resize: int
+) -> tuple["Photographs", np.ndarray, list[str], tuple[str, ...]]:
+    """Finds the images of one split of a prepared TFDS set of photographs, in one pass over its files.
+
+    Rows are in the order of their file names; where a set has none (Imagenette), in the order of the SHA-256 of their
+    encoded bytes, and the ids are made from that order.
+
+    Returns:
+        The images, labels `[rows]` int64, ids, and the names of the classes.
+
+    Raises:
+        ValueError: if the set is not there or not whole.
+    """
+    check_tfds(name, data_dir)
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from r2d2_tf.photographs import Photographs
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    files = tuple(Path(path) for path in builder.info.splits[split].filepaths)
+    places, labels, keys = [], [], []
+    for number, path in enumerate(files):
+        for offset, record in _records(path):
+            feature = tf.train.Example.FromString(record).features.feature
+            encoded = feature["image"].bytes_list.value[0]
+            places.append((number, offset + record.index(encoded), len(encoded)))
+            labels.append(feature["label"].int64_list.value[0])
+            named = feature["file_name"].bytes_list.value if "file_name" in feature else ()
+            keys.append(named[0] if named else hashlib.sha256(encoded).digest())
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
+    named_ids = "file_name" in builder.info.features
+    ids = [keys[row].decode() for row in order] if named_ids else _numbered(name, split, len(order))
+    file_of_row, offset, length = np.array(places, np.int64)[order].T
+    photographs = Photographs(files, file_of_row, offset, length, size=size, resize=resize)
+    return photographs, np.array(labels, np.int64)[order], ids, tuple(builder.info.features["label"].names)
+
+
+def _records(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The records of a TFRecord file, each with its offset."""
+    with path.open("rb") as file:
+        while header := file.read(12):
+            (length,) = struct.unpack("<Q", header[:8])
+            yield file.tell(), file.read(length)
+            file.seek(4, 1)
+
+
+def _numbered(name: str, split: str, count: int) -> list[str]:
+    return [f"{_file_prefix(name)}_{split}_{rank:05d}" for rank in range(count)]
+
+
+def _file_prefix(name: str) -> str:
+    return name.split("/")[0]
+
+
+def check_tfds(name: str, data_dir: Path | None) -> None:
+    """Raises ValueError unless a whole, prepared copy of the TFDS set `name` is in `data_dir`. Needs no TensorFlow."""
+    how = f"`tfds build {name} --data_dir={data_dir or 'DIR'}` (needs a network) makes one"
+    if data_dir is None:
+        raise ValueError(f"data set {name} needs --data_dir, a folder that holds a prepared TFDS copy: {how}")
+    infos = sorted((data_dir / name).glob("*/dataset_info.json"))
+    if not infos:
+        raise ValueError(
+            f"data set {name} is not in --data_dir ({data_dir}), which has no {name}/VERSION/dataset_info.json: {how}"
+        )
+    folder = infos[-1].parent
+    for split in json.loads(infos[-1].read_text())["splits"]:
+        count = sum(int(length) for length in split["shardLengths"])
+        expected = int(split["numBytes"]) + 16 * count  # A record's frame takes 16 bytes.
+        found = sum(file.stat().st_size for file in folder.glob(f"{_file_prefix(name)}-{split['name']}.tfrecord-*"))
+        if found != expected:
+            raise ValueError(
+                f"data set {name} in {folder} is damaged: the files of its {split['name']} part have {found:,} bytes in "
+                f"place of {expected:,}; remove the folder and prepare it again: {how}"
+            )
