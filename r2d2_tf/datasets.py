@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf.tfds_reader import tfds_images, tfds_photographs
+from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_photographs
 
 if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
@@ -49,6 +49,7 @@ class DatasetSpec:
         num_train: number of training images in the published set; a copy may be a part of it.
         load: reads the images; its argument is `--data_dir`, or None.
         tfds_name: the prepared TFDS set that it reads, or None.
+        read_ids: reads the ids alone, soon and without TensorFlow; None where that takes as long as loading.
         photographs: whether the images are Photographs, cropped at random in training.
     """
 
@@ -60,6 +61,7 @@ class DatasetSpec:
     num_train: int
     load: Callable[[Path | None], ImageData]
     tfds_name: str | None = None
+    read_ids: Callable[[Path | None], list[str]] | None = None
     photographs: bool = False
 
 
@@ -131,6 +133,10 @@ def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
     )
 
 
+def _ids_of(name: str, count: int | None = None) -> Callable[[Path | None], list[str]]:
+    return lambda data_dir: tfds_ids(name, "train", data_dir)[:count]
+
+
 def _load_photographs(name: str) -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
         sides = {"size": 224, "resize": RESIZE}
@@ -159,6 +165,7 @@ DATASETS: dict[str, DatasetSpec] = {
         std=(0.3081,),
         num_train=4000,
         load=_load_mnist5k,
+        read_ids=lambda data_dir: _load_mnist5k(data_dir).train_ids,
     ),
     "mnist5k_dev": DatasetSpec(
         description="mnist5k's like for choosing hyperparameters: 4,000 / 6,000 of MNIST's own test digits (TFDS)",
@@ -179,6 +186,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=50_000,
         load=_load_mnist,
         tfds_name="mnist",
+        read_ids=_ids_of("mnist", 50_000),
     ),
     "cifar10": DatasetSpec(
         description="CIFAR-10 (TFDS)",
@@ -189,6 +197,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=50_000,
         load=_load_tfds("cifar10"),
         tfds_name="cifar10",
+        read_ids=_ids_of("cifar10"),
     ),
     "cifar10_dev": DatasetSpec(
         description="cifar10's like for choosing hyperparameters: 40,000 / 10,000 of CIFAR-10's training images (TFDS)",
@@ -209,6 +218,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=50_000,
         load=_load_tfds("cifar100"),
         tfds_name="cifar100",
+        read_ids=_ids_of("cifar100"),
     ),
     "svhn": DatasetSpec(
         description="SVHN, cropped digits (TFDS svhn_cropped), without its extra part",
@@ -219,6 +229,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=73_257,
         load=_load_tfds("svhn_cropped"),
         tfds_name="svhn_cropped",
+        read_ids=_ids_of("svhn_cropped"),
     ),
     "imagenet2012": DatasetSpec(
         description="ImageNet (TFDS imagenet2012), tested on its validation part",
@@ -240,6 +251,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=9469,
         load=_load_photographs("imagenette/160px-v2"),
         tfds_name="imagenette/160px-v2",
+        read_ids=_ids_of("imagenette/160px-v2"),
         photographs=True,
     ),
 }

