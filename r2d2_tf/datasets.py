@@ -120,6 +120,11 @@ def _load_mnist(data_dir: Path | None) -> ImageData:
     )
 
 
+def _load_mnist_dev(data_dir: Path | None) -> ImageData:
+    whole, used = _load_tfds("mnist")(data_dir), _load_mnist(data_dir)
+    return dataclasses.replace(used, test_images=whole.train_images[50_000:], test_labels=whole.train_labels[50_000:])
+
+
 def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
     data = _load_tfds("cifar10")(data_dir)
     train, test = class_balanced_partition(data.train_labels, per_class=4000, seed=0)
@@ -187,6 +192,16 @@ DATASETS: dict[str, DatasetSpec] = {
         load=_load_mnist,
         tfds_name="mnist",
         read_ids=_ids_of("mnist", 50_000),
+    ),
+    "mnist_dev": DatasetSpec(
+        description="mnist's like for choosing hyperparameters: tested on the 10,000 training digits that mnist leaves out",
+        image_shape=(28, 28, 1),
+        num_classes=10,
+        mean=(0.1307,),
+        std=(0.3081,),
+        num_train=50_000,
+        load=_load_mnist_dev,
+        tfds_name="mnist",
     ),
     "cifar10": DatasetSpec(
         description="CIFAR-10 (TFDS)",
