@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from r2d2_tf.history import PredictionHistory
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.stages import Stage
 
@@ -31,20 +32,37 @@ class RepetitiveReprediction(keras.callbacks.Callback):
     Logs `learning_rate`; `predicted`, whether the epoch began with a prediction (0 or 1); and, if it did and the rows
     had been predicted before, `argmax_changes`: how many rows changed their largest class.
 
+    How the rows compared with the predictions that replaced them goes into the history, and so does, after the last
+    epoch of a stage that learns them, how they compare with the network then.
+
     Args:
         stage: gives the learning rate of each epoch and the epochs to predict before.
         batches: (unaugmented images, rows) of all unlabeled images.
+        history: of the run.
     """
 
-    def __init__(self, stage: Stage, batches: tf.data.Dataset) -> None:
+    def __init__(self, stage: Stage, batches: tf.data.Dataset, history: PredictionHistory) -> None:
         super().__init__()
         self.stage = stage
         self.batches = batches
+        self.history = history
         self._changes: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.model.optimizer.learning_rate.assign(self.stage.learning_rates[epoch])
-        self._changes = self.model.repredict(self.batches) if epoch in self.stage.prediction_epochs else None
+        self._changes = None
+        if epoch in self.stage.prediction_epochs:
+            self._changes = self.model.repredict(self.batches)
+            self._remember(epoch, replaced=True, first=self.stage.predicts_first_at(epoch))
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.stage.learn_pseudo_labels:
+            self.model.compare(self.batches)
+            self._remember(self.stage.epochs, replaced=False, first=False)
+
+    def _remember(self, epoch: int, *, replaced: bool, first: bool) -> None:
+        values = self.model.table.notes(self.history.rows)
+        self.history.add(values, stage=self.stage.number, epoch=epoch, replaced=replaced, first=first)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         logs["learning_rate"] = self.stage.learning_rates[epoch]

@@ -13,6 +13,7 @@ from r2d2_tf import backbones, devices, pipeline, run_directory, splits
 from r2d2_tf.callbacks import CollapseGuard, Diagnostics, Evaluation, RepetitiveReprediction, RunStopped
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.history import PredictionHistory
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
 from r2d2_tf.model import NOT_FINITE, R2D2Model
@@ -30,9 +31,13 @@ FILES = {
     run_directory.PICTURE_FILE: "errors and confidence over the epochs",
     run_directory.TABLE_FILE: "the learned pseudo-labels, a row an image",
     run_directory.STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
+    run_directory.STAGE_2_FILE: "the network after stage 2",
+    run_directory.HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",
     run_directory.BACKBONE_FILE: "the trained network, pixels to logits",
     "tensorboard/": "the same measurements for TensorBoard",
 }
+
+NETWORK_FILES = {1: run_directory.STAGE_1_FILE, 2: run_directory.STAGE_2_FILE}
 
 
 def run(config: Config) -> Summary:
@@ -72,6 +77,7 @@ class Experiment:
         )
         self._check_batches()
         self.model = self._build_model()
+        self.history = PredictionHistory(self.table.unlabeled_rows)
         self.borrowed = self._borrow_stage_1() if config.stage_1_from else None
 
     def _check_batches(self) -> None:
@@ -146,8 +152,8 @@ class Experiment:
             stage_began = time.perf_counter()
             self._fit(stage, log, progress)
             seconds[f"stage_{stage.number}"] = time.perf_counter() - stage_began
-            if stage.number == 1:
-                self._save_network(folder / run_directory.STAGE_1_FILE)
+            if stage.number in NETWORK_FILES:
+                self._save_network(folder / NETWORK_FILES[stage.number])
         self._save(folder, log)
         seconds["total"] = time.perf_counter() - began
         summary = self._summary(folder, log, seconds)
@@ -170,7 +176,9 @@ class Experiment:
         callbacks = [
             Locator(progress, stage),
             RepetitiveReprediction(
-                stage, pipeline.prediction_batches(data.train_images, table.unlabeled_rows, config.eval_batch_size)
+                stage,
+                pipeline.prediction_batches(data.train_images, table.unlabeled_rows, config.eval_batch_size),
+                self.history,
             ),
             Evaluation(
                 pipeline.evaluation_batches(data.test_images, data.test_labels, config.eval_batch_size), len(data.test_images)
@@ -226,6 +234,8 @@ class Experiment:
         if any(stage.use_unlabeled for stage in self.stages):
             with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
                 self.table.save(path, self.data.train_ids)
+            with run_directory.written_whole(folder / run_directory.HISTORY_FILE) as path:
+                self.history.save(path)
         self._save_network(folder / run_directory.BACKBONE_FILE)
         with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
             plot_run(log.rows, f"{self.config.name}, seed {self.config.seed}", path)

@@ -150,6 +150,10 @@ class R2D2Model(keras.Model):
         """
         return int(self._sum_over(batches, self._repredict_step))
 
+    def compare(self, batches: tf.data.Dataset) -> None:
+        """Notes in the table how every row in `batches` of (images, rows) compares with the network's prediction for it."""
+        self._sum_over(batches, self._compare_step)
+
     def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
         predicted = tf.argmax(logits, -1)
@@ -160,7 +164,27 @@ class R2D2Model(keras.Model):
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
-        return self.table.repredict(rows, logits)
+        # The old rows must have been read before new ones are written.
+        with tf.control_dependencies([self._note_comparison(rows, logits)]):
+            return self.table.repredict(rows, logits)
+
+    def _compare_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._note_comparison(rows, self._logits(images, training=False)), tf.int64)
+
+    def _note_comparison(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Notes history.MEASURES of `rows`, and returns how many there are."""
+        log_p, log_pseudo_p = tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows))
+        predicted = tf.argmax(log_p, -1)
+        measures = (
+            tf.cast(tf.argmax(log_pseudo_p, -1), tf.float32),
+            tf.cast(predicted, tf.float32),
+            tf.exp(tf.gather(log_pseudo_p, predicted, axis=1, batch_dims=1)),
+            tf.exp(tf.reduce_max(log_p, -1)),
+            self.class_loss(log_p, log_pseudo_p),
+            prediction_entropy(log_p),
+        )
+        self.table.note(rows, tf.stack(measures, axis=1))
+        return tf.shape(rows)[0]
 
     def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> np.ndarray:
         """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns."""

@@ -13,6 +13,8 @@ REFERENCE_BATCH = 512
 
 _HOST = "/CPU:0"
 _CHUNK_ROWS = 16_384
+NOTE_WIDTH = 6
+"""Numbers that can be noted of a row."""
 
 
 class PseudoLabelTable:
@@ -48,6 +50,7 @@ class PseudoLabelTable:
         with tf.init_scope(), tf.device(_HOST):
             self.variable = tf.Variable(tf.zeros([self.num_rows, num_classes]), trainable=False, name="pseudo_logits")
             self._predicted_sums = tf.Variable(tf.zeros([self.num_rows]), trainable=False, name="predicted_sums")
+            self._notes = tf.Variable(tf.zeros([self.num_rows, NOTE_WIDTH]), trainable=False, name="notes")
             self._is_labeled = tf.constant(labels != UNLABELED)
         for rows in _chunks(self.labeled_rows):
             onehot = np.zeros((len(rows), num_classes), np.float32)
@@ -106,6 +109,15 @@ class PseudoLabelTable:
                 _scatter_update(self.variable, rows, new)
             _scatter_update(self._predicted_sums, rows, tf.reduce_sum(new, -1))
             return changed
+
+    def note(self, rows: tf.Tensor, values: tf.Tensor) -> None:
+        """Keeps what was measured of `rows`, `[batch, NOTE_WIDTH]`, until it is measured again."""
+        with tf.device(_HOST):
+            _scatter_update(self._notes, rows, values)
+
+    def notes(self, rows: np.ndarray) -> np.ndarray:
+        """What was last measured of `rows`, `[rows, NOTE_WIDTH]`."""
+        return tf.raw_ops.ResourceGather(resource=self._notes.handle, indices=rows, dtype=tf.float32).numpy()
 
     def predicted_sums(self, rows: np.ndarray) -> np.ndarray:
         """Sum of each of `rows` when it was last predicted, `[rows]`: eq. 12-13 say that learning keeps it."""

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import batches_of, make_model, make_strategy, table_values, tiny_images, tiny_labels
+from conftest import NUM_CLASSES, batches_of, make_model, make_strategy, softmax, table_values, tiny_images, tiny_labels
 
 from r2d2_tf.callbacks import (
     CollapseGuard,
@@ -16,6 +16,7 @@ from r2d2_tf.callbacks import (
     table_statistics,
 )
 from r2d2_tf.config import Config
+from r2d2_tf.history import PredictionHistory
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.stages import plan
@@ -43,7 +44,7 @@ def test_predictions_replace_the_rows_before_the_epochs_named_and_rates_drop_wit
     model.fit(
         batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT),
         epochs=3,
-        callbacks=[Watch(STAGE, predictions)],
+        callbacks=[Watch(STAGE, predictions, PredictionHistory(np.arange(LABELED, COUNT)))],
         shuffle=False,
         verbose=0,
     )
@@ -55,7 +56,8 @@ def test_predictions_replace_the_rows_before_the_epochs_named_and_rates_drop_wit
 
 def test_the_change_of_classes_is_logged_in_the_epochs_that_began_with_a_prediction():
     model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
-    callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4))
+    history = PredictionHistory(np.arange(LABELED, COUNT))
+    callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4), history)
     callback.set_model(model)
     seen = []
     for epoch in range(3):
@@ -64,6 +66,43 @@ def test_the_change_of_classes_is_logged_in_the_epochs_that_began_with_a_predict
         callback.on_epoch_end(epoch, logs)
         seen.append((logs["predicted"], "argmax_changes" in logs))
     assert seen == [(1, False), (0, False), (1, True)], "the first prediction changes nothing that was there"
+
+
+@pytest.mark.parametrize("class_loss", ["reverse_kl", "forward_kl"])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_history_holds_each_row_beside_the_prediction_that_replaced_it(replicas, class_loss, tmp_path):
+    rows = np.random.default_rng(2).normal(size=(COUNT, NUM_CLASSES)).astype(np.float32)
+    model = make_model(make_strategy(replicas), tiny_labels(COUNT, LABELED), class_loss=class_loss, rows=rows)
+    unlabeled = np.arange(LABELED, COUNT)
+    history = PredictionHistory(unlabeled)
+    stage = dataclasses.replace(STAGE, prediction_epochs=(0, 1), learning_rates=(0.3, 0.3))
+    callback = RepetitiveReprediction(stage, batches_of(tiny_images(COUNT)[LABELED:], unlabeled, 4), history)
+    callback.set_model(model)
+    for epoch in range(2):
+        callback.on_epoch_begin(epoch)
+        model.table.descend(tf.constant(unlabeled), tf.random.stateless_normal([6, NUM_CLASSES], [epoch, 0]), 64.0)
+    before = table_values(model.table)[LABELED:]
+    callback.on_train_end()
+    np.testing.assert_array_equal(table_values(model.table)[LABELED:], before)
+    history.save(tmp_path / "predictions.npz")
+    with np.load(tmp_path / "predictions.npz") as saved:
+        assert saved["epoch"].tolist() == [0, 1, 2]
+        assert saved["replaced"].tolist() == [True, True, False]
+        np.testing.assert_array_equal(saved["rows"], unlabeled)
+        assert (saved["pseudo_label_class"][0] == -1).all()
+        assert np.isnan(saved["pseudo_label_probability"][0]).all()
+        last = {name: saved[name][2] for name in saved.files if name != "rows"}
+    images = tiny_images(COUNT)[LABELED:].reshape(COUNT - LABELED, -1)
+    kernel, bias = model.backbone.get_weights()
+    p, q = softmax(images @ kernel + bias), softmax(before)
+    n = p.argmax(1)
+    first, second = (p, q) if class_loss == "reverse_kl" else (q, p)
+    np.testing.assert_array_equal(last["predicted_class"], n)
+    np.testing.assert_array_equal(last["pseudo_label_class"], q.argmax(1))
+    np.testing.assert_allclose(last["predicted_probability"], p.max(1), rtol=1e-5)
+    np.testing.assert_allclose(last["pseudo_label_probability"], q[np.arange(len(q)), n], rtol=1e-5)
+    np.testing.assert_allclose(last["class_loss"], (first * np.log(first / second)).sum(1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(last["entropy"], -(p * np.log(p)).sum(1), rtol=1e-4)
 
 
 def test_statistics_describe_the_unlabeled_rows_alone():

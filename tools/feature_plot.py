@@ -1,0 +1,118 @@
+"""`python -m tools.feature_plot --run_dir=RUN [--data_dir=DIR]`: figure 2 of the paper.
+
+Draws the 2-D features of a finished run of --backbone=lenet_2d in four panels, each point an image, each color a class:
+labeled images and all training images, before D2 (after stage 1) and after it (after stage 2). Writes RUN/features.png and
+prints how compact the classes are: the variance within classes as a share of all variance, in percent (0: each class
+is one point; 100: the classes are not told apart).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from r2d2_tf import backbones, run_directory
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.startup import import_tensorflow_quietly
+
+PICTURE = "features.png"
+BACKBONE = "lenet_2d"
+
+
+def variance_within(features: np.ndarray, labels: np.ndarray) -> float:
+    """Variance within classes as a share of all variance, in percent.
+
+    Args:
+        features: `[images, dimensions]`.
+        labels: class of each image, `[images]`.
+    """
+    total = np.square(features - features.mean(0)).sum()
+    within = sum(np.square(own - own.mean(0)).sum() for own in (features[labels == c] for c in np.unique(labels)))
+    return 100.0 * float(within / total)
+
+
+def features_of(path: Path, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """The 2-D features that a saved network gives `images`, `[images, 2]`."""
+    import keras
+
+    network = backbones.load(path)
+    inner = network.get_layer(BACKBONE)
+    to_feature = keras.Model(inner.inputs, inner.get_layer("feature").output)
+    model = keras.Sequential([network.get_layer("normalize"), to_feature])
+    return model.predict(images, batch_size=batch_size, verbose=0)
+
+
+def draw(panels: Sequence[tuple[str, np.ndarray, np.ndarray]], class_names: Sequence[str], title: str, path: Path) -> None:
+    """Draws panels of (title, features `[images, 2]`, labels) in two rows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 9), layout="constrained")
+    for place, (name, features, labels) in zip(axes.ravel(), panels, strict=True):
+        size = 6 if len(features) < 5000 else 0.5
+        place.scatter(*features.T, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=size, linewidths=0, rasterized=True)
+        place.set_title(f"{name}\nvariance within classes: {variance_within(features, labels):.1f} %", fontsize=10)
+        place.spines[["top", "right"]].set_visible(False)
+        place.tick_params(labelsize=8)
+    colors = [pyplot.Line2D([], [], marker="o", linestyle="", color=f"C{c}", label=n) for c, n in enumerate(class_names)]
+    figure.legend(handles=colors, loc="outside lower center", ncols=len(class_names), edgecolor="none")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets, if not that of the run", flag_values=flag_values)
+    if "--help" in arguments:
+        print(__doc__)
+        return 0
+    try:
+        parse_flags(flag_values, arguments)
+        if not flag_values["run_dir"].value:
+            raise ValueError("say which run to draw: --run_dir=runs/NAME")
+        folder = Path(flag_values["run_dir"].value)
+        config = run_directory.load_config(folder)
+        run_directory.read_summary(folder)
+        if config.backbone != BACKBONE:
+            raise ValueError(f"features of {config.backbone} have more than two dimensions: train with --backbone={BACKBONE}")
+        networks = [stage_1_folder(folder, config.stage_1_from) / run_directory.STAGE_1_FILE]
+        networks.append(folder / run_directory.STAGE_2_FILE)
+        for path in networks:
+            if not path.is_file():
+                raise ValueError(f"there is no {path}: give a run that trained stages 1 and 2")
+        data_dir = flag_values["data_dir"].value
+        data = DATASETS[config.dataset].load(Path(data_dir).expanduser() if data_dir else config.data_path)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    import_tensorflow_quietly()
+    with np.load(folder / run_directory.TABLE_FILE, allow_pickle=False) as archive:
+        labeled = np.flatnonzero(archive["given_labels"] >= 0)
+    panels = []
+    for when, network in zip(("after stage 1", "after D2 (stage 2)"), networks, strict=True):
+        features = features_of(network, np.asarray(data.train_images), config.eval_batch_size)
+        panels.append((f"{len(labeled):,} labeled images, {when}", features[labeled], data.train_labels[labeled]))
+        panels.append((f"all {len(features):,} training images, {when}", features, data.train_labels))
+    for name, features, labels in panels:
+        print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")
+    with run_directory.written_whole(folder / PICTURE) as path:
+        draw(panels, data.class_names, f"{config.name}, seed {config.seed}: features, colored by true class", path)
+    print(f"written to {folder / PICTURE}")
+    return 0
+
+
+def stage_1_folder(folder: Path, stage_1_from: str) -> Path:
+    """Where a run's stage 1 is: in its own folder, or in the one that it took it over from."""
+    return Path(stage_1_from).expanduser() if stage_1_from else folder
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
