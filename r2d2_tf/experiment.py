@@ -20,24 +20,9 @@ from r2d2_tf.model import NOT_FINITE, R2D2Model
 from r2d2_tf.progress import Locator, ProgressReport, RunProgress, plan_text
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.stages import Stage, plan
+from r2d2_tf.tfds_reader import FAKE, is_fake
 
 Summary = dict[str, Any]
-
-FILES = {
-    run_directory.SUMMARY_FILE: "this table, with versions, commit, seed and devices",
-    run_directory.CONFIG_FILE: "all flags: repeats the run",
-    run_directory.SPLIT_FILE: "the labeled images; --split_file reads it",
-    run_directory.METRICS_FILE: "what was measured, a row an epoch",
-    run_directory.PICTURE_FILE: "errors and confidence over the epochs",
-    run_directory.TABLE_FILE: "the learned pseudo-labels, a row an image",
-    run_directory.STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
-    run_directory.STAGE_2_FILE: "the network after stage 2",
-    run_directory.HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",
-    run_directory.BACKBONE_FILE: "the trained network, pixels to logits",
-    "tensorboard/": "the same measurements for TensorBoard",
-}
-
-NETWORK_FILES = {1: run_directory.STAGE_1_FILE, 2: run_directory.STAGE_2_FILE}
 
 
 def run(config: Config) -> Summary:
@@ -72,6 +57,8 @@ class Experiment:
         self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
         config.check_replicas(self.strategy.num_replicas_in_sync)
         self.data = self.spec.load(config.data_path)
+        self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
+        self.title = f"{config.name}, seed {config.seed}{f' ({FAKE})' if self.is_fake else ''}"
         self.table = PseudoLabelTable(
             given_labels(self.data, config, self.spec.num_classes), self.spec.num_classes, label_logit=config.label_logit
         )
@@ -152,8 +139,8 @@ class Experiment:
             stage_began = time.perf_counter()
             self._fit(stage, log, progress)
             seconds[f"stage_{stage.number}"] = time.perf_counter() - stage_began
-            if stage.number in NETWORK_FILES:
-                self._save_network(folder / NETWORK_FILES[stage.number])
+            if stage.number in run_directory.NETWORK_FILES:
+                self._save_network(folder / run_directory.NETWORK_FILES[stage.number])
         self._save(folder, log)
         seconds["total"] = time.perf_counter() - began
         summary = self._summary(folder, log, seconds)
@@ -216,7 +203,7 @@ class Experiment:
     def _plan_text(self, folder: Path) -> str:
         return plan_text(
             self.stages,
-            title=f"R2-D2: {self.config.name}, seed {self.config.seed}, into {folder}",
+            title=f"R2-D2: {self.title}, into {folder}",
             description=self.spec.description,
             given_labels=self.table.labels,
             num_test=len(self.data.test_images),
@@ -238,7 +225,7 @@ class Experiment:
                 self.history.save(path)
         self._save_network(folder / run_directory.BACKBONE_FILE)
         with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
-            plot_run(log.rows, f"{self.config.name}, seed {self.config.seed}", path)
+            plot_run(log.rows, self.title, path)
 
     def _save_network(self, path: Path) -> None:
         with run_directory.written_whole(path) as temporary:
@@ -256,6 +243,7 @@ class Experiment:
         return {
             "name": self.config.name,
             "dataset": self.config.dataset,
+            "fake_data": self.is_fake,
             "seed": self.config.seed,
             "config_digest": self.config.digest,
             "test_error_percent": errors,
@@ -273,7 +261,7 @@ class Experiment:
             "git_commit": run_directory.git_commit(),
             "versions": run_directory.versions(),
             "machine": run_directory.machine(),
-            "files": {n: what for n, what in FILES.items() if n == run_directory.SUMMARY_FILE or (folder / n).exists()},
+            "files": run_directory.files_in(folder),
         }
 
 

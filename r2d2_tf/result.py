@@ -13,7 +13,12 @@ def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
         python: command that runs Python.
     """
     errors, pseudo = summary["test_error_percent"], summary["pseudo_label_error_percent"]
-    lines = ["", f"Result: {summary['name']}, seed {summary['seed']}", "             test error  pseudo-label error  seconds"]
+    fake = " (FAKE DATA: the errors mean nothing)" if summary.get("fake_data") else ""
+    lines = [
+        "",
+        f"Result: {summary['name']}, seed {summary['seed']}{fake}",
+        "             test error  pseudo-label error  seconds",
+    ]
     for stage, error in errors.items():
         pseudo_cell = f"{pseudo[stage]:17.2f} %" if stage in pseudo else f"{'-':>19}"
         lines.append(f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'][stage]:8.1f}")

@@ -27,6 +27,24 @@ BACKBONE_FILE = "backbone.keras"
 SUMMARY_FILE = "summary.json"
 LOCK_FILE = ".lock"
 
+FILES = {
+    SUMMARY_FILE: "this table, with versions, commit, seed and devices",
+    CONFIG_FILE: "all flags: repeats the run",
+    SPLIT_FILE: "the labeled images; --split_file reads it",
+    METRICS_FILE: "what was measured, a row an epoch",
+    PICTURE_FILE: "errors and confidence over the epochs",
+    TABLE_FILE: "the learned pseudo-labels, a row an image",
+    STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
+    STAGE_2_FILE: "the network after stage 2",
+    HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",
+    BACKBONE_FILE: "the trained network, pixels to logits",
+    "tensorboard/": "the same measurements for TensorBoard",
+}
+"""What a finished run leaves, for people."""
+
+NETWORK_FILES = {1: STAGE_1_FILE, 2: STAGE_2_FILE}
+"""Where the network after a stage is kept."""
+
 
 def finished_summary(config: Config) -> dict[str, Any] | None:
     """The summary of the run that already finished in the config's folder, or None if the folder is free to use.
@@ -105,6 +123,11 @@ def is_in_use(folder: Path) -> bool:
             return False
     except BlockingIOError:
         return True
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    """What there is in the folder of a run that is about to finish: name -> what it is."""
+    return {name: what for name, what in FILES.items() if name == SUMMARY_FILE or (folder / name).exists()}
 
 
 def check_writable(folder: Path) -> None:

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
 
 
+FAKE = "FAKE DATA"
+"""How the description of a generated set begins (tools/fake_data.py)."""
+
+
+def is_fake(name: str | None, data_dir: Path | None) -> bool:
+    """Whether the TFDS set `name` in `data_dir` is a generated one; False for None, a set that is not of TFDS."""
+    if name is None:
+        return False
+    info = json.loads((check_tfds(name, data_dir) / "dataset_info.json").read_text())
+    return str(info.get("description", "")).startswith(FAKE)
+
+
 def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray, list[str], tuple[str, ...]]:
     """Reads one split of a prepared TFDS set of equally sized images.
 

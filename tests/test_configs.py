@@ -1,58 +1,56 @@
-"""Every config takes a step of each stage at its real shapes, on noise in place of images."""
+"""Every config takes a step of each stage at its real shapes, on fake data where the real set would be read."""
 
-import contextlib
-import dataclasses
-import io
+import json
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from r2d2_tf import run_directory
+from r2d2_tf import backbones, train
 from r2d2_tf.command_line import from_command_line
-from r2d2_tf.datasets import DATASETS, ImageData
-from r2d2_tf.experiment import Experiment
+from r2d2_tf.datasets import DATASETS
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.splits import read_split
-from tools.paper import rows_of
+from tools import fake_data
+from tools.paper import TABLES, rows_of
 
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-QUICK = ("mnist", "mnist5k")
+QUICK = ("mnist", "mnist5k", "cifar10_cpu")
 
 
-def noise(spec):
-    """Three images a class to train on and one to test on, of the data set's shape."""
-    labels = np.tile(np.arange(spec.num_classes), 3)
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), *spec.image_shape)).astype(np.uint8)
-    ids = [f"fake_{row}" for row in range(len(labels))]
-    names = tuple(str(number) for number in range(spec.num_classes))
-    return ImageData(images, labels, ids, images[: spec.num_classes], labels[: spec.num_classes], names)
+@pytest.fixture(scope="module")
+def fake_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("fake_data")
 
 
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=p.stem, marks=[] if p.stem in QUICK else pytest.mark.slow) for p in CONFIGS]
 )
-def test_a_config_makes_a_step_of_each_stage_at_its_real_shapes(path, tmp_path, monkeypatch):
+def test_a_config_makes_a_step_of_each_stage_at_its_real_shapes(path, fake_dir, tmp_path, capsys):
     config = from_command_line([f"--flagfile={path}"])
-    spec = DATASETS[config.dataset]
-    monkeypatch.setitem(DATASETS, config.dataset, dataclasses.replace(spec, load=lambda data_dir: noise(spec)))
-    rate = config.parsed_rounds[0].learning_rate
-    cut = [f"--num_labels={spec.num_classes}", "--split_file=", "--supervised_epochs=1", "--finetune_epochs=1"]
-    cut += [f"--rounds=1:{rate},1:{rate}", "--batch_size=8", "--supervised_batch_size=8", "--finetune_batch_size=8"]
-    experiment = Experiment(
-        from_command_line([f"--flagfile={path}", *cut, "--nostop_on_collapse", f"--run_dir={tmp_path / 'run'}"])
-    )
-    # A step, not an epoch: what is to be seen is that the shapes fit.
-    monkeypatch.setattr("r2d2_tf.stages.Stage.steps_per_epoch", lambda stage, *counts: 1)
-    monkeypatch.setattr("r2d2_tf.pipeline.epoch_rows", lambda stage, *a, **k: np.arange(8)[None])
-    before = [np.array(w) for w in experiment.model.backbone.get_weights()]
-    with contextlib.redirect_stdout(io.StringIO()):
-        summary = experiment.run(run_directory.create(experiment.config), 0.0)
+    fake_data.make(config.dataset, fake_dir)
+    flags = [f"--flagfile={path}", *fake_data.trial_flags(config, fake_dir), f"--run_dir={tmp_path}"]
+    assert train.main(flags) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["test_error_percent"]) == ["stage_1", "stage_2", "stage_3"]
-    after = experiment.model.backbone.get_weights()
-    assert all(np.isfinite(w).all() for w in after)
-    assert any((old != new).any() for old, new in zip(before, after, strict=True))
-    assert sum(int(np.prod(w.shape)) for w in experiment.model.trainable_variables) == summary["parameters"]
+    networks = [backbones.load(tmp_path / name) for name in ("stage_1.keras", "stage_2.keras", "backbone.keras")]
+    spec = DATASETS[config.dataset]
+    assert networks[0].input_shape[1:] == spec.image_shape
+    assert networks[0].output_shape[1:] == (spec.num_classes,)
+    weights = [np.concatenate([np.ravel(w) for w in network.get_weights()]) for network in networks]
+    assert all(np.isfinite(w).all() for w in weights)
+    assert (weights[0] != weights[1]).any()
+    assert (weights[1] != weights[2]).any()
+    out = capsys.readouterr().out
+    assert summary["fake_data"] == (spec.tfds_name is not None)
+    assert out.count("FAKE DATA") == 2 * summary["fake_data"], "in the plan and in the result"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_table_has_its_configs(table):
+    for path in (TABLES[table].full, TABLES[table].cpu):
+        rows = rows_of(table, from_command_line([f"--flagfile={ROOT / path}"]))
+        assert [from_command_line([f"--flagfile={ROOT / path}", *row.flags]) for row in rows]
 
 
 def test_each_row_of_the_ablation_tables_has_its_config(monkeypatch):

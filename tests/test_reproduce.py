@@ -7,7 +7,7 @@ import pytest
 from r2d2_tf import train
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
-from tools import paper, reproduce
+from tools import paper, reproduce, results
 
 BASE = Config(name="experiment")
 
@@ -109,7 +109,7 @@ def test_supervised_rows_are_stage_1_alone_and_share_it(pretend, arguments, caps
 
 
 def test_a_row_without_runs_reads_not_run():
-    assert reproduce.markdown(paper.rows_of(8, BASE), {})[2] == "| supervised, all labels | 0 | not run | 2.88 | - |"
+    assert results.markdown(paper.rows_of(8, BASE), {})[2] == "| supervised, all labels | 0 | not run | 2.88 | - |"
 
 
 def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, tmp_path, monkeypatch):

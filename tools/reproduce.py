@@ -4,16 +4,14 @@ Runs the rows of table 1 to 8, one run a row and seed; --scale=full takes the pa
 carries, and --base=CONFIG any other experiment. Stage 1 is trained once a seed and shared by all rows that start from it.
 After each run the seed's lines (--output_dir/tableN_CONFIG_seedS.csv) and the table (tableN_CONFIG.md) are written
 anew. What stands there is not run again, and what was killed is: so the same command goes on where it was.
---dry_run prints what would be run, and its cost. Every other flag goes to r2d2_tf.train as it is.
+--dry_run prints what would be run, and its cost. --trial takes one step of each stage of every row, at real shapes, on
+generated data that every output calls fake. Every other flag goes to r2d2_tf.train as it is.
 """
 
-import csv
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +21,11 @@ from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
-from r2d2_tf.tfds_reader import check_tfds
+from r2d2_tf.tfds_reader import FAKE, check_tfds
 from r2d2_tf.train import STOPPED
+from tools import cost, fake_data
 from tools.paper import STAGE_1_ALONE, TABLES, Row, rows_of
-
-_MEASURED = ("stage_1", "stage_2", "stage_3", "final", "final_top5", "seconds")
-COLUMNS = ("row", "seed", "outcome", *_MEASURED, "flags", "config_digest", "git_commit", "tensorflow", "machine")
-"""Of the files of results. Errors are in percent, after each stage and at the end."""
-Record = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a table: a row with a seed."""
-
-    row: Row
-    config: Config
-    arguments: list[str]
-
-    @classmethod
-    def of(cls, row: Row, base: Sequence[str], seed: int) -> "Run":
-        """The run of `row` on an experiment (`base`, as arguments) with `seed`."""
-        arguments = [*base, *row.flags, f"--seed={seed}"]
-        return cls(row, from_command_line(arguments), arguments)
+from tools.results import Experiment, Record, Results, Run
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,27 +37,35 @@ def main(arguments: Sequence[str]) -> int:
         own, others = _split_flags(arguments)
         table = own["table"].value
         base_path = own["base"].value or getattr(TABLES[table], own["scale"].value)
-        base = [f"--flagfile={base_path}", *others]
-        config = from_command_line(base)
+        folder, trial = Path(own["runs"].value), own["trial"].value
+        experiment = Experiment([f"--flagfile={base_path}", *others], folder / "fake_data" if trial else None)
+        config = from_command_line(experiment.arguments)
         rows = rows_of(table, config)
         seeds = sorted({int(seed) for seed in own["seeds"].value})
-        runs = {seed: [Run.of(row, base, seed) for row in rows] for seed in seeds}
+        runs = [Run.of(row, experiment, seed) for seed in seeds for row in rows]
         tfds_name = DATASETS[config.dataset].tfds_name
-        if tfds_name is not None and not own["dry_run"].value:
+        if tfds_name is not None and not own["dry_run"].value and not trial:
             check_tfds(tfds_name, config.data_path)
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     title = f"Table {table} of the paper, {TABLES[table].title}, with {base_path}"
-    command = "python -m tools.reproduce " + " ".join(arguments)
-    output = Results(Path(own["output_dir"].value), f"table{table}_{config.name}", rows, base)
+    output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
+    if trial:
+        title = f"{FAKE}, one step of each stage: the errors mean nothing. {title}"
+        output_dir, name = folder, f"{name}_trial"
+    command = "python -m tools.reproduce " + " ".join(_portable(arguments))
+    output = Results(output_dir, name, rows, experiment)
+    if own["dry_run"].value:
+        print(_plan(runs, output, config))
+        return 0
     try:
-        for seed, runs_of_seed in runs.items():
-            for run in runs_of_seed:
-                if output.record_of(run) is None:
-                    record = _make(run, [*base, f"--seed={seed}"], Path(own["runs"].value))
-                    output.add(run, record)
-                    output.write_table(title, command)
+        if trial:
+            fake_data.make(config.dataset, folder / "fake_data")
+        for run in runs:
+            if output.record_of(run) is None:
+                output.add(run, _make(run, experiment, folder))
+                output.write_table(title, command)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -96,19 +84,49 @@ def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]
     flags.DEFINE_string("output_dir", "docs/results", "where the tables go", flag_values=own)
     flags.DEFINE_string("runs", "runs/reproduce", "where the runs go", flag_values=own)
     flags.DEFINE_bool("dry_run", False, "print what would be run, and its cost", flag_values=own)
-    names = {f"--{name}" for name in own} | {"--nodry_run"}
+    flags.DEFINE_bool("trial", False, "one step of each stage, on fake data", flag_values=own)
+    names = {f"--{name}" for name in own} | {"--nodry_run", "--notrial"}
     own(["reproduce", *(a for a in arguments if a.split("=")[0] in names)])
     if own["table"].value is None:
         raise ValueError("say which table to reproduce: --table=1 to 8")
     return own, [a for a in arguments if a.split("=")[0] not in names]
 
 
-def _make(run: Run, base: list[str], runs: Path) -> Record:
+def _portable(arguments: Sequence[str]) -> list[str]:
+    """Arguments as others can use them: places on this machine are left out or to be filled in."""
+    kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs="))]
+    return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+
+
+def _plan(runs: Sequence[Run], output: "Results", base: Config) -> str:
+    """What would be run, and what it costs."""
+    size = cost.multiply_adds(base)
+    shared = from_command_line([*runs[0].arguments, *STAGE_1_ALONE])
+    lines = [
+        f"{base.backbone}: {size / 1e6:,.0f} million multiply-adds an image. Hours are of a GPU that sustains "
+        f"{cost.TFLOPS:.0f} TFLOP/s, an estimate. Stage 1 is shared by the rows that start from it.",
+        "",
+        "| row | seed | | million images | hours |",
+        "|---|---|---|---|---|",
+    ]
+    total = 0.0
+    for run in runs:
+        own = cost.cost_of(run.config)
+        if run.config.rounds or run.config.finetune_epochs:
+            own = own.without(cost.cost_of(shared))
+        done = output.record_of(run) is not None
+        hours = own.gpu_hours(size)
+        total += 0.0 if done else hours
+        state = "done" if done else "not run"
+        lines.append(f"| {run.row.label} | {run.config.seed} | {state} | {own.trained / 1e6:.2f} | {hours:.2f} |")
+    return "\n".join([*lines, "", f"Still to run: {total:.2f} hours on such a GPU. Nothing was run."])
+
+
+def _make(run: Run, experiment: Experiment, runs: Path) -> Record:
     """Trains a run, and before it the stage 1 that it shares with others, where that is not done yet."""
-    alone = from_command_line([*base, *STAGE_1_ALONE])
-    if run.config.digest == alone.digest or run.config.differences(alone, of_stage_1=True):
+    shared = Run.of(Row("stage 1", STAGE_1_ALONE, None), experiment, run.config.seed)
+    if run.config.digest == shared.config.digest or run.config.differences(shared.config, of_stage_1=True):
         return _trained(run, run.arguments, runs)
-    shared = Run(run.row, alone, [*base, *STAGE_1_ALONE])
     if _trained(shared, shared.arguments, runs)["outcome"] == "stopped":
         return _record(run, None)
     return _trained(run, [*run.arguments, f"--stage_1_from={_folder(shared, runs)}"], runs)
@@ -160,102 +178,6 @@ def _record(run: Run, summary: dict[str, Any] | None) -> Record:
         "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
         "machine": summary["machine"],
     }
-
-
-class Results:
-    """The lines of a table, a file a seed, and the table made of them.
-
-    Args:
-        folder: of the files.
-        name: of the table and the experiment: NAME_seedS.csv, NAME.md.
-        rows: of the table.
-        base: the experiment, as arguments; lines that were made with other flags count as not there.
-    """
-
-    def __init__(self, folder: Path, name: str, rows: Sequence[Row], base: Sequence[str]) -> None:
-        self.folder = folder
-        self.name = name
-        self.rows = rows
-        self.records: dict[tuple[str, int], Record] = {}
-        for path in sorted(folder.glob(f"{name}_seed*.csv")):
-            with path.open(newline="") as file:
-                found = {(record["row"], int(record["seed"])): record for record in csv.DictReader(file)}
-            for row, seed in ((row, seed) for row in rows for label, seed in found if label == row.label):
-                if found[row.label, seed]["config_digest"] == Run.of(row, base, seed).config.digest:
-                    self.records[row.label, seed] = found[row.label, seed]
-
-    def record_of(self, run: Run) -> Record | None:
-        """The line of a run that is done, else None."""
-        return self.records.get((run.row.label, run.config.seed))
-
-    def add(self, run: Run, record: Record) -> None:
-        """Adds the line of a run and writes its seed's file."""
-        self.records[run.row.label, run.config.seed] = record
-        seed = run.config.seed
-        lines = [self.records[row.label, seed] for row in self.rows if (row.label, seed) in self.records]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            run_directory.written_whole(self.folder / f"{self.name}_seed{seed}.csv") as temporary,
-            temporary.open("w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
-            writer.writeheader()
-            writer.writerows(lines)
-
-    def write_table(self, title: str, command: str) -> str:
-        """Writes the table with its title, commits and machines as Markdown, and returns it."""
-        made_by = ("git_commit", "tensorflow", "machine")
-        facts = {key: sorted({r[key] for r in self.records.values() if r.get(key)}) for key in made_by}
-        seeds = sorted({seed for _, seed in self.records})
-        text = "\n".join(
-            [
-                f"{title}. Test error in percent after the last epoch: mean and standard deviation over the seeds.",
-                "",
-                *markdown(self.rows, self.records),
-                "",
-                f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
-                f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
-                f"{self.name}_seed*.csv. Made by:",
-                "",
-                f"    {command}",
-            ]
-        )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with run_directory.written_whole(self.folder / f"{self.name}.md") as path:
-            path.write_text(text + "\n")
-        return f"{text}\n\nwritten to {self.folder / self.name}.md"
-
-
-def markdown(rows: Sequence[Row], records: dict[tuple[str, int], Record]) -> list[str]:
-    """The lines of the table. Stopped runs are counted, and a row without runs reads `not run`."""
-    top5 = any(row.paper_top5 is not None for row in rows) or any(record.get("final_top5") for record in records.values())
-    titles = ["", "seeds", "ours", "paper", "difference", *(["ours, top 5", "paper, top 5"] if top5 else [])]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-    for row in rows:
-        own = [record for (label, _), record in sorted(records.items()) if label == row.label]
-        finished = [record for record in own if record["outcome"] == "finished"]
-        errors = [float(record["final"]) for record in finished]
-        stopped = f" ({len(own) - len(finished)} of {len(own)} runs stopped)" if len(own) > len(finished) else ""
-        mean = statistics.mean(errors) if errors else None
-        ours = _with_spread(errors) + stopped if errors else (stopped.strip() or "not run")
-        difference = f"{mean - row.paper:+.2f}" if mean is not None and row.paper is not None else "-"
-        cells = [row.label, str(len(own)), ours, _cell(row.paper), difference]
-        if top5:
-            cells += [
-                _with_spread([float(r["final_top5"]) for r in finished if r.get("final_top5")]) or "not run",
-                _cell(row.paper_top5),
-            ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _with_spread(values: Sequence[float]) -> str:
-    spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}" if values else ""
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

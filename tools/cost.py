@@ -1,0 +1,71 @@
+"""What a run costs: images, and the multiply-adds of its network. An estimate: convolutions and dense layers alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.startup import import_tensorflow_quietly
+
+TFLOPS = 10.0
+"""Of the GPU that hours are quoted for, sustained in float32."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Images that a run trains on, and images that it only predicts."""
+
+    trained: int
+    predicted: int
+
+    def without(self, other: "Cost") -> "Cost":
+        """The rest, where `other` is done already."""
+        return Cost(self.trained - other.trained, self.predicted - other.predicted)
+
+    def gpu_hours(self, multiply_adds: int) -> float:
+        """Hours on a GPU that sustains TFLOPS: a trained image costs three forward passes."""
+        return (3 * self.trained + self.predicted) * 2 * multiply_adds / (TFLOPS * 1e12) / 3600
+
+
+def cost_of(config: Config) -> Cost:
+    """The cost of a run on the whole of its data set, without evaluation."""
+    import_tensorflow_quietly()
+    from r2d2_tf.stages import plan
+
+    num_train = DATASETS[config.dataset].num_train
+    num_labeled = config.num_labels or num_train
+    num_unlabeled = num_train - num_labeled
+    trained = predicted = 0
+    for stage in plan(config):
+        images = stage.steps_per_epoch(num_labeled, num_unlabeled) * stage.batch_size
+        trained += stage.epochs * images
+        predicted += len(stage.prediction_epochs) * num_unlabeled
+    return Cost(trained, predicted)
+
+
+def multiply_adds(config: Config) -> int:
+    """Multiply-adds of the config's network for one image."""
+    import_tensorflow_quietly()
+    from r2d2_tf import backbones
+
+    spec = DATASETS[config.dataset]
+    network = backbones.build(config.backbone, spec.image_shape, spec.num_classes, mean=spec.mean, std=spec.std)
+    return sum(_layer_multiply_adds(layer) for layer in _flat(network))
+
+
+def _flat(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield from _flat(layer) if hasattr(layer, "layers") else (layer,)
+
+
+def _layer_multiply_adds(layer: Any) -> int:
+    kernel = getattr(layer, "kernel", None)
+    if kernel is None:
+        return 0
+    weights, positions = 1, 1
+    for side in kernel.shape:
+        weights *= int(side)
+    for side in layer.output.shape[1:-1]:
+        positions *= int(side)
+    return weights * positions
