@@ -1,8 +1,12 @@
 import contextlib
 import csv
 import json
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import ROOT
 
 from r2d2_tf import train
 from r2d2_tf.command_line import from_command_line
@@ -141,3 +145,34 @@ def test_a_run_that_a_living_process_trains_is_waited_for(tmp_path, monkeypatch,
 def test_bad_input_is_one_line(arguments, capsys):
     assert reproduce.main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_table_that_is_killed_and_started_again_ends_as_an_undisturbed_one(tmp_path):
+    short = ["--supervised_epochs=1", "--rounds=1:0.01", "--finetune_epochs=0", "--max_steps=20", "--nostop_on_collapse"]
+    flags = ["--table=4", "--base=configs/mnist5k.cfg", "--seeds=0", "--deterministic", *short]
+
+    def start(folder):
+        places = [f"--output_dir={tmp_path / folder}", f"--runs={tmp_path / folder / 'runs'}"]
+        return subprocess.Popen([sys.executable, "-m", "tools.reproduce", *flags, *places], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    lines = tmp_path / "killed" / "table4_mnist5k_seed0.csv"
+    # Killed twice: while stage 1 trains, and when the first row stands in the file and the second trains.
+    for ready in (lambda: any(tmp_path.glob("killed/runs/*/config.cfg")), lines.is_file):
+        process = start("killed")
+        while not ready():
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(1.0)
+        process.kill()
+        process.wait()
+    assert len(read_records(lines.parent, lines.name)) == 1
+    assert start("killed").wait() == 0
+    assert start("undisturbed").wait() == 0
+    killed, undisturbed = (read_records(tmp_path / folder, lines.name) for folder in ("killed", "undisturbed"))
+    assert len(killed) == 3
+    for record in (*killed, *undisturbed):
+        del record["seconds"]
+    assert killed == undisturbed
+    tables = [(tmp_path / folder / "table4_mnist5k.md").read_text() for folder in ("killed", "undisturbed")]
+    assert tables[0] == tables[1]
