@@ -19,7 +19,6 @@ from absl import flags
 
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
-from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.tfds_reader import FAKE, check_tfds
 from r2d2_tf.train import STOPPED
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     command = "python -m tools.reproduce " + " ".join(_portable(arguments))
     output = Results(output_dir, name, rows, experiment)
     if own["dry_run"].value:
-        print(_plan(runs, output, config))
+        print(_plan(runs, output, experiment))
         return 0
     try:
         if trial:
@@ -98,12 +97,12 @@ def _portable(arguments: Sequence[str]) -> list[str]:
     return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
 
 
-def _plan(runs: Sequence[Run], output: "Results", base: Config) -> str:
+def _plan(runs: Sequence[Run], output: Results, experiment: Experiment) -> str:
     """What would be run, and what it costs."""
-    size = cost.multiply_adds(base)
-    shared = from_command_line([*runs[0].arguments, *STAGE_1_ALONE])
+    shared = _stage_1_of(experiment, runs[0].config.seed).config
+    size = cost.multiply_adds(shared)
     lines = [
-        f"{base.backbone}: {size / 1e6:,.0f} million multiply-adds an image. Hours are of a GPU that sustains "
+        f"{shared.backbone}: {size / 1e6:,.0f} million multiply-adds an image. Hours are of a GPU that sustains "
         f"{cost.TFLOPS:.0f} TFLOP/s, an estimate. Stage 1 is shared by the rows that start from it.",
         "",
         "| row | seed | | million images | hours |",
@@ -122,9 +121,13 @@ def _plan(runs: Sequence[Run], output: "Results", base: Config) -> str:
     return "\n".join([*lines, "", f"Still to run: {total:.2f} hours on such a GPU. Nothing was run."])
 
 
+def _stage_1_of(experiment: Experiment, seed: int) -> Run:
+    return Run.of(Row("stage 1", STAGE_1_ALONE, None), experiment, seed)
+
+
 def _make(run: Run, experiment: Experiment, runs: Path) -> Record:
     """Trains a run, and before it the stage 1 that it shares with others, where that is not done yet."""
-    shared = Run.of(Row("stage 1", STAGE_1_ALONE, None), experiment, run.config.seed)
+    shared = _stage_1_of(experiment, run.config.seed)
     if run.config.digest == shared.config.digest or run.config.differences(shared.config, of_stage_1=True):
         return _trained(run, run.arguments, runs)
     if _trained(shared, shared.arguments, runs)["outcome"] == "stopped":
