@@ -87,7 +87,7 @@ class Config:
     crop_scale: float = _flag(
         0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
     )
-    eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1, later=True)
+    eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1, cosmetic=True)
 
     max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
     stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", later=True)
@@ -202,6 +202,11 @@ class Config:
             lines.append(f"beta ({self.beta}) is not below alpha ({self.alpha}); theorem 1 covers beta < alpha only")
         return lines
 
+    def stage_1_alone(self) -> "Config":
+        """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("later")}
+        return Config(**kept | {"stage_1_from": "", "rounds": "", "finetune_epochs": 0})
+
     def differences(self, other: "Config", *, of_stage_1: bool = False) -> list[str]:
         """The flags in which two configs, or their first stages, would train differently, as `--flag: theirs -> ours`."""
         fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
@@ -213,7 +218,7 @@ class Config:
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in ("run_dir", "new_run") or value == "":
+            if field.name in ("run_dir", "new_run") or value == field.default == "":
                 continue
             lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
         return "\n".join(lines) + "\n"

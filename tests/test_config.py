@@ -73,6 +73,22 @@ def test_a_flag_at_its_default_leaves_the_digest_alone_so_that_a_new_one_does_no
     assert Config().digest == Config(seed=0, alpha=0.1).digest == nothing
 
 
+def test_stage_1_alone_is_the_same_for_all_that_share_it():
+    base = Config(num_labels=200, name="x", alpha=0.2, pseudo_label_lr=1.0, finetune_epochs=3)
+    alone = base.stage_1_alone()
+    assert (alone.rounds, alone.finetune_epochs, alone.num_labels, alone.name) == ("", 0, 200, "x")
+    assert alone == dataclasses.replace(base, class_loss="forward_kl", stage_1_from="y").stage_1_alone()
+    assert alone.digest != dataclasses.replace(base, translate=1).stage_1_alone().digest
+    assert not alone.differences(base, of_stage_1=True)
+
+
+def test_a_flagfile_keeps_rounds_that_are_empty(tmp_path):
+    alone = Config().stage_1_alone()
+    path = tmp_path / "alone.cfg"
+    path.write_text(alone.to_flagfile())
+    assert from_command_line([f"--flagfile={path}"]).digest == alone.digest
+
+
 def test_the_run_directory_is_named_by_config_and_digest_unless_chosen():
     config = Config(name="mine")
     assert str(config.resolved_run_dir) == f"runs/mine-{config.digest}"

@@ -17,12 +17,12 @@ BASE = Config(name="experiment")
 
 
 def test_table_1_is_flags_alone_in_the_papers_columns():
-    flags = [row.flags for row in paper.rows_of(1, BASE)]
+    flags = [row.flags for row in paper.rows_of("1", BASE)]
     constant = "--rounds=300:0.12,75:0.12,75:0.12,75:0.12,75:0.12"
     assert flags == [("--rounds=300:0.12",), (constant, "--norepredict"), (constant,), ("--norepredict",), ()]
 
 
-@pytest.mark.parametrize("table", paper.TABLES)
+@pytest.mark.parametrize("table", [table for table in paper.TABLES if table != "mnist"])
 def test_every_row_is_a_valid_config_and_one_of_them_is_the_papers_own(table):
     rows = paper.rows_of(table, BASE)
     digests = [from_command_line(list(row.flags)).digest for row in rows]
@@ -31,7 +31,7 @@ def test_every_row_is_a_valid_config_and_one_of_them_is_the_papers_own(table):
 
 
 def test_the_supervised_rows_have_the_length_and_the_rate_an_image_that_they_claim():
-    rows = {row.label: from_command_line(list(row.flags)) for row in paper.rows_of(7, BASE)}
+    rows = {row.label: from_command_line(list(row.flags)) for row in paper.rows_of("7", BASE)}
     all_labels, hard = rows["supervised, all labels"], rows["hard pseudo-labels"]
     assert (all_labels.num_labels, all_labels.rounds, all_labels.finetune_epochs) == (0, "", 0)
     assert all_labels.supervised_epochs == hard.finetune_epochs == 650
@@ -83,7 +83,8 @@ def read_records(folder, name):
 def test_a_table_shares_stage_1_skips_what_is_done_and_counts_stopped_runs(pretend, arguments, tmp_path, capsys):
     arguments = ["--table=2", *arguments]
     assert reproduce.main(arguments) == 0
-    assert len([command for command in pretend if "--rounds=" in command]) == 2, "one stage 1 a seed"
+    stage_1 = [command for command in pretend if {"--rounds=", "--finetune_epochs=0"} <= set(command)]
+    assert len(stage_1) == 2, "one a seed"
     assert sum("--stage_1_from=" in " ".join(command) for command in pretend) == 10
     out = capsys.readouterr().out
     assert "| alpha 0.1 | 2 | 4.50 +- 0.71 | 5.78 | -1.28 | 2.25 +- 0.35 | - |" in out
@@ -113,7 +114,7 @@ def test_supervised_rows_are_stage_1_alone_and_share_it(pretend, arguments, caps
 
 
 def test_a_row_without_runs_reads_not_run():
-    assert results.markdown(paper.rows_of(8, BASE), {})[2] == "| supervised, all labels | 0 | not run | 2.88 | - |"
+    assert results.markdown(paper.rows_of("8", BASE), {})[2] == "| supervised, all labels | 0 | not run | 2.88 | - |"
 
 
 def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, tmp_path, monkeypatch):

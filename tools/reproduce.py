@@ -1,7 +1,8 @@
 """`python -m tools.reproduce --table=1 --scale=cpu --data_dir=DIR --seeds=0,1,2`: a table of the paper, row by row.
 
-Runs the rows of table 1 to 8, one run a row and seed; --scale=full takes the paper's own size, --scale=cpu one that a CPU
-carries, and --base=CONFIG any other experiment. Stage 1 is trained once a seed and shared by all rows that start from it.
+Runs the rows of table 1 to 8, or of the experiment of figure 2 (--table=mnist), one run a row and seed; --scale=full takes
+the paper's own size, --scale=cpu one that a CPU carries, and --base=CONFIG any other experiment. Stage 1 is trained once
+a seed and shared by all rows that start from it.
 After each run the seed's lines (--output_dir/tableN_CONFIG_seedS.csv) and the table (tableN_CONFIG.md) are written
 anew. What stands there is not run again, and what was killed is: so the same command goes on where it was.
 --dry_run prints what would be run, and its cost. --trial takes one step of each stage of every row, at real shapes, on
@@ -23,7 +24,7 @@ from r2d2_tf.datasets import DATASETS
 from r2d2_tf.tfds_reader import FAKE, check_tfds
 from r2d2_tf.train import STOPPED
 from tools import cost, fake_data
-from tools.paper import STAGE_1_ALONE, TABLES, Row, rows_of
+from tools.paper import TABLES, rows_of
 from tools.results import Experiment, Record, Results, Run
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    title = f"Table {table} of the paper, {TABLES[table].title}, with {base_path}"
+    title = f"{TABLES[table].title}, with {base_path}"
     output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
     if trial:
         title = f"{FAKE}, one step of each stage: the errors mean nothing. {title}"
@@ -56,14 +57,14 @@ def main(arguments: Sequence[str]) -> int:
     command = "python -m tools.reproduce " + " ".join(_portable(arguments))
     output = Results(output_dir, name, rows, experiment)
     if own["dry_run"].value:
-        print(_plan(runs, output, experiment))
+        print(_plan(runs, output))
         return 0
     try:
         if trial:
             fake_data.make(config.dataset, folder / "fake_data")
         for run in runs:
             if output.record_of(run) is None:
-                output.add(run, _make(run, experiment, folder))
+                output.add(run, _make(run, folder))
                 output.write_table(title, command)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     own = flags.FlagValues()
-    flags.DEFINE_integer("table", None, "table of the paper", lower_bound=1, upper_bound=8, flag_values=own)
+    flags.DEFINE_enum("table", None, list(TABLES), "table of the paper, or mnist", flag_values=own)
     flags.DEFINE_enum("scale", "cpu", ["cpu", "full"], "size of the experiment", flag_values=own)
     flags.DEFINE_string("base", "", "config of the experiment, in place of --scale's", flag_values=own)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to run", flag_values=own)
@@ -87,7 +88,7 @@ def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]
     names = {f"--{name}" for name in own} | {"--nodry_run", "--notrial"}
     own(["reproduce", *(a for a in arguments if a.split("=")[0] in names)])
     if own["table"].value is None:
-        raise ValueError("say which table to reproduce: --table=1 to 8")
+        raise ValueError("say which table to reproduce: --table=1 to 8, or mnist")
     return own, [a for a in arguments if a.split("=")[0] not in names]
 
 
@@ -97,12 +98,11 @@ def _portable(arguments: Sequence[str]) -> list[str]:
     return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
 
 
-def _plan(runs: Sequence[Run], output: Results, experiment: Experiment) -> str:
+def _plan(runs: Sequence[Run], output: Results) -> str:
     """What would be run, and what it costs."""
-    shared = _stage_1_of(experiment, runs[0].config.seed).config
-    size = cost.multiply_adds(shared)
+    size = cost.multiply_adds(runs[0].config)
     lines = [
-        f"{shared.backbone}: {size / 1e6:,.0f} million multiply-adds an image. Hours are of a GPU that sustains "
+        f"{runs[0].config.backbone}: {size / 1e6:,.0f} million multiply-adds an image. Hours are of a GPU that sustains "
         f"{cost.TFLOPS:.0f} TFLOP/s, an estimate. Stage 1 is shared by the rows that start from it.",
         "",
         "| row | seed | | million images | hours |",
@@ -111,8 +111,8 @@ def _plan(runs: Sequence[Run], output: Results, experiment: Experiment) -> str:
     total = 0.0
     for run in runs:
         own = cost.cost_of(run.config)
-        if run.config.rounds or run.config.finetune_epochs:
-            own = own.without(cost.cost_of(shared))
+        if run.has_later_stages:
+            own = own.without(cost.cost_of(run.stage_1_alone().config))
         done = output.record_of(run) is not None
         hours = own.gpu_hours(size)
         total += 0.0 if done else hours
@@ -121,35 +121,31 @@ def _plan(runs: Sequence[Run], output: Results, experiment: Experiment) -> str:
     return "\n".join([*lines, "", f"Still to run: {total:.2f} hours on such a GPU. Nothing was run."])
 
 
-def _stage_1_of(experiment: Experiment, seed: int) -> Run:
-    return Run.of(Row("stage 1", STAGE_1_ALONE, None), experiment, seed)
-
-
-def _make(run: Run, experiment: Experiment, runs: Path) -> Record:
+def _make(run: Run, runs: Path) -> Record:
     """Trains a run, and before it the stage 1 that it shares with others, where that is not done yet."""
-    shared = _stage_1_of(experiment, run.config.seed)
-    if run.config.digest == shared.config.digest or run.config.differences(shared.config, of_stage_1=True):
-        return _trained(run, run.arguments, runs)
-    if _trained(shared, shared.arguments, runs)["outcome"] == "stopped":
-        return _record(run, None)
-    return _trained(run, [*run.arguments, f"--stage_1_from={_folder(shared, runs)}"], runs)
+    shared = run.stage_1_alone()
+    stage_1 = _trained(shared, shared.arguments, runs)
+    if stage_1 is None or not run.has_later_stages:
+        return _record(run, stage_1)
+    return _record(run, _trained(run, [*run.arguments, f"--stage_1_from={_folder(shared, runs)}"], runs))
 
 
 def _folder(run: Run, runs: Path) -> Path:
     return runs / f"{run.config.name}-{run.config.digest}"
 
 
-def _trained(run: Run, arguments: list[str], runs: Path) -> Record:
+def _trained(run: Run, arguments: list[str], runs: Path) -> dict[str, Any] | None:
+    """The summary of a run, made now if need be; None if the run had to stop."""
     folder = _folder(run, runs)
     wait_for_others(folder)
     if not (folder / run_directory.SUMMARY_FILE).is_file():
         command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run", f"--run_dir={folder}"]
         code = subprocess.run(command, check=False).returncode
         if code == STOPPED:
-            return _record(run, None)
+            return None
         if code:
             raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
-    return _record(run, run_directory.read_summary(folder))
+    return run_directory.read_summary(folder)
 
 
 def wait_for_others(folder: Path) -> None:

@@ -44,6 +44,16 @@ class Run:
             config = from_command_line(arguments)
         return cls(row, config, arguments)
 
+    @property
+    def has_later_stages(self) -> bool:
+        """Whether there is more than stage 1."""
+        return bool(self.config.rounds or self.config.finetune_epochs)
+
+    def stage_1_alone(self) -> "Run":
+        """The run of this row's stage 1, the same for all rows that share it."""
+        config = self.config.stage_1_alone()
+        return Run(self.row, config, config.to_flagfile().splitlines())
+
 
 class Results:
     """The lines of a table, a file a seed, and the table made of them.
