@@ -62,8 +62,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if trial:
             fake_data.make(config.dataset, folder / "fake_data")
-        for run in runs:
+        for number, run in enumerate(runs, start=1):
             if output.record_of(run) is None:
+                print(f"\nRun {number} of {len(runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
                 output.add(run, _make(run, folder))
                 output.write_table(title, command)
     except RuntimeError as error:
