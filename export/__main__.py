@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FORMATS = ("saved_model", "tflite")
 """The keys of formats.EXPORTERS, which needs TensorFlow; a test holds the two together."""
 NUM_EXAMPLES = 10
-MAX_CHECKED = 10_000
+MAX_CHECKED, MAX_PHOTOGRAPHS_CHECKED = 10_000, 1000
 """Most test images that an export is checked on."""
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may cause in float32."""
@@ -50,16 +50,16 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError("say which run to export: --run_dir=runs/NAME")
         run_dir = Path(flag_values["run_dir"].value)
         config = run_directory.load_config(run_dir)
-        run_directory.read_summary(run_dir)
+        title = run_directory.title_of(run_directory.read_summary(run_dir))
         folder = Path(flag_values["output_dir"].value or run_dir / "export")
         run_directory.check_writable(folder)
-        return export(run_dir, config, formats, folder)
+        return export(run_dir, config, formats, folder, title)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) -> int:
+def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, title: str) -> int:
     """Writes `formats` into `folder`, checks each, and returns the exit code: 1 if one differs from the network."""
     import_tensorflow_quietly()
     from export import inference
@@ -70,7 +70,8 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
     spec = DATASETS[config.dataset]
     data = spec.load(config.data_path)
     model = serving_model(backbones.load(run_dir / run_directory.BACKBONE_FILE))
-    rows = np.unique(np.linspace(0, len(data.test_labels) - 1, MAX_CHECKED).astype(np.int64))
+    most = MAX_PHOTOGRAPHS_CHECKED if spec.photographs else MAX_CHECKED
+    rows = np.unique(np.linspace(0, len(data.test_labels) - 1, most).astype(np.int64))
     images, labels = np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
     expected = model.predict(images, batch_size=config.eval_batch_size, verbose=0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
         "class_names": data.class_names,
         "image_shape": spec.image_shape,
         "input": "uint8 pixels",
-        "run": config.name,
+        "run": title,
     }
     if isinstance(data.test_images, Photographs):
         metadata["resize_shorter_side"] = data.test_images.resize
@@ -89,7 +90,10 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path) 
     for name in formats:
         file_name, write = EXPORTERS[name]
         write(model, folder / file_name)
-        actual = inference.load(folder / file_name).predict(images)
+        predictor = inference.load(folder / file_name)
+        # A batch at a time: what a network computes for thousands of images at once may not fit into memory.
+        parts = np.array_split(images, -(-len(images) // config.eval_batch_size))
+        actual = np.concatenate([predictor.predict(part) for part in parts])
         agreed &= _report(name, folder / file_name, expected, actual, labels)
     first = folder / EXPORTERS[formats[0]][0]
     python = shlex.quote(run_directory.shown(sys.executable))

@@ -3,12 +3,15 @@
 One piece of code decodes and resizes for training, reprediction and evaluation, so that they cannot disagree.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
+_LOG_ASPECT = math.log(4 / 3)
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,23 @@ def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
 def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Cuts out a random rectangle and resizes it to a square of `size` pixels (Szegedy et al. 2015).
 
-    Its share of the area is uniform in `scale`..1, its width / height in 3/4..4/3; the whole image if ten draws do not fit.
+    Its share of the area is uniform in `scale`..1, the logarithm of its width / height in that of 3/4..4/3. Of ten draws
+    the first that fits into the image; the central square if none does.
     """
-    begin, shape, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        bounding_boxes=tf.zeros([1, 0, 4]),
-        seed=seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(scale, 1.0),
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    return _resize(tf.slice(image, begin, shape), (size, size))
+    height, width = tf.cast(tf.shape(image)[0], tf.float32), tf.cast(tf.shape(image)[1], tf.float32)
+    area_seed, shape_seed, place_seed = tf.unstack(tf.random.split(seed, 3), num=3)
+    area = height * width * tf.random.stateless_uniform([10], area_seed, scale, 1.0)
+    aspect = tf.exp(tf.random.stateless_uniform([10], shape_seed, -_LOG_ASPECT, _LOG_ASPECT))
+    widths, heights = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
+    fits = (widths <= width) & (heights <= height) & (widths >= 1) & (heights >= 1)
+    first, shorter = tf.argmax(fits), tf.minimum(height, width)
+    crop_height = tf.where(tf.reduce_any(fits), heights[first], shorter)
+    crop_width = tf.where(tf.reduce_any(fits), widths[first], shorter)
+    place = tf.where(tf.reduce_any(fits), tf.random.stateless_uniform([2], place_seed), 0.5)
+    top = tf.cast(place[0] * (height - crop_height + 1), tf.int32)
+    left = tf.cast(place[1] * (width - crop_width + 1), tf.int32)
+    crop = image[top : top + tf.cast(crop_height, tf.int32), left : left + tf.cast(crop_width, tf.int32)]
+    return _resize(crop, (size, size))
 
 
 def _resize(image: tf.Tensor, shape: tuple[tf.Tensor | int, tf.Tensor | int]) -> tf.Tensor:

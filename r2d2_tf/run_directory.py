@@ -86,7 +86,7 @@ def create(config: Config) -> Path:
     """
     folder = config.resolved_run_dir
     if folder.exists() and any(folder.iterdir()):
-        if not config.new_run:
+        if not config.new_run or is_in_use(folder):
             raise ValueError(f"run_dir ({folder}) was taken while this run was starting: is the same command running twice?")
         number = 1
         while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
@@ -109,7 +109,8 @@ def create(config: Config) -> Path:
 def owned(folder: Path) -> Iterator[None]:
     """Marks `folder` as in use until the end of the block or of the process, however that ends."""
     with (folder / LOCK_FILE).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Waits for those who only ask whether the folder is in use.
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
         (folder / LOCK_FILE).unlink(missing_ok=True)
 
@@ -118,11 +119,12 @@ def is_in_use(folder: Path) -> bool:
     """Whether a living process trains in `folder`."""
     if not (folder / LOCK_FILE).is_file():
         return False
-    try:
-        with owned(folder):
-            return False
-    except BlockingIOError:
-        return True
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -166,6 +168,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: remove the folder, or add --new_run to move it aside") from error
     return summary
+
+
+def title_of(summary: dict[str, Any]) -> str:
+    """A finished run in a few words, for titles; a run on generated data is called so."""
+    return f"{summary['name']}, seed {summary['seed']}{' (FAKE DATA)' if summary.get('fake_data') else ''}"
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         max_steps=config.max_steps,
         fills_table=not starts,
         advice="most likely the learning rate is too high: lower --finetune_learning_rate",
-        advice_before=decipher_advice,
+        advice_before=decipher_advice if starts else decipher.advice_before,
     )
     stages = (decipher, finetune) if config.stage_1_from else (supervised, decipher, finetune)
     return tuple(stage for stage in stages if stage.epochs)

@@ -157,13 +157,19 @@ def check_tfds(name: str, data_dir: Path | None) -> Path:
             f"data set {name} is not in --data_dir ({data_dir}), which has no {name}/VERSION/dataset_info.json: {how}"
         )
     folder = infos[-1].parent
-    for split in json.loads(infos[-1].read_text())["splits"]:
-        count = sum(int(length) for length in split["shardLengths"])
-        expected = int(split["numBytes"]) + 16 * count  # A record's frame takes 16 bytes.
-        found = sum(file.stat().st_size for file in folder.glob(f"{_file_prefix(name)}-{split['name']}.tfrecord-*"))
+    try:
+        splits = [
+            (split["name"], int(split["numBytes"]), sum(int(length) for length in split["shardLengths"]))
+            for split in json.loads(infos[-1].read_text())["splits"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"data set {name}: {infos[-1]} is damaged; remove its folder and prepare it again: {how}") from error
+    for split, num_bytes, count in splits:
+        expected = num_bytes + 16 * count  # A record's frame takes 16 bytes.
+        found = sum(file.stat().st_size for file in folder.glob(f"{_file_prefix(name)}-{split}.tfrecord-*"))
         if found != expected:
             raise ValueError(
-                f"data set {name} in {folder} is damaged: the files of its {split['name']} part have {found:,} bytes in "
+                f"data set {name} in {folder} is damaged: the files of its {split} part have {found:,} bytes in "
                 f"place of {expected:,}; remove the folder and prepare it again: {how}"
             )
     return folder

@@ -16,7 +16,7 @@ from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.result import result_text
-from r2d2_tf.splits import parse_split
+from r2d2_tf.splits import check_num_labels, parse_split
 from r2d2_tf.startup import import_tensorflow_quietly
 from r2d2_tf.tfds_reader import check_tfds, download_tfds
 
@@ -85,6 +85,9 @@ def _check_data(config: Config) -> None:
                 raise
             import_tensorflow_quietly()
             download_tfds(spec.tfds_name, config.data_path)
+    if spec.read_ids is not None and spec.tfds_name is not None:
+        # A copy may be a part of the set.
+        check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(spec.read_ids(config.data_path)))
     if config.split_file and spec.read_ids is not None:
         parse_split(Path(config.split_file).expanduser(), spec.read_ids(config.data_path))
 

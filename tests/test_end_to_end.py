@@ -161,7 +161,8 @@ def test_flags_reach_what_they_name():
     flags = ["--alpha=0.2", "--beta=0.05", "--pseudo_label_lr=123", "--weight_decay=0.5", "--class_loss=forward_kl"]
     experiment = Experiment(from_command_line([*flags, "--label_logit=7", "--num_labels=50", "--translate=3"]))
     model = experiment.model
-    assert (model.alpha, model.beta, model.pseudo_label_lr, model.weight_decay) == (0.2, 0.05, 123.0, 0.5)
+    assert (model.alpha, model.beta, model.pseudo_label_lr) == (0.2, 0.05, 123.0)
+    assert [stage.weight_decay for stage in experiment.stages] == [0.5, 0.5, 0.5]
     assert model.class_loss is CLASS_LOSSES["forward_kl"]
     assert len(experiment.table.labeled_rows) == 50
     assert np.concatenate([logits for _, logits in experiment.table.walk()]).max() == 7

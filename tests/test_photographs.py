@@ -59,10 +59,25 @@ def test_the_central_crop_is_the_middle_of_the_resized_image():
     assert tuple(central_crop(tf.constant(smooth(31, 97)), 28, 24).shape) == (24, 24, 3)
 
 
+def crop_area(number):
+    """Share of the area of a crop, from the mean steepness of two ramps that it shows."""
+    y, x = np.meshgrid(np.arange(192), np.arange(192), indexing="ij")
+    image = np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8)
+    crop = random_crop(tf.constant(image), 0.25, 32, tf.constant([3, number])).numpy().astype(float)
+    spans = [(crop[-2, -2, c] - crop[1, 1, c]) * 32 / 29 / 192 for c in (0, 1)]
+    return spans[0] * spans[1]
+
+
 def test_random_crops_follow_the_seed_cover_the_image_and_keep_to_the_scale():
     ramp = np.tile(np.linspace(0, 255, 96, dtype=np.uint8)[None, :, None], (96, 1, 3))
     crops = [random_crop(tf.constant(ramp), 0.25, 16, tf.constant([7, i])).numpy() for i in range(200)]
     np.testing.assert_array_equal(crops[5], random_crop(tf.constant(ramp), 0.25, 16, tf.constant([7, 5])))
+    # Area and shape as defined; what does not fit into a square is drawn again, which favors the smaller ones.
+    draws = np.random.default_rng(0).uniform((0.25, -np.log(4 / 3)), (1, np.log(4 / 3)), (20_000, 2))
+    expected = draws[draws[:, 0] * np.exp(np.abs(draws[:, 1])) <= 1, 0]
+    areas = np.array([crop_area(i) for i in range(400)])
+    assert abs(areas.mean() - expected.mean()) < 0.03
+    np.testing.assert_allclose(np.quantile(areas, [0.25, 0.5, 0.75]), np.quantile(expected, [0.25, 0.5, 0.75]), atol=0.06)
     # On a ramp from left to right a crop's contrast tells its width, and its lowest value where it begins.
     widths = np.array([(int(c.max()) - int(c.min())) / 255 for c in crops])
     lefts = np.array([int(c.min()) / 255 for c in crops])

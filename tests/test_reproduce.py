@@ -1,4 +1,3 @@
-import contextlib
 import csv
 import json
 import subprocess
@@ -30,12 +29,12 @@ def test_every_row_is_a_valid_config_and_one_of_them_is_the_papers_own(table):
     assert Config().digest in digests
 
 
-def test_the_supervised_rows_have_the_length_and_the_rate_an_image_that_they_claim():
+def test_the_supervised_rows_have_the_length_and_the_rate_that_they_claim():
     rows = {row.label: from_command_line(list(row.flags)) for row in paper.rows_of("7", BASE)}
     all_labels, hard = rows["supervised, all labels"], rows["hard pseudo-labels"]
     assert (all_labels.num_labels, all_labels.rounds, all_labels.finetune_epochs) == (0, "", 0)
     assert all_labels.supervised_epochs == hard.finetune_epochs == 650
-    assert all_labels.supervised_learning_rate / 512 == pytest.approx(0.05 / 40)
+    assert (all_labels.supervised_learning_rate, all_labels.supervised_batch_size) == (0.12, 512)
     assert hard.finetune_from == "prediction"
 
 
@@ -45,7 +44,7 @@ def pretend(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce.run_directory, "git_commit", lambda: "abc")
     commands = []
 
-    def finish(command, check):
+    def finish(command, check, pass_fds):
         commands.append(command)
         config = from_command_line(command[3:])
         if config.alpha == 0.5:
@@ -62,6 +61,10 @@ def pretend(tmp_path, monkeypatch):
             "git_commit": "abc",
             "versions": {"tensorflow": "2"},
             "machine": "a machine",
+            "num_labels": 100,
+            "num_unlabeled": 3900,
+            "num_test": 1000,
+            "fake_data": False,
         }
         (folder / "summary.json").write_text(json.dumps(summary))
         return type("Done", (), {"returncode": 0})
@@ -88,7 +91,7 @@ def test_a_table_shares_stage_1_skips_what_is_done_and_counts_stopped_runs(prete
     assert sum("--stage_1_from=" in " ".join(command) for command in pretend) == 10
     out = capsys.readouterr().out
     assert "| alpha 0.1 | 2 | 4.50 +- 0.71 | 5.78 | -1.28 | 2.25 +- 0.35 | - |" in out
-    assert "| alpha 0.5 | 2 | (2 of 2 runs stopped) | 6.11 | - | not run | - |" in out
+    assert "| alpha 0.5 | 2 | (2 of 2 runs stopped) | 6.11 | - | - | - |" in out
     assert "Run 4 of 10: alpha 0.4, seed 0" in out
     assert "Seeds 0, 1; commit abc; TensorFlow 2; " in out
     records = read_records(tmp_path / "out", "table2_mnist5k_seed1.csv")
@@ -106,6 +109,34 @@ def test_lines_of_other_seeds_join_the_table_and_those_made_with_other_flags_do_
     assert "| reverse_kl | 3 | 5.00 +- 1.00 |" in capsys.readouterr().out
     assert reproduce.main(["--table=4", *arguments, "--seeds=2", "--alpha=0.2"]) == 0
     assert "| reverse_kl | 1 | 6.00 |" in capsys.readouterr().out
+    assert reproduce.main(["--table=4", *arguments, "--dry_run"]) == 0
+    pretend.clear()
+    assert reproduce.main(["--table=4", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert pretend == [], "the lines of other flags have pushed none out of the files"
+    assert "| reverse_kl | 3 | 5.00 +- 1.00 |" in out
+    assert out.splitlines()[-3].endswith("--seeds=0,1,2")
+
+
+def test_programs_that_add_lines_at_the_same_time_lose_none(tmp_path):
+    experiment = results.Experiment(["--flagfile=configs/mnist5k.cfg"])
+    rows = paper.rows_of("4", BASE)
+    one, other = (results.Results(tmp_path, "table4", rows, experiment) for _ in range(2))
+    for output, row, seed in ((one, rows[0], 0), (other, rows[0], 1), (one, rows[1], 1)):
+        run = results.Run.of(row, experiment, seed)
+        line = {"row": row.label, "seed": str(seed), "outcome": "stopped", "config_digest": run.config.digest}
+        output.add(run, line)
+    assert set(one.records()) == set(other.records()) == {("reverse_kl", 0), ("reverse_kl", 1), ("forward_kl", 1)}
+
+
+@pytest.mark.parametrize("text", ["row,seed\nreverse_kl,0\n", "row,seed,outcome,config_digest\nx,y,finished,z\n"])
+def test_damaged_lines_are_one_line_that_names_the_file(text, arguments, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "table4_mnist5k_seed0.csv").write_text(text)
+    assert reproduce.main(["--table=4", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "table4_mnist5k_seed0.csv is damaged" in error
+    assert error.count("\n") == 1
 
 
 def test_supervised_rows_are_stage_1_alone_and_share_it(pretend, arguments, capsys):
@@ -119,10 +150,10 @@ def test_a_row_without_runs_reads_not_run():
 
 
 def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, tmp_path, monkeypatch):
-    def stop_at_the_third(command, check):
+    def stop_at_the_third(command, check, pass_fds):
         if len(pretend) == 3:
             raise KeyboardInterrupt
-        return finish(command, check)
+        return finish(command, check, pass_fds)
 
     finish = reproduce.subprocess.run
     monkeypatch.setattr(reproduce.subprocess, "run", stop_at_the_third)
@@ -131,18 +162,43 @@ def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, t
     assert len(read_records(tmp_path / "out", "table4_mnist5k_seed0.csv")) == 2
 
 
-def test_a_run_that_a_living_process_trains_is_waited_for(tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    lock = contextlib.ExitStack()
-    lock.enter_context(reproduce.run_directory.owned(folder))
-    monkeypatch.setattr(reproduce.time, "sleep", lambda seconds: lock.close())
-    reproduce.wait_for_others(folder)
-    assert "which a living process trains" in capsys.readouterr().out
+def test_a_run_that_a_living_process_trains_is_waited_for(tmp_path, capfd):
+    # As a killed program leaves it: a child that holds the inherited lock.
+    path = tmp_path / "run.lock"
+    with path.open("a") as lock:
+        reproduce.wait_for_lock(lock, tmp_path / "run")
+        child = subprocess.Popen(["sleep", "1"], pass_fds=[lock.fileno()])
+    assert capfd.readouterr().out == ""
+    with path.open("a") as lock:
+        reproduce.wait_for_lock(lock, tmp_path / "run")
+        assert child.wait(timeout=0.5) == 0, "it was waited for"
+    assert "which a living process trains" in capfd.readouterr().out
+
+
+def test_seeds_but_the_first_draw_their_own_split_in_the_tables_of_results():
+    arguments = ["--flagfile=configs/cifar10.cfg"]
+    for draws, files in ((True, [True, False]), (False, [True, True])):
+        experiment = results.Experiment(arguments, draws_splits=draws)
+        row = paper.rows_of("7", from_command_line(arguments))[-1]
+        assert [bool(results.Run.of(row, experiment, seed).config.split_file) for seed in (0, 1)] == files
+
+
+MNIST5K = ["--table=1", "--base=configs/mnist5k.cfg"]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--table=9"], ["--table=1"], ["--table=x"], ["--table=1", "--alhpa=1"], ["--table=1", "--seeds=a"]]
+    "arguments",
+    [
+        [],
+        ["--table=9"],
+        ["--table=1"],
+        ["--table=x"],
+        ["--table=1", "--alhpa=1"],
+        [*MNIST5K, "--seeds=a"],
+        [*MNIST5K, "--seeds="],
+        [*MNIST5K, "--rounds=", "--finetune_epochs=0"],
+        [*MNIST5K, "--output_dir=/dev/null"],
+    ],
 )
 def test_bad_input_is_one_line(arguments, capsys):
     assert reproduce.main(arguments) == 2

@@ -126,4 +126,6 @@ def test_a_folder_in_use_is_refused_even_to_a_new_run_and_free_after_it(config):
         for new_run in (False, True):
             with pytest.raises(ValueError, match="is in use: a living process trains in it"):
                 run_directory.finished_summary(Config(run_dir=config.run_dir, new_run=new_run))
+        with pytest.raises(ValueError, match="was taken while this run was starting"):
+            run_directory.create(Config(run_dir=config.run_dir, new_run=True))
     assert not run_directory.is_in_use(folder)

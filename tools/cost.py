@@ -40,7 +40,8 @@ def cost_of(config: Config) -> Cost:
     for stage in plan(config):
         images = stage.steps_per_epoch(num_labeled, num_unlabeled) * stage.batch_size
         trained += stage.epochs * images
-        predicted += len(stage.prediction_epochs) * num_unlabeled
+        # At the end of stage 2 the rows are compared with the network once more.
+        predicted += (len(stage.prediction_epochs) + stage.learn_pseudo_labels) * num_unlabeled
     return Cost(trained, predicted)
 
 

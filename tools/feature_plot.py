@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError("say which run to draw: --run_dir=runs/NAME")
         folder = Path(flag_values["run_dir"].value)
         config = run_directory.load_config(folder)
-        run_directory.read_summary(folder)
+        title = run_directory.title_of(run_directory.read_summary(folder))
         if config.backbone != BACKBONE:
             raise ValueError(f"features of {config.backbone} have more than two dimensions: train with --backbone={BACKBONE}")
         networks = [stage_1_folder(folder, config.stage_1_from) / run_directory.STAGE_1_FILE]
@@ -101,10 +101,11 @@ def main(arguments: Sequence[str]) -> int:
         features = features_of(network, np.asarray(data.train_images), config.eval_batch_size)
         panels.append((f"{len(labeled):,} labeled images, {when}", features[labeled], data.train_labels[labeled]))
         panels.append((f"all {len(features):,} training images, {when}", features, data.train_labels))
+    print(title)
     for name, features, labels in panels:
         print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")
     with run_directory.written_whole(folder / PICTURE) as path:
-        draw(panels, data.class_names, f"{config.name}, seed {config.seed}: features, colored by true class", path)
+        draw(panels, data.class_names, f"{title}: features, colored by true class", path)
     print(f"written to {folder / PICTURE}")
     return 0
 

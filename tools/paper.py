@@ -42,6 +42,8 @@ TABLES = {
 
 def rows_of(table: str, base: Config) -> list[Row]:
     """The rows of a table, for an experiment whose stage 2 has the rounds of table 1's column e."""
+    if not base.rounds:
+        raise ValueError("the rows of a table change or use stage 2: give the experiment --rounds")
     if table == "1":
         return _strategies(base.parsed_rounds)
     if table == "2":
@@ -95,17 +97,17 @@ def _epochs_after_stage_1(base: Config) -> int:
 
 
 def _hard_pseudo_labels(base: Config) -> tuple[str, ...]:
-    """Stage 1, one prediction, then cross entropy on its largest classes for as many epochs as R2-D2 has left."""
+    """Stage 1, one prediction, then stage 3's cross entropy for as many epochs as R2-D2 has left; adopted."""
     epochs = _epochs_after_stage_1(base)
     length = epochs if base.finetune_cosine_epochs else 0
     return ("--rounds=", "--finetune_from=prediction", f"--finetune_epochs={epochs}", f"--finetune_cosine_epochs={length}")
 
 
 def _all_labels(base: Config) -> tuple[str, ...]:
-    """Stage 1 alone, on all labels: R2-D2's batch and number of epochs after stage 1, and stage 1's rate an image."""
+    """Stage 1 alone, on all labels, with the batch, first rate and number of epochs of stages 2 and 3; adopted."""
     epochs = _epochs_after_stage_1(base)
     length = math.ceil(epochs * base.supervised_cosine_epochs / base.supervised_epochs)
-    rate = base.supervised_learning_rate * base.batch_size / base.supervised_batch_size
+    rate = base.parsed_rounds[0].learning_rate
     return (
         *STAGE_1_ALONE,
         "--num_labels=0",

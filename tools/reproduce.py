@@ -9,19 +9,19 @@ anew. What stands there is not run again, and what was killed is: so the same co
 generated data that every output calls fake. Every other flag goes to r2d2_tf.train as it is.
 """
 
+import fcntl
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from absl import flags
 
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.datasets import DATASETS
-from r2d2_tf.tfds_reader import FAKE, check_tfds
+from r2d2_tf.tfds_reader import FAKE, check_tfds, is_fake
 from r2d2_tf.train import STOPPED
 from tools import cost, fake_data
 from tools.paper import TABLES, rows_of
@@ -38,24 +38,30 @@ def main(arguments: Sequence[str]) -> int:
         table = own["table"].value
         base_path = own["base"].value or getattr(TABLES[table], own["scale"].value)
         folder, trial = Path(own["runs"].value), own["trial"].value
-        experiment = Experiment([f"--flagfile={base_path}", *others], folder / "fake_data" if trial else None)
+        experiment = Experiment(
+            [f"--flagfile={base_path}", *others], folder / "fake_data" if trial else None, draws_splits=table in "5678"
+        )
         config = from_command_line(experiment.arguments)
         rows = rows_of(table, config)
-        seeds = sorted({int(seed) for seed in own["seeds"].value})
-        runs = [Run.of(row, experiment, seed) for seed in seeds for row in rows]
+        runs = [Run.of(row, experiment, seed) for seed in _seeds(own["seeds"].value) for row in rows]
         tfds_name = DATASETS[config.dataset].tfds_name
-        if tfds_name is not None and not own["dry_run"].value and not trial:
+        if tfds_name is not None and not (own["dry_run"].value or trial or config.download):
             check_tfds(tfds_name, config.data_path)
+            if is_fake(tfds_name, config.data_path):
+                raise ValueError(f"data_dir ({config.data_dir}) holds fake data: use --trial, or give real data")
+        output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
+        if trial:
+            output_dir, name = folder, f"{name}_trial"
+        for place in (output_dir, folder):
+            run_directory.check_writable(place)
+        output = Results(output_dir, name, rows, experiment)
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     title = f"{TABLES[table].title}, with {base_path}"
-    output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
     if trial:
-        title = f"{FAKE}, one step of each stage: the errors mean nothing. {title}"
-        output_dir, name = folder, f"{name}_trial"
+        title = f"{FAKE if tfds_name else 'TRIAL'}, one step of each stage: the errors mean nothing. {title}"
     command = "python -m tools.reproduce " + " ".join(_portable(arguments))
-    output = Results(output_dir, name, rows, experiment)
     if own["dry_run"].value:
         print(_plan(runs, output))
         return 0
@@ -67,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"\nRun {number} of {len(runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
                 output.add(run, _make(run, folder))
                 output.write_table(title, command)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -93,9 +99,19 @@ def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]
     return own, [a for a in arguments if a.split("=")[0] not in names]
 
 
+def _seeds(texts: Sequence[str]) -> list[int]:
+    try:
+        seeds = sorted({int(text) for text in texts})
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise ValueError(f"seeds ({','.join(texts)}) must be whole numbers, separated by commas, as in --seeds=0,1,2")
+    return seeds
+
+
 def _portable(arguments: Sequence[str]) -> list[str]:
-    """Arguments as others can use them: places on this machine are left out or to be filled in."""
-    kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs="))]
+    """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
+    kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
     return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
 
 
@@ -138,22 +154,27 @@ def _folder(run: Run, runs: Path) -> Path:
 def _trained(run: Run, arguments: list[str], runs: Path) -> dict[str, Any] | None:
     """The summary of a run, made now if need be; None if the run had to stop."""
     folder = _folder(run, runs)
-    wait_for_others(folder)
-    if not (folder / run_directory.SUMMARY_FILE).is_file():
-        command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run", f"--run_dir={folder}"]
-        code = subprocess.run(command, check=False).returncode
-        if code == STOPPED:
-            return None
-        if code:
-            raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
+    runs.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
+        wait_for_lock(lock, folder)
+        if not (folder / run_directory.SUMMARY_FILE).is_file():
+            command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run", f"--run_dir={folder}"]
+            # The run inherits the lock and so holds it on if this program is killed.
+            code = subprocess.run(command, check=False, pass_fds=[lock.fileno()]).returncode
+            if code == STOPPED:
+                return None
+            if code:
+                raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
     return run_directory.read_summary(folder)
 
 
-def wait_for_others(folder: Path) -> None:
-    """Waits while another process trains in `folder`: a killed program leaves the run that it started."""
-    while run_directory.is_in_use(folder):
+def wait_for_lock(lock: IO[str], folder: Path) -> None:
+    """Waits while another program, or a run that a killed one left, works on `folder`; then nobody else does."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         print(f"waiting for the run in {folder}, which a living process trains", flush=True)
-        time.sleep(5)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _record(run: Run, summary: dict[str, Any] | None) -> Record:
@@ -174,10 +195,16 @@ def _record(run: Run, summary: dict[str, Any] | None) -> Record:
         "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
         "final_top5": f"{top5[-1]:.4g}" if top5 else "",
         "seconds": f"{summary['seconds']['total']:.0f}",
+        "images": _images(summary),
         "git_commit": summary["git_commit"] or "",
         "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
         "machine": summary["machine"],
     }
+
+
+def _images(summary: dict[str, Any]) -> str:
+    counts = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
+    return f"{counts} ({FAKE})" if summary["fake_data"] else counts
 
 
 if __name__ == "__main__":

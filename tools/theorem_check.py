@@ -4,8 +4,8 @@ Theorem 1: where D2 has converged, p~_n = exp(-L / alpha) * p^_n ** (1 - beta / 
 prediction p^, p~ the pseudo-label and L the loss of the row (eq. 2). Theorem 2: then p~_n <= p^_n.
 
 Prints, for the end of each round, how far the unlabeled rows are from that fixed point, and how many satisfy the
-inequality: before the prediction that replaced them, and after it, when a row *is* the prediction. Draws the same into
-RUN/theorems.png. All is measured in evaluation mode, without augmentation.
+inequality: before the prediction that replaced them, and after it, when a row *is* the prediction and the inequality
+holds by construction. Draws the same into RUN/theorems.png. All is measured in evaluation mode, without augmentation.
 """
 
 import sys
@@ -47,7 +47,7 @@ def fixed_point(p: np.ndarray, loss: np.ndarray, *, alpha: float, beta: float) -
 
 
 def comparisons(history: dict[str, np.ndarray], *, alpha: float, beta: float) -> list[Comparison]:
-    """Before and after each prediction of stage 2 but the first, and at its end."""
+    """Before and after each prediction of stage 2, and at its end; the first prediction has no before."""
     found = []
     for i in np.flatnonzero(history["stage"] == 2):
         epoch, p, entropy = int(history["epoch"][i]), history["predicted_probability"][i], history["entropy"][i]
@@ -72,8 +72,9 @@ def table(found: Sequence[Comparison]) -> str:
     ]
     for c in found:
         median, high = np.quantile(c.distance, [0.5, 0.9])
-        near, holds = 100 * np.mean(c.distance < 0.05), 100 * np.mean(c.holds)
-        lines.append(f"| {c.epoch} | {c.title} | {median:.3f} | {high:.3f} | {near:.1f} % | {holds:.1f} % |")
+        near = 100 * np.mean(c.distance < 0.05)
+        holds = "by construction" if c.title.startswith("after") else f"{100 * np.mean(c.holds):.1f} %"
+        lines.append(f"| {c.epoch} | {c.title} | {median:.3f} | {high:.3f} | {near:.1f} % | {holds} |")
     return "\n".join(lines)
 
 
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError("say which run to look at: --run_dir=runs/NAME")
         folder = Path(flag_values["run_dir"].value)
         config = run_directory.load_config(folder)
-        run_directory.read_summary(folder)
+        title = run_directory.title_of(run_directory.read_summary(folder))
         if config.class_loss != "reverse_kl":
             raise ValueError(f"the theorems speak of --class_loss=reverse_kl; this run has {config.class_loss}")
         if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:
@@ -130,9 +131,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     with np.load(folder / run_directory.HISTORY_FILE, allow_pickle=False) as archive:
         found = comparisons(dict(archive), alpha=config.alpha, beta=config.beta)
-    print(table(found))
+    print(f"{title}\n\n{table(found)}")
     with run_directory.written_whole(folder / PICTURE) as path:
-        draw(found, f"{config.name}, seed {config.seed}: theorems 1 and 2", path)
+        draw(found, f"{title}: theorems 1 and 2", path)
     print(f"\nwritten to {folder / PICTURE}")
     return 0
 
