@@ -202,6 +202,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=50_000,
         load=_load_mnist_dev,
         tfds_name="mnist",
+        read_ids=_ids_of("mnist", 50_000),
     ),
     "cifar10": DatasetSpec(
         description="CIFAR-10 (TFDS)",

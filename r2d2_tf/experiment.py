@@ -57,6 +57,8 @@ class Experiment:
         self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
         config.check_replicas(self.strategy.num_replicas_in_sync)
         self.data = self.spec.load(config.data_path)
+        if not len(self.data.test_labels):
+            raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
         self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
         self.title = f"{config.name}, seed {config.seed}{f' ({FAKE})' if self.is_fake else ''}"
         self.table = PseudoLabelTable(

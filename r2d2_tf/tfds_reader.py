@@ -78,6 +78,8 @@ def tfds_photographs(
     places, labels, keys = [], [], []
     for number, path in enumerate(files):
         for offset, record, feature in read_examples(path):
+            if not feature["image"].bytes_list.value or not feature["label"].int64_list.value:
+                raise ValueError(f"{path} is damaged: a record has no image or label; prepare the data set again")
             encoded = feature["image"].bytes_list.value[0]
             places.append((number, offset + record.index(encoded), len(encoded)))
             labels.append(feature["label"].int64_list.value[0])

