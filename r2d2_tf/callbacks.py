@@ -1,9 +1,11 @@
-"""Callbacks: reprediction, evaluation, what the table shows, and the stop at a collapse.
+"""Callbacks: reprediction, evaluation, what the table shows, the stop at a collapse, and checkpoints.
 
-None keeps state from one epoch to the next, so a run can begin at any epoch. Each adds what it measured to the
-epoch's logs, where the callbacks after it in the list find it.
+None keeps anything from one epoch or step to the next but in the RunState, so a run can begin at any step. Each adds what
+it measured to the epoch's logs, where the callbacks after it in the list find it.
 """
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.history import PredictionHistory
+from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.pseudo_labels import PseudoLabelTable
+from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import Stage
 
 Logs = dict[str, Any]
@@ -19,6 +23,10 @@ Logs = dict[str, Any]
 
 TOP5_ABOVE_CLASSES = 20
 """With so few classes or fewer, the top-5 error says nothing."""
+_ENOUGH_A_CLASS = 100
+"""Predictions a class from which a collapse can be told in the middle of an epoch."""
+_CHEAP = 0.02
+"""Share of a run's time that checkpoints may take beyond those that --checkpoint_minutes asks for."""
 
 
 class RunStopped(RuntimeError):
@@ -39,20 +47,24 @@ class RepetitiveReprediction(keras.callbacks.Callback):
         stage: gives the learning rate of each epoch and the epochs to predict before.
         batches: (unaugmented images, rows) of all unlabeled images.
         history: of the run.
+        state: of the run.
     """
 
-    def __init__(self, stage: Stage, batches: tf.data.Dataset, history: PredictionHistory) -> None:
+    def __init__(self, stage: Stage, batches: tf.data.Dataset, history: PredictionHistory, state: RunState) -> None:
         super().__init__()
         self.stage = stage
         self.batches = batches
         self.history = history
-        self._changes: int | None = None
+        self.state = state
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.model.optimizer.learning_rate.assign(self.stage.learning_rates[epoch])
-        self._changes = None
+        if self.state.step:
+            return
+        self.state.argmax_changes = None
         if epoch in self.stage.prediction_epochs:
-            self._changes = self.model.repredict(self.batches)
+            self.state.consistent = False
+            self.state.argmax_changes = self.model.repredict(self.batches)
             self._remember(epoch, replaced=True, first=self.stage.predicts_first_at(epoch))
 
     def on_train_end(self, logs: Logs | None = None) -> None:
@@ -66,9 +78,10 @@ class RepetitiveReprediction(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         logs["learning_rate"] = self.stage.learning_rates[epoch]
-        logs["predicted"] = int(self._changes is not None)
-        if self._changes is not None and not self.stage.predicts_first_at(epoch):
-            logs["argmax_changes"] = self._changes
+        changes = self.state.argmax_changes
+        logs["predicted"] = int(changes is not None)
+        if changes is not None and not self.stage.predicts_first_at(epoch):
+            logs["argmax_changes"] = changes
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -152,25 +165,34 @@ def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) 
 class CollapseGuard(keras.callbacks.Callback):
     """Stops a run whose predictions have collapsed into few classes; see `is_collapsed`.
 
-    Looks at the first predictions of pseudo-labels and at every later one, and after each epoch at what was predicted
-    in training and in evaluation (classes only: it never sees a true label). Not in stage 1, whose first epochs are
-    allowed to know nothing.
+    Looks at the first predictions of pseudo-labels and at every later one, and at what was predicted in training and, after
+    each epoch, in evaluation (classes only: it never sees a true label). Not in stage 1, whose first epochs are allowed to
+    know nothing. A long epoch is looked at after 1, 2, 4, 8, ... steps too, once it has predicted enough images.
 
     Args:
         stage: that is trained.
         table: the pseudo-labels.
+        state: of the run.
 
     Raises:
         RunStopped: with the classes and the likely flag.
     """
 
-    def __init__(self, stage: Stage, table: PseudoLabelTable) -> None:
+    def __init__(self, stage: Stage, table: PseudoLabelTable, state: RunState) -> None:
         super().__init__()
         self.stage = stage
         self.table = table
+        self.state = state
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        step = self.state.step + 1
+        if self.stage.use_unlabeled and step & (step - 1) == 0:
+            counts = np.asarray(self.model.predicted_classes.result())
+            if counts.sum() >= _ENOUGH_A_CLASS * len(counts):
+                self._check(counts, "unlabeled", self.stage.advice)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        if epoch in self.stage.prediction_epochs:
+        if epoch in self.stage.prediction_epochs and not self.state.step:
             largest = [logits.argmax(1) for _, logits in self.table.walk(self.table.unlabeled_rows)]
             counts = np.bincount(np.concatenate(largest), minlength=self.table.num_classes)
             self._check(counts, "unlabeled", self.stage.advice if epoch else self.stage.advice_before)
@@ -206,3 +228,57 @@ def is_collapsed(counts: np.ndarray, shares: np.ndarray) -> bool:
     lost = shares[predicted < 0.1 * shares].sum()
     distance = 0.5 * np.abs(predicted - shares).sum()
     return bool(lost > 0 and lost >= (1.0 - shares.max()) / 3 - 1e-9) or bool(distance > 0.7)
+
+
+class RunCheckpoint(keras.callbacks.Callback):
+    """Keeps the place of the run true and saves it; the last callback in the list.
+
+    A checkpoint is written when `minutes` have gone since the last one; at the end of an epoch if that is cheap (the last
+    one took less than a fiftieth of the time since then); and always before the pseudo-labels are predicted, as a prediction
+    that is interrupted cannot be gone back from. After each step a stop that was asked for takes place.
+
+    Args:
+        stage: that is trained.
+        steps: in an epoch.
+        state: of the run.
+        save: writes a checkpoint.
+        minutes: between checkpoints, at most.
+        signals: that ask for a stop.
+    """
+
+    def __init__(
+        self, stage: Stage, steps: int, state: RunState, save: Callable[[], None], minutes: float, signals: StopSignals
+    ) -> None:
+        super().__init__()
+        self.stage = stage
+        self.steps = steps
+        self.state = state
+        self.save = save
+        self.minutes = minutes
+        self.signals = signals
+        self._saved = time.monotonic()
+        self._cost = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self.state.step += 1
+        self.state.consistent = True
+        # An epoch that is resumed has fewer steps than Keras was told.
+        self.model.stop_training = self.state.step == self.steps
+        self.signals.check()
+        if time.monotonic() - self._saved >= 60 * self.minutes:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.model.stop_training = False
+        self.state.begin_epoch()
+        self.signals.check()
+        since = time.monotonic() - self._saved
+        if self.state.epoch in self.stage.prediction_epochs or self._cost < _CHEAP * since or since >= 60 * self.minutes:
+            self._save()
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        self.save()
+        self._saved = time.monotonic()
+        self._cost = self._saved - began
+        self.signals.check()

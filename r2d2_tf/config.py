@@ -68,6 +68,7 @@ class Config:
         "",
         "folder of a finished run with the same stage 1: start from its network in place of training it again",
         cosmetic=True,
+        fixed=True,
     )
 
     batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, later=True)
@@ -90,7 +91,16 @@ class Config:
     eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1, cosmetic=True)
 
     max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
+    on_divergence: str = _flag(
+        "stop",
+        "when the loss is not finite or the predictions collapse: stop, or rollback = go back to the last checkpoint with half "
+        "the learning rate, at most three times",
+        choices=("stop", "rollback"),
+    )
     stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", later=True)
+    checkpoint_minutes: float = _flag(
+        15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
+    )
     strategy: str = _flag(
         "auto",
         "auto = all visible GPUs, else one CPU; none = one device; mirrored = MirroredStrategy",
@@ -207,9 +217,17 @@ class Config:
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("later")}
         return Config(**kept | {"stage_1_from": "", "rounds": "", "finetune_epochs": 0})
 
-    def differences(self, other: "Config", *, of_stage_1: bool = False) -> list[str]:
-        """The flags in which two configs, or their first stages, would train differently, as `--flag: theirs -> ours`."""
+    def differences(self, other: "Config", *, of_stage_1: bool = False, unfinished: bool = False) -> list[str]:
+        """The flags in which two configs would train differently, as `--flag: theirs -> ours`.
+
+        Args:
+            other: theirs.
+            of_stage_1: compare their first stages alone.
+            unfinished: compare what must stay the same while a run is not finished, too.
+        """
         fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
+        if unfinished:
+            fields += [f for f in dataclasses.fields(self) if f.metadata.get("fixed")]
         pairs = [(f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields]
         return [f"--{name}: {theirs} -> {ours}" for name, theirs, ours in pairs if theirs != ours]
 

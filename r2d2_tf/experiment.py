@@ -9,24 +9,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, devices, pipeline, run_directory, splits
-from r2d2_tf.callbacks import CollapseGuard, Diagnostics, Evaluation, RepetitiveReprediction, RunStopped
+from r2d2_tf import backbones, devices, run_directory, splits
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData
-from r2d2_tf.history import PredictionHistory
+from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
-from r2d2_tf.metrics_log import EpochRecorder, MetricsLog, plot_run
-from r2d2_tf.model import NOT_FINITE, R2D2Model
-from r2d2_tf.progress import Locator, ProgressReport, RunProgress, plan_text
+from r2d2_tf.metrics_log import plot_run
+from r2d2_tf.model import R2D2Model
+from r2d2_tf.progress import plan_text
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
-from r2d2_tf.stages import Stage, plan
+from r2d2_tf.run_state import RunState
+from r2d2_tf.stages import plan
 from r2d2_tf.tfds_reader import FAKE, is_fake
+from r2d2_tf.training import Training
 
 Summary = dict[str, Any]
 
 
 def run(config: Config) -> Summary:
-    """Trains as `config` says, writes everything into its folder, and returns the summary.
+    """Trains as `config` says, or goes on where a run of it stopped, and returns the summary.
 
     Raises:
         ValueError: if the config does not fit the data or the devices, or its folder is taken; nothing is written.
@@ -34,8 +35,10 @@ def run(config: Config) -> Summary:
     """
     if run_directory.finished_summary(config) is not None:
         raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
+    began = time.perf_counter()
     experiment = Experiment(config)
-    return experiment.run(run_directory.create(config), time.perf_counter())
+    with run_directory.claimed(config) as folder:
+        return experiment.run(folder, began)
 
 
 class Experiment:
@@ -66,8 +69,9 @@ class Experiment:
         )
         self._check_batches()
         self.model = self._build_model()
-        self.history = PredictionHistory(self.table.unlabeled_rows)
-        self.borrowed = self._borrow_stage_1() if config.stage_1_from else None
+        self.state = RunState(self.stages[0].number)
+        if config.stage_1_from and not run_directory.is_unfinished(config):
+            self.state.borrowed = self._borrow_stage_1()
 
     def _check_batches(self) -> None:
         num_labeled, num_unlabeled = len(self.table.labeled_rows), len(self.table.unlabeled_rows)
@@ -107,100 +111,45 @@ class Experiment:
                 pseudo_label_lr=config.pseudo_label_lr,
             )
 
-    def run(self, folder: Path, began: float) -> Summary:
-        """Trains all stages and writes the results into the folder of the run.
+    def run(self, folder: Path, began: float, signals: StopSignals | None = None) -> Summary:
+        """Trains all stages, from the last checkpoint on if there is one, and writes the results into the run's folder.
 
         Args:
-            folder: made by `run_directory.create`.
+            folder: given by `run_directory.claimed`.
             began: `time.perf_counter()` when the program started.
+            signals: that may ask for a stop; None: none do.
 
         Returns:
             What summary.json holds.
 
         Raises:
             RunStopped: if the loss is no longer finite or the predictions collapse.
+            RunInterrupted: if a signal asked for it; a checkpoint is written.
+            OSError: if a file cannot be written.
+            ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
-        with run_directory.owned(folder):
-            return self._run(folder, began)
-
-    def _run(self, folder: Path, began: float) -> Summary:
         with run_directory.written_whole(folder / run_directory.SPLIT_FILE) as path:
             splits.write_split(
                 path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
             )
         print(self._plan_text(folder))
-        log = MetricsLog(folder, run_directory.METRICS_FILE)
-        progress = RunProgress(
-            self.stages,
-            num_labeled=len(self.table.labeled_rows),
-            num_unlabeled=len(self.table.unlabeled_rows),
-            num_test=len(self.data.test_images),
+        training = Training(
+            self.config,
+            data=self.data,
+            model=self.model,
+            strategy=self.strategy,
+            folder=folder,
+            signals=signals or StopSignals(),
+            state=self.state,
         )
-        seconds = {"start": time.perf_counter() - began}
-        for stage in self.stages:
-            stage_began = time.perf_counter()
-            self._fit(stage, log, progress)
-            seconds[f"stage_{stage.number}"] = time.perf_counter() - stage_began
-            if stage.number in run_directory.NETWORK_FILES:
-                self._save_network(folder / run_directory.NETWORK_FILES[stage.number])
-        self._save(folder, log)
-        seconds["total"] = time.perf_counter() - began
-        summary = self._summary(folder, log, seconds)
+        training.run(began)
+        self._save(folder, training)
+        training.spend("end")
+        summary = self._summary(folder, training.state)
         with run_directory.written_whole(folder / run_directory.SUMMARY_FILE) as path:
             path.write_text(json.dumps(summary, indent=2) + "\n")
+        training.checkpoints.remove()
         return summary
-
-    def _fit(self, stage: Stage, log: MetricsLog, progress: RunProgress) -> None:
-        config, data, table, model = self.config, self.data, self.table, self.model
-        model.use_unlabeled = stage.use_unlabeled
-        model.learn_pseudo_labels = stage.learn_pseudo_labels
-        model.weight_decay = stage.weight_decay
-        with self.strategy.scope():
-            # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
-            optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
-            optimizer.build(model.trainable_variables)
-            # jit_compile: XLA would have to compile the table's operations too, which run on the host.
-            model.compile(optimizer=optimizer, jit_compile=False)
-        report = ProgressReport(progress, stage)
-        callbacks = [
-            Locator(progress, stage),
-            RepetitiveReprediction(
-                stage,
-                pipeline.prediction_batches(data.train_images, table.unlabeled_rows, config.eval_batch_size),
-                self.history,
-            ),
-            Evaluation(
-                pipeline.evaluation_batches(data.test_images, data.test_labels, config.eval_batch_size), len(data.test_images)
-            ),
-            Diagnostics(stage, table, data.train_labels),
-            *([CollapseGuard(stage, table)] if config.stop_on_collapse else []),
-            EpochRecorder(log, stage, first_run_epoch=len(log.rows) + 1),
-            report,
-        ]
-        batches = pipeline.training_batches(
-            data.train_images, table.labeled_rows, table.unlabeled_rows, stage, seed=config.seed
-        )
-        try:
-            model.fit(
-                batches,
-                epochs=stage.epochs,
-                steps_per_epoch=stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows)),
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=0,
-            )
-        except RunStopped as stopped:
-            raise RunStopped(f"{progress.location}: {stopped}") from None
-        except tf.errors.InvalidArgumentError as error:
-            what = next((words for words in NOT_FINITE if words in str(error)), None)
-            if what is None:
-                raise
-            raise RunStopped(
-                f"{progress.location}: {what} (NaN or infinite) at learning rate "
-                f"{stage.learning_rates[progress.epoch]:.4g}; {stage.advice}"
-            ) from None
-        finally:
-            report.close()
 
     def _plan_text(self, folder: Path) -> str:
         return plan_text(
@@ -219,29 +168,27 @@ class Experiment:
     def _num_parameters(self) -> int:
         return sum(int(np.prod(weight.shape)) for weight in self.model.trainable_variables)
 
-    def _save(self, folder: Path, log: MetricsLog) -> None:
+    def _save(self, folder: Path, training: Training) -> None:
         if any(stage.use_unlabeled for stage in self.stages):
             with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
                 self.table.save(path, self.data.train_ids)
             with run_directory.written_whole(folder / run_directory.HISTORY_FILE) as path:
-                self.history.save(path)
-        self._save_network(folder / run_directory.BACKBONE_FILE)
+                training.history.save(path)
+        with run_directory.written_whole(folder / run_directory.BACKBONE_FILE) as path:
+            self.model.backbone.save(path)
         with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
-            plot_run(log.rows, self.title, path)
+            plot_run(training.state.rows, self.title, path)
 
-    def _save_network(self, path: Path) -> None:
-        with run_directory.written_whole(path) as temporary:
-            self.model.backbone.save(temporary)
-
-    def _summary(self, folder: Path, log: MetricsLog, seconds: dict[str, float]) -> Summary:
-        last_rows = {f"stage_{row['stage']}": row for row in log.rows}
+    def _summary(self, folder: Path, state: RunState) -> Summary:
+        last_rows = {f"stage_{row['stage']}": row for row in state.rows}
         errors = {stage: row["test_error"] for stage, row in last_rows.items()}
         top5 = {stage: row["test_top5_error"] for stage, row in last_rows.items() if "test_top5_error" in row}
-        if self.borrowed is not None:
-            errors = {"stage_1": self.borrowed["test_error_percent"]["stage_1"], **errors}
-            if "test_top5_error_percent" in self.borrowed:
-                top5 = {"stage_1": self.borrowed["test_top5_error_percent"]["stage_1"], **top5}
-            seconds = {"stage_1": self.borrowed["seconds"]["stage_1"], **seconds}
+        seconds = state.seconds
+        if state.borrowed is not None:
+            errors = {"stage_1": state.borrowed["test_error_percent"]["stage_1"], **errors}
+            if "test_top5_error_percent" in state.borrowed:
+                top5 = {"stage_1": state.borrowed["test_top5_error_percent"]["stage_1"], **top5}
+            seconds = {"stage_1": state.borrowed["seconds"]["stage_1"], **seconds}
         return {
             "name": self.config.name,
             "dataset": self.config.dataset,
@@ -255,6 +202,8 @@ class Experiment:
                 stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
             },
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
+            "resumes": state.resumes,
+            "rollbacks": state.rollbacks,
             "num_labels": len(self.table.labeled_rows),
             "num_unlabeled": len(self.table.unlabeled_rows),
             "num_test": len(self.data.test_images),

@@ -1,5 +1,7 @@
 """What each prediction of the pseudo-labels found: every unlabeled row beside the network's prediction for it."""
 
+import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ MEASURES = {
 }
 """What is kept of a row, in the order of `R2D2Model.comparisons`: the largest class of row and prediction; both
 probabilities of the *predicted* class n (the paper's p~_n and p^_n); L_c and L_e in nats."""
+
+
+_IN_CHECKPOINT = "history"
 
 
 class PredictionHistory:
@@ -51,3 +56,20 @@ class PredictionHistory:
         arrays = {name: np.array([entry[name] for entry in self._entries]) for name in names}
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, rows=self.rows, **arrays)
+
+    def write(self, archive: zipfile.ZipFile) -> None:
+        """Writes all comparisons into a checkpoint."""
+        for number, entry in enumerate(self._entries):
+            for name, value in entry.items():
+                with archive.open(f"{_IN_CHECKPOINT}/{number:04d}/{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, value, allow_pickle=False)
+
+    def read(self, archive: zipfile.ZipFile) -> None:
+        """Takes over, in place of its own, the comparisons that `write` wrote."""
+        entries: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        for member in archive.namelist():
+            if member.startswith(f"{_IN_CHECKPOINT}/"):
+                _, number, name = member.removesuffix(".npy").split("/")
+                with archive.open(member) as file:
+                    entries[number][name] = np.lib.format.read_array(file, allow_pickle=False)
+        self._entries = [entries[number] for number in sorted(entries)]

@@ -1,6 +1,7 @@
 """What a run measures, epoch by epoch: metrics.csv, TensorBoard events, and a picture."""
 
 import csv
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from r2d2_tf import run_directory
 from r2d2_tf.stages import Stage
 
 COLUMNS = (
@@ -37,39 +39,57 @@ COLUMNS = (
 
 
 class MetricsLog:
-    """Appends one row an epoch to metrics.csv and to TensorBoard events; keeps all rows.
+    """Keeps one row an epoch in metrics.csv and in TensorBoard events.
+
+    Made again for a run that goes on, it writes both anew from the rows that the run has: what was written of epochs that
+    will be trained again is gone.
 
     Args:
         folder: of the run.
         file_name: of the table in it.
+        rows: of the epochs that are done; `add` appends to this list. Values are plain numbers and lists.
     """
 
-    def __init__(self, folder: Path, file_name: str) -> None:
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, folder: Path, file_name: str, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
         self._path = folder / file_name
-        self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._append(COLUMNS)
+        events = folder / "tensorboard"
+        shutil.rmtree(events, ignore_errors=True)
+        self._events = tf.summary.create_file_writer(str(events))
+        self._write_table()
+        for row in rows:
+            self._write_events(row)
+        self._events.flush()
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds one epoch; keys are among COLUMNS."""
         self.rows.append(row)
-        self._append([_cell(row.get(column)) for column in COLUMNS])
+        self._write_table()
+        self._write_events(row)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Ends the events file."""
+        self._events.close()
+
+    def _write_table(self) -> None:
+        with run_directory.written_whole(self._path) as path, path.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)
+
+    def _write_events(self, row: dict[str, Any]) -> None:
         with self._events.as_default(step=row["run_epoch"]):
             for name, value in row.items():
                 if name == "predicted_classes":
-                    tf.summary.histogram(name, np.repeat(np.arange(len(value)), np.asarray(value, int)))
+                    tf.summary.histogram(name, np.repeat(np.arange(len(value)), value))
                 elif name != "run_epoch":
                     tf.summary.scalar(name, value)
-        self._events.flush()
-
-    def _append(self, cells: Any) -> None:
-        with self._path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(cells)
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return " ".join(str(int(count)) for count in value)
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
@@ -97,10 +117,11 @@ class EpochRecorder(keras.callbacks.Callback):
             "stage": self.stage.number,
             "epoch": epoch + 1,
             **logs,
-            "predicted_classes": np.asarray(logs["predicted_classes"]),
+            "predicted_classes": np.asarray(logs["predicted_classes"]).astype(int).tolist(),
             "seconds": time.perf_counter() - self._began,
         }
-        self.log.add({column: row[column] for column in COLUMNS if column in row})
+        # Plain numbers: a checkpoint keeps them as text, exactly.
+        self.log.add({column: np.asarray(row[column]).tolist() for column in COLUMNS if column in row})
 
 
 def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:

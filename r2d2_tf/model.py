@@ -1,17 +1,26 @@
 """R2D2Model: one Keras model for all three stages; two switches tell them apart."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
-from r2d2_tf.pseudo_labels import PseudoLabelTable
+from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
 
 Batch = tuple[tf.Tensor, tf.Tensor]
-NOT_FINITE = ("the loss is not finite", "a prediction is not finite")
-"""In the messages of the InvalidArgumentError that stops a step before it spoils weights or table."""
+_NOT_FINITE = "not finite:"
+
+
+def not_finite(error: Exception) -> str | None:
+    """What was NaN or infinite, in words, if that is why a step, a prediction or a checkpoint failed; else None."""
+    if isinstance(error, NotFinite):
+        return str(error)
+    found = re.search(rf"{_NOT_FINITE} ([^\]\n]*)", str(error))
+    return found[1].strip() if found else None
 
 
 class R2D2Model(keras.Model):
@@ -22,6 +31,9 @@ class R2D2Model(keras.Model):
     row is its given class. `use_unlabeled` says whose predictions the metrics describe: the unlabeled images', or, where
     batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every trainable weight. Set all three, then
     `compile`, before each stage: the step is traced anew.
+
+    `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
+    `between_batches` is called before each batch of an evaluation or prediction; what it raises abandons them.
 
     Make it inside the strategy's scope, and the table outside.
 
@@ -59,6 +71,8 @@ class R2D2Model(keras.Model):
             for name in ("loss", "class_loss", "entropy", "largest_prediction", "largest_pseudo_label")
         }
         self.predicted_classes = ClassCounts(table.num_classes, name="predicted_classes")
+        self.resumes_epoch = False
+        self.between_batches: Callable[[], None] = lambda: None
         self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
         self.built = True
 
@@ -66,6 +80,12 @@ class R2D2Model(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """What is measured over the images of an epoch; `fit` resets them."""
         return [*self.step_metrics.values(), self.predicted_classes]
+
+    def reset_metrics(self) -> None:
+        """Forgets what was measured, but for the first time after `resumes_epoch` was set."""
+        if not self.resumes_epoch:
+            super().reset_metrics()
+        self.resumes_epoch = False
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Logits of `images`, `[batch, classes]`."""
@@ -89,14 +109,19 @@ class R2D2Model(keras.Model):
             else:
                 losses = class_loss = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
-            loss = tf.debugging.check_numerics(tf.reduce_sum(losses) / global_count, NOT_FINITE[0])
+            loss = tf.reduce_sum(losses) / global_count
         gradients, row_gradient = tape.gradient(loss, (weights, pseudo_logits))
+        names = [f"the gradient of {weight.path}" for weight in weights]
+        row_gradients = {"a pseudo-logit's gradient": row_gradient} if self.learn_pseudo_labels else {}
+        finite = _finite(
+            {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True))
+        )
         # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
         decay = self.weight_decay / replica.num_replicas_in_sync
-        self.optimizer.apply([g + decay * w for g, w in zip(gradients, weights, strict=True)], weights)
+        self.optimizer.apply([finite[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
         if self.learn_pseudo_labels:
             # A row's step is that of its own loss, whatever the batch: undo the mean.
-            self.table.descend(rows, row_gradient * global_count, self.pseudo_label_lr)
+            self.table.descend(rows, finite["a pseudo-logit's gradient"] * global_count, self.pseudo_label_lr)
         self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
         # All of `metrics`, under their names: Keras then reads an epoch's values over all replicas itself.
         return {metric.name: metric.result() for metric in self.metrics}
@@ -155,7 +180,7 @@ class R2D2Model(keras.Model):
         self._sum_over(batches, self._compare_step)
 
     def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
+        logits = _finite({"a prediction": self._logits(images, training=False)})["a prediction"]
         predicted = tf.argmax(logits, -1)
         counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
         in_top5 = tf.math.in_top_k(classes, logits, k=min(5, self.table.num_classes))
@@ -163,7 +188,7 @@ class R2D2Model(keras.Model):
         return tf.concat([errors, counts], 0)
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        logits = tf.debugging.check_numerics(self._logits(images, training=False), NOT_FINITE[1])
+        logits = _finite({"a prediction": self._logits(images, training=False)})["a prediction"]
         # The old rows must have been read before new ones are written.
         with tf.control_dependencies([self._note_comparison(rows, logits)]):
             return self.table.repredict(rows, logits)
@@ -186,7 +211,7 @@ class R2D2Model(keras.Model):
         self.table.note(rows, tf.stack(measures, axis=1))
         return tf.shape(rows)[0]
 
-    def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> np.ndarray:
+    def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:
         """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns."""
         strategy = self.distribute_strategy
         key = replica_step.__name__
@@ -196,12 +221,28 @@ class R2D2Model(keras.Model):
                 return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
 
             self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
-        return sum(self._functions[key](batch).numpy() for batch in strategy.experimental_distribute_dataset(batches))
+        total = np.int64(0)
+        for batch in strategy.experimental_distribute_dataset(batches):
+            self.between_batches()
+            total = total + self._functions[key](batch).numpy()
+        return total
 
     def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
         # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.
         # Everything is built in the constructor. The name is private: Keras is pinned and a test watches it.
         return
+
+
+def _finite(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The tensors; if one holds a NaN or infinity, what uses them stops, with the name of the first such tensor."""
+    # A sum shows them, too, at one number a tensor; a finite sum that overflows is a run gone wrong as well.
+    finite = tf.math.is_finite(tf.stack([tf.reduce_sum(tensor) for tensor in tensors.values()]))
+    with tf.device("/CPU:0"):
+        first = tf.gather(tf.constant(list(tensors)), tf.argmin(tf.cast(finite, tf.int32)))
+        check = tf.debugging.Assert(tf.reduce_all(finite), [tf.strings.join([_NOT_FINITE, first], " ")])
+    # Passed on behind the check: by itself nothing would make an update wait for it.
+    with tf.control_dependencies([check]):
+        return {name: tf.identity(tensor) for name, tensor in tensors.items()}
 
 
 class ClassCounts(keras.metrics.Metric):

@@ -57,9 +57,16 @@ def _interleaved(num_first: int, num_second: int) -> np.ndarray:
 
 
 def training_batches(
-    images: np.ndarray | Photographs, labeled_rows: np.ndarray, unlabeled_rows: np.ndarray, stage: Stage, *, seed: int
+    images: np.ndarray | Photographs,
+    labeled_rows: np.ndarray,
+    unlabeled_rows: np.ndarray,
+    stage: Stage,
+    *,
+    seed: int,
+    first_epoch: int = 0,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
-    """All batches of a stage, epoch after epoch: (augmented images, rows)."""
+    """All batches of a stage, epoch after epoch, from a step of an epoch on: (augmented images, rows)."""
     cropped = _random_crops(images, stage.augmentation.crop_scale)
     steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
 
@@ -69,14 +76,15 @@ def training_batches(
 
         rows = tf.ensure_shape(tf.numpy_function(draw, [epoch], tf.int64), [steps, stage.batch_size])
         step = epoch * steps + tf.range(steps, dtype=tf.int64)
-        return tf.data.Dataset.from_tensor_slices((step, rows))
+        done = tf.where(epoch == first_epoch, first_step, 0)
+        return tf.data.Dataset.from_tensor_slices((step[done:], rows[done:]))
 
     def batch(step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.boolean_mask(rows, rows != _NO_ROW)
         key = tf.random.fold_in(tf.constant([seed, stage.number], tf.int32), tf.cast(step, tf.int32))
         return augment(cropped(rows, key), stage.augmentation, key), rows
 
-    epochs = tf.data.Dataset.range(stage.epochs)
+    epochs = tf.data.Dataset.range(first_epoch, stage.epochs)
     return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import Stage
 
 _FORWARD_COST = 1 / 3
@@ -28,20 +29,29 @@ class RunProgress:
     """
 
     def __init__(self, stages: Sequence[Stage], *, num_labeled: int, num_unlabeled: int, num_test: int) -> None:
-        self.num_stages = len(stages)
+        self.stages = tuple(stages)
         self.steps = {stage.number: stage.steps_per_epoch(num_labeled, num_unlabeled) for stage in stages}
         self.evaluation_cost = num_test * _FORWARD_COST
         self.prediction_cost = num_unlabeled * _FORWARD_COST
-        self.remaining = sum(
-            stage.epochs * (self.steps[stage.number] * stage.batch_size + self.evaluation_cost)
-            + len(stage.prediction_epochs) * self.prediction_cost
-            for stage in stages
-        )
         self.location = "before stage 1"
-        self.epoch = 0
         self._timed_cost = 0.0
         self._timed_seconds = 0.0
         self._since = time.perf_counter()
+        self.go_to(RunState(stages[0].number))
+
+    def go_to(self, state: RunState) -> None:
+        """Counts all as done that lies before the place of `state`, and nothing else."""
+        self.remaining = sum(
+            (stage.epochs - first) * (self.steps[stage.number] * stage.batch_size + self.evaluation_cost)
+            + sum(epoch >= first for epoch in stage.prediction_epochs) * self.prediction_cost
+            for stage in self.stages
+            if stage.number >= state.stage
+            for first in [state.epoch if stage.number == state.stage else 0]
+        )
+        current = next((stage for stage in self.stages if stage.number == state.stage), None)
+        if current is not None and state.step:
+            self.remaining -= state.step * current.batch_size
+            self.remaining -= self.prediction_cost if state.epoch in current.prediction_epochs else 0.0
 
     def restart_clock(self) -> None:
         """Leaves out of the estimate what happened since the last call."""
@@ -69,24 +79,25 @@ class Locator(keras.callbacks.Callback):
     Args:
         progress: of the run.
         stage: that is trained.
+        state: of the run.
     """
 
-    def __init__(self, progress: RunProgress, stage: Stage) -> None:
+    def __init__(self, progress: RunProgress, stage: Stage, state: RunState) -> None:
         super().__init__()
         self.progress = progress
         self.stage = stage
+        self.state = state
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.progress.epoch = epoch
-        self._locate(0)
+        self._locate(self.state.step)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._locate(batch + 1)
+        self._locate(self.state.step + 1)
 
     def _locate(self, step: int) -> None:
         stage = self.stage
         self.progress.location = (
-            f"stage {stage.number} ({stage.title}), epoch {self.progress.epoch + 1} of {stage.epochs}, step {step}"
+            f"stage {stage.number} ({stage.title}), epoch {self.state.epoch + 1} of {stage.epochs}, step {step}"
         )
 
 
@@ -96,27 +107,31 @@ class ProgressReport(keras.callbacks.Callback):
     Args:
         progress: of the run.
         stage: that is trained.
+        state: of the run.
     """
 
-    def __init__(self, progress: RunProgress, stage: Stage) -> None:
+    def __init__(self, progress: RunProgress, stage: Stage, state: RunState) -> None:
         super().__init__()
         self.progress = progress
         self.stage = stage
+        self.state = state
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def print_heading(self) -> None:
+        """Prints the stage and the titles of the columns."""
         stage = self.stage
-        print(f"\nStage {stage.number} of {self.progress.num_stages}: {stage.title}")
+        print(f"\nStage {stage.number} of {len(self.progress.stages)}: {stage.title}")
         print("   epoch     rate     loss    class  entropy  test error  pseudo-label error  run's time left", flush=True)
         self._first_batch = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         stage, progress = self.stage, self.progress
-        if epoch in stage.prediction_epochs:
+        if epoch in stage.prediction_epochs and not self.state.step:
             progress.advance(progress.prediction_cost, timed=False)
         # disable=None: no bar where the output is a file.
         self._bar = tqdm(
             total=progress.steps[stage.number],
             bar_format="{desc} |{bar:30}| {n_fmt}/{total_fmt} steps{postfix}",
+            initial=self.state.step,
             desc=f"  {epoch + 1:3}/{stage.epochs}",
             leave=False,
             disable=None,

@@ -1,8 +1,10 @@
 """The table of pseudo-logits: one row an image, learned by gradient descent, replaced by predictions."""
 
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +15,13 @@ REFERENCE_BATCH = 512
 
 _HOST = "/CPU:0"
 _CHUNK_ROWS = 16_384
+_IN_CHECKPOINT = "table"
 NOTE_WIDTH = 6
 """Numbers that can be noted of a row."""
+
+
+class NotFinite(ArithmeticError):
+    """A value that was to be saved is NaN or infinite; the message names it."""
 
 
 class PseudoLabelTable:
@@ -133,15 +140,48 @@ class PseudoLabelTable:
 
         Chunk by chunk, as the table may be larger than what memory is left; `numpy.load` reads it.
         """
-        header = {"descr": "<f4", "fortran_order": False, "shape": (self.num_rows, self.num_classes)}
         with zipfile.ZipFile(path, "w") as archive:
             for name, values in (("ids", np.array(ids, str)), ("given_labels", self.labels)):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, values, allow_pickle=False)
-            with archive.open("pseudo_logits.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                for _, logits in self.walk():
-                    file.write(logits.astype("<f4").tobytes())
+            self._write_logits(archive, "pseudo_logits.npy")
+
+    def write(self, archive: zipfile.ZipFile) -> None:
+        """Writes what `read` needs into a checkpoint.
+
+        Raises:
+            NotFinite: if a pseudo-logit is NaN or infinite.
+        """
+        self._write_logits(archive, f"{_IN_CHECKPOINT}/pseudo_logits.npy")
+        with archive.open(f"{_IN_CHECKPOINT}/predicted_sums.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, self.predicted_sums(np.arange(self.num_rows)), allow_pickle=False)
+
+    def read(self, archive: zipfile.ZipFile) -> None:
+        """Takes over, chunk by chunk, what `write` wrote of a table of the same shape."""
+        for name, variable in (("pseudo_logits", self.variable), ("predicted_sums", self._predicted_sums)):
+            with archive.open(f"{_IN_CHECKPOINT}/{name}.npy") as file:
+                shape = _read_header(file)
+                if shape != tuple(variable.shape):
+                    raise ValueError(f"the checkpoint holds {name} of shape {shape}, and this run's is {tuple(variable.shape)}")
+                for rows in _chunks(np.arange(self.num_rows)):
+                    values = np.frombuffer(file.read(4 * len(rows) * math.prod(shape[1:])), "<f4")
+                    with tf.device(_HOST):
+                        _scatter_update(variable, tf.constant(rows), tf.constant(values.reshape(len(rows), *shape[1:])))
+
+    def _write_logits(self, archive: zipfile.ZipFile, name: str) -> None:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.num_rows, self.num_classes)}
+        with archive.open(name, "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows, logits in self.walk():
+                if not np.isfinite(logits).all():
+                    row = int(rows[~np.isfinite(logits).all(1)][0])
+                    raise NotFinite(f"the row {row} of pseudo-logits")
+                file.write(logits.astype("<f4", copy=False).data)
+
+
+def _read_header(file: IO[bytes]) -> tuple[int, ...]:
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file)[0]
 
 
 def _scatter_update(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:

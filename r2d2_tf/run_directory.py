@@ -1,12 +1,14 @@
 """The folder of a run: who may use it, and how files get into it."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +28,8 @@ TABLE_FILE = "pseudo_labels.npz"
 BACKBONE_FILE = "backbone.keras"
 SUMMARY_FILE = "summary.json"
 LOCK_FILE = ".lock"
+CHECKPOINTS = "checkpoints"
+PARTIAL = ".partial-"
 
 FILES = {
     SUMMARY_FILE: "this table, with versions, commit, seed and devices",
@@ -47,84 +51,118 @@ NETWORK_FILES = {1: STAGE_1_FILE, 2: STAGE_2_FILE}
 
 
 def finished_summary(config: Config) -> dict[str, Any] | None:
-    """The summary of the run that already finished in the config's folder, or None if the folder is free to use.
+    """The summary of the run that already finished in the config's folder, or None if there is something to train.
 
     Writes nothing.
 
     Raises:
-        ValueError: if the folder holds another run, an unfinished one, or files that are no run.
+        ValueError: if the folder holds another run, a run that a living process trains, or files that are no run.
     """
     folder = config.resolved_run_dir
     check_writable(folder)
-    if not folder.exists() or not any(folder.iterdir()):
+    if _is_free(folder):
         return None
+    if is_in_use(folder):
+        raise ValueError(_in_use(folder))
+    return _finished_summary(config)
+
+
+def _finished_summary(config: Config) -> dict[str, Any] | None:
+    folder = config.resolved_run_dir
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"run_dir ({folder}) exists and is not the folder of a run: choose another --run_dir")
-    if is_in_use(folder):
-        raise ValueError(f"run_dir ({folder}) is in use: a living process trains in it; wait for it, or change --run_dir")
     if config.new_run:
         return None
-    differences = config.differences(load_config(folder))
+    is_finished = (folder / SUMMARY_FILE).is_file()
+    differences = config.differences(load_config(folder), unfinished=not is_finished)
     if differences:
         raise ValueError(
             f"run_dir ({folder}) holds another run, with other flags ({'; '.join(differences)}): choose another "
             "--run_dir, or add --new_run to move that run aside"
         )
-    if not (folder / SUMMARY_FILE).is_file():
-        raise ValueError(
-            f"run_dir ({folder}) holds a run of this config that did not finish, and resuming is not built yet: "
-            "add --new_run to move it aside and start afresh"
-        )
-    return read_summary(folder)
+    return read_summary(folder) if is_finished else None
 
 
-def create(config: Config) -> Path:
-    """Makes the config's folder, moves a run that is there aside (`--new_run`), and writes the config into it.
-
-    Raises:
-        ValueError: if something was put there since `finished_summary` was asked.
-    """
-    folder = config.resolved_run_dir
-    if folder.exists() and any(folder.iterdir()):
-        if not config.new_run or is_in_use(folder):
-            raise ValueError(f"run_dir ({folder}) was taken while this run was starting: is the same command running twice?")
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-            number += 1
-        folder.rename(aside)
-        print(f"moved the earlier run to {aside}")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # "x": of two commands that start at once, one gets the folder.
-        with (folder / CONFIG_FILE).open("x") as file:
-            file.write(config.to_flagfile())
-    except FileExistsError:
-        raise ValueError(
-            f"run_dir ({folder}) was taken while this run was starting: is the same command running twice?"
-        ) from None
-    return folder
+def is_unfinished(config: Config) -> bool:
+    """Whether the config's folder, which `finished_summary` let pass, holds a run to be continued."""
+    return not config.new_run and not _is_free(config.resolved_run_dir)
 
 
 @contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Marks `folder` as in use until the end of the block or of the process, however that ends."""
-    with (folder / LOCK_FILE).open("a") as file:
-        # Waits for those who only ask whether the folder is in use.
-        fcntl.flock(file, fcntl.LOCK_EX)
+def claimed(config: Config) -> Iterator[Path]:
+    """Gives the config's folder, with the config in it, and holds it to the end of the block or of the process.
+
+    A new run's folder is made; one that `--new_run` replaces is moved aside first; what a killed process left half
+    written is removed. The lock is the operating system's, on a file that stays: it ends with the process, however
+    that ends.
+
+    Raises:
+        ValueError: if a living process holds the folder, or has finished the run since `finished_summary` was asked.
+    """
+    folder = config.resolved_run_dir
+    with contextlib.ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_locked(folder))
+        if not _is_free(folder):
+            if _finished_summary(config) is not None:
+                raise ValueError(f"run_dir ({folder}) was finished by another process while this one was starting")
+            if config.new_run:
+                print(f"moved the earlier run to {_move_aside(folder)}")
+                folder.mkdir(exist_ok=True)
+                stack.enter_context(_locked(folder))
+        for path in folder.rglob(f"{PARTIAL}*"):
+            path.unlink()
+        if not (folder / CONFIG_FILE).is_file():
+            with written_whole(folder / CONFIG_FILE) as path:
+                path.write_text(config.to_flagfile())
+        yield folder
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether there is nothing in `folder` but what a process leaves that is killed before it wrote anything."""
+    return not folder.exists() or all(path.name == LOCK_FILE or path.name.startswith(PARTIAL) for path in folder.iterdir())
+
+
+def _move_aside(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # Never removed: who removes a lock file can pull it from under a process that has just opened it.
+    with (folder / LOCK_FILE).open("a+") as file:
+        for patience in (0.1, 0.1, 0.0):
+            # `is_in_use` holds the lock too, for a moment.
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(patience)
+        else:
+            raise ValueError(_in_use(folder))
+        file.truncate(0)
+        file.write(f"{platform.node()}, process {os.getpid()}\n")
+        file.flush()
         yield
-        (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def is_in_use(folder: Path) -> bool:
     """Whether a living process trains in `folder`."""
-    if not (folder / LOCK_FILE).is_file():
+    try:
+        with (folder / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
-    with (folder / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
     return False
+
+
+def _in_use(folder: Path) -> str:
+    owner = (folder / LOCK_FILE).read_text().strip()
+    return f"run_dir ({folder}) is in use: a living process trains in it ({owner}); wait for it, or change --run_dir"
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -145,12 +183,15 @@ def load_config(folder: Path) -> Config:
     """The config that a run's folder was made with.
 
     Raises:
-        ValueError: if the folder is not that of a run.
+        ValueError: if the folder is not that of a run, or its config is damaged.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not the folder of a run: there is no {CONFIG_FILE} in it")
-    return from_command_line([f"--flagfile={path}"])
+    try:
+        return from_command_line([f"--flagfile={path}"])
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): mend it, or add --new_run to move its folder aside") from error
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -177,16 +218,44 @@ def title_of(summary: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; on success it becomes `path`, whole or not at all."""
+    """Gives a temporary path beside `path` to write to; on success it becomes `path`, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written, as on a full disk, with what to do about it.
+    """
     # The ending is kept: Keras, NumPy and Matplotlib choose a format by it.
-    temporary = path.with_name(f".partial-{path.name}")
+    temporary = path.with_name(f"{PARTIAL}{path.name}")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        move_into_place(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Renames a file that is written completely, so that it survives a crash of the machine."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def cannot_write(path: Path, error: BaseException) -> OSError:
+    """What a person is told when `path` could not be written because of `error`."""
+    number = getattr(error, "errno", None) or errno.EIO
+    reason = f"{getattr(error, 'strerror', None) or error}, {free_space(path.parent)} are free there"
+    return OSError(number, f"{path} could not be written: {reason}. Mend that and give the same command again")
+
+
+def free_space(folder: Path) -> str:
+    """Free space where `folder` is, as in `3.2 GiB`."""
+    return f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB"
 
 
 def shown(path: str | Path) -> str:

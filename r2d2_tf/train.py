@@ -1,9 +1,13 @@
 """`python -m r2d2_tf.train --flagfile=configs/mnist5k.cfg`: trains one model from a command line.
 
+The same command goes on where a run was interrupted, and shows the result of a finished one.
+
 Exit codes: 0, the run is finished; 2, the command line was wrong and nothing was written; 3, the run had to stop, as the
-loss was not finite or the predictions collapsed; 130, Ctrl-C.
+loss was not finite, the predictions collapsed or a file could not be written; 130, Ctrl-C, and 143, SIGTERM: the run was
+saved.
 """
 
+import contextlib
 import shlex
 import sys
 import time
@@ -15,6 +19,7 @@ from r2d2_tf import run_directory
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
+from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.result import result_text
 from r2d2_tf.splits import check_num_labels, parse_split
 from r2d2_tf.startup import import_tensorflow_quietly
@@ -26,14 +31,15 @@ STOPPED = 3
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` (without the program's name) and returns the exit code."""
-    try:
-        return _train(arguments)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    with StopSignals() as signals:
+        try:
+            return _train(arguments, signals)
+        except RunInterrupted as interrupted:
+            print(f"\n{interrupted}; the same command goes on from there", file=sys.stderr)
+            return interrupted.exit_code
 
 
-def _train(arguments: Sequence[str]) -> int:
+def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     began = time.perf_counter()
     if "--help" in arguments:
         print(f"{__doc__}\nFlags, with their defaults:\n{flag_help()}")
@@ -54,19 +60,22 @@ def _train(arguments: Sequence[str]) -> int:
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
     import_tensorflow_quietly()
     from r2d2_tf.callbacks import RunStopped
+    from r2d2_tf.checkpoints import CheckpointDamaged
     from r2d2_tf.experiment import Experiment
 
-    try:
-        experiment = Experiment(config)
-        folder = run_directory.create(config)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        print(_result(experiment.run(folder, began), config))
-    except RunStopped as error:
-        print(f"error: {error}", file=sys.stderr)
-        return STOPPED
+    with contextlib.ExitStack() as stack:
+        try:
+            experiment = Experiment(config)
+            folder = stack.enter_context(run_directory.claimed(config))
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        signals.defer()
+        try:
+            print(_result(experiment.run(folder, began, signals), config))
+        except (RunStopped, CheckpointDamaged, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return STOPPED
     return 0
 
 

@@ -10,6 +10,7 @@ from r2d2_tf.callbacks import (
     CollapseGuard,
     Diagnostics,
     RepetitiveReprediction,
+    RunCheckpoint,
     RunStopped,
     is_collapsed,
     labeled_shares,
@@ -17,8 +18,10 @@ from r2d2_tf.callbacks import (
 )
 from r2d2_tf.config import Config
 from r2d2_tf.history import PredictionHistory
+from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import plan
 
 COUNT, LABELED = 12, 6
@@ -44,7 +47,7 @@ def test_predictions_replace_the_rows_before_the_epochs_named_and_rates_drop_wit
     model.fit(
         batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT),
         epochs=3,
-        callbacks=[Watch(STAGE, predictions, PredictionHistory(np.arange(LABELED, COUNT)))],
+        callbacks=[Watch(STAGE, predictions, PredictionHistory(np.arange(LABELED, COUNT)), RunState(2))],
         shuffle=False,
         verbose=0,
     )
@@ -57,7 +60,7 @@ def test_predictions_replace_the_rows_before_the_epochs_named_and_rates_drop_wit
 def test_the_change_of_classes_is_logged_in_the_epochs_that_began_with_a_prediction():
     model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
     history = PredictionHistory(np.arange(LABELED, COUNT))
-    callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4), history)
+    callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4), history, RunState(2))
     callback.set_model(model)
     seen = []
     for epoch in range(3):
@@ -76,7 +79,7 @@ def test_the_history_holds_each_row_beside_the_prediction_that_replaced_it(repli
     unlabeled = np.arange(LABELED, COUNT)
     history = PredictionHistory(unlabeled)
     stage = dataclasses.replace(STAGE, prediction_epochs=(0, 1), learning_rates=(0.3, 0.3))
-    callback = RepetitiveReprediction(stage, batches_of(tiny_images(COUNT)[LABELED:], unlabeled, 4), history)
+    callback = RepetitiveReprediction(stage, batches_of(tiny_images(COUNT)[LABELED:], unlabeled, 4), history, RunState(2))
     callback.set_model(model)
     for epoch in range(2):
         callback.on_epoch_begin(epoch)
@@ -171,7 +174,7 @@ def test_shares_are_those_of_the_labeled_images():
 
 
 def test_a_collapse_stops_the_run_and_names_the_likely_flag():
-    guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3))
+    guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3), RunState(2))
     even, collapsed = np.array([2.0, 2.0, 2.0]), np.array([0.0, 6.0, 0.0])
     guard.on_epoch_end(0, {"predicted_classes": even, "evaluated_classes": even})
     for kind in ("unlabeled", "test"):
@@ -184,11 +187,78 @@ def test_a_collapse_stops_the_run_and_names_the_likely_flag():
 def test_a_collapsed_first_prediction_blames_stage_1():
     table = PseudoLabelTable(tiny_labels(COUNT, LABELED), 3)
     with pytest.raises(RunStopped, match=r"stage 1 learned too little.*--supervised_epochs"):
-        CollapseGuard(STAGE, table).on_epoch_begin(0)
+        CollapseGuard(STAGE, table, RunState(2)).on_epoch_begin(0)
 
 
 def test_stage_1_may_know_nothing():
     stage = plan(Config())[0]
-    guard = CollapseGuard(stage, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3))
+    guard = CollapseGuard(stage, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3), RunState(1))
     guard.on_epoch_begin(0)
     guard.on_epoch_end(0, {"predicted_classes": np.array([0.0, 6.0, 0.0])})
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_collapse_is_told_in_the_middle_of_an_epoch_once_enough_is_predicted(replicas):
+    model = make_model(make_strategy(replicas), tiny_labels(COUNT, LABELED))
+    state, steps = RunState(2), []
+    guard = CollapseGuard(dataclasses.replace(STAGE, prediction_epochs=()), model.table, state)
+
+    class Count(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            state.step += 1
+            steps.append(batch)
+
+    # All images alike, so that all are predicted to be of one class; 6 unlabeled ones a step.
+    batches = batches_of(np.ones_like(tiny_images(COUNT)), np.arange(COUNT), COUNT).repeat(200)
+    with pytest.raises(RunStopped, match="of the unlabeled images fall into class"):
+        model.fit(batches, callbacks=[guard, Count()], shuffle=False, verbose=0)
+    # 64 is the first power of two at which there are 100 predictions a class.
+    assert len(steps) == 63
+
+
+@pytest.fixture
+def saved_at(monkeypatch):
+    """The places at which a RunCheckpoint saves in epochs of ten steps, as (epoch, step)."""
+    clock, saved = [0.0], []
+    monkeypatch.setattr("r2d2_tf.callbacks.time.monotonic", lambda: clock[0])
+
+    def run(*, seconds_of_epochs, minutes=15.0, seconds_to_save=0.0, predictions=()):
+        state = RunState(2)
+
+        def save():
+            saved.append((state.epoch, state.step))
+            clock[0] += seconds_to_save
+
+        stage = dataclasses.replace(STAGE, prediction_epochs=predictions)
+        callback = RunCheckpoint(stage, 10, state, save, minutes, StopSignals())
+        callback.set_model(make_model(make_strategy(1), tiny_labels(COUNT, LABELED)))
+        for epoch, seconds in enumerate(seconds_of_epochs):
+            for step in range(10):
+                clock[0] += seconds / 10
+                callback.on_train_batch_end(step)
+            callback.on_epoch_end(epoch)
+        return saved
+
+    return run
+
+
+def test_a_cheap_checkpoint_is_written_after_every_epoch(saved_at):
+    assert saved_at(seconds_of_epochs=[60] * 3, seconds_to_save=1) == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_a_dear_checkpoint_is_written_where_it_takes_a_fiftieth_of_the_time(saved_at):
+    assert saved_at(seconds_of_epochs=[60] * 6, seconds_to_save=3) == [(1, 0), (4, 0)]
+
+
+def test_a_checkpoint_is_written_in_the_middle_of_an_epoch_that_is_longer_than_asked_for(saved_at):
+    assert saved_at(seconds_of_epochs=[3000], seconds_to_save=30) == [(0, 3), (0, 6), (0, 9)]
+
+
+def test_a_checkpoint_is_always_written_before_a_prediction(saved_at):
+    assert saved_at(seconds_of_epochs=[10] * 4, seconds_to_save=100, predictions=(0, 3)) == [(1, 0), (3, 0)]
+
+
+def test_a_stop_that_is_asked_for_takes_place_after_the_step(saved_at, monkeypatch):
+    monkeypatch.setattr(StopSignals, "check", lambda self: (_ for _ in ()).throw(RunInterrupted(2)))
+    with pytest.raises(RunInterrupted):
+        saved_at(seconds_of_epochs=[60])

@@ -127,8 +127,8 @@ def results_of(tmp_path, flags=(), change=lambda data, table: None):
     """Table and weights of a short run whose data may be changed after the split was drawn."""
     experiment = Experiment(from_command_line([*SHORT, "--rounds=1:0.01", *flags, f"--run_dir={tmp_path}"]))
     change(experiment.data, experiment.table)
-    with contextlib.redirect_stdout(io.StringIO()):
-        experiment.run(run_directory.create(experiment.config), 0.0)
+    with contextlib.redirect_stdout(io.StringIO()), run_directory.claimed(experiment.config) as folder:
+        experiment.run(folder, 0.0)
     return np.concatenate([logits for _, logits in experiment.table.walk()]), experiment.model.backbone.get_weights()
 
 

@@ -1,15 +1,14 @@
 import csv
 
-import numpy as np
 import pytest
 
 from r2d2_tf.metrics_log import COLUMNS, MetricsLog, plot_run
 
-ROW = {"run_epoch": 1, "stage": 2, "epoch": 1, "loss": 0.25, "test_error": 12.5, "predicted_classes": np.array([3.0, 4.0])}
+ROW = {"run_epoch": 1, "stage": 2, "epoch": 1, "loss": 0.25, "test_error": 12.5, "predicted_classes": [3, 4]}
 
 
 def test_each_epoch_is_a_row_with_empty_cells_for_what_was_not_measured(tmp_path):
-    log = MetricsLog(tmp_path, "metrics.csv")
+    log = MetricsLog(tmp_path, "metrics.csv", [])
     log.add(ROW)
     log.add({**ROW, "run_epoch": 2, "argmax_changes": 7})
     with (tmp_path / "metrics.csv").open() as file:
@@ -19,19 +18,36 @@ def test_each_epoch_is_a_row_with_empty_cells_for_what_was_not_measured(tmp_path
     assert (first["argmax_changes"], second["argmax_changes"]) == ("", "7")
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
+def events_of(folder, name):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    log = MetricsLog(tmp_path, "metrics.csv")
-    log.add(ROW)
-    log.add({**ROW, "run_epoch": 2, "loss": 0.5})
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
     from tensorboard.util.tensor_util import make_ndarray
 
-    values = [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors("loss")]
-    assert values == [(1, 0.25), (2, 0.5)]
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
     assert "predicted_classes" in events.Tags()["tensors"]
+    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(name)]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    log = MetricsLog(tmp_path, "metrics.csv", [])
+    log.add(ROW)
+    log.add({**ROW, "run_epoch": 2, "loss": 0.5})
+    assert events_of(tmp_path, "loss") == [(1, 0.25), (2, 0.5)]
+
+
+def test_a_log_made_again_holds_the_epochs_that_count_and_no_others(tmp_path):
+    log = MetricsLog(tmp_path, "metrics.csv", [])
+    for epoch in (1, 2, 3):
+        log.add({**ROW, "run_epoch": epoch, "loss": epoch / 4})
+    log.close()
+    # As after a kill: a checkpoint knows of the first epoch alone.
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("4,2,")
+    log = MetricsLog(tmp_path, "metrics.csv", [{**ROW, "loss": 0.25}])
+    log.add({**ROW, "run_epoch": 2, "loss": 0.75})
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [(row["run_epoch"], row["loss"]) for row in csv.DictReader(file)] == [("1", "0.25"), ("2", "0.75")]
+    assert events_of(tmp_path, "loss") == [(1, 0.25), (2, 0.75)]
 
 
 def test_a_picture_is_drawn_even_of_one_epoch(tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from conftest import (
 )
 
 from r2d2_tf.losses import CLASS_LOSSES
-from r2d2_tf.model import R2D2Model
+from r2d2_tf.model import R2D2Model, not_finite
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 
 COUNT, LABELED = 12, 4
@@ -183,17 +185,38 @@ def test_errors_are_counted_over_all_replicas(strategy):
     np.testing.assert_array_equal(counts, np.bincount(predicted, minlength=NUM_CLASSES))
 
 
-def test_a_loss_that_is_not_finite_raises_before_it_reaches_weights_or_table(strategy):
-    images = tiny_images(COUNT)
-    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS)
+@keras.saving.register_keras_serializable(package="tests")
+class BadGradient(keras.layers.Layer):
+    """Passes its input on, and NaN back."""
+
+    def call(self, inputs):
+        return inputs + tf.sqrt(0.0 * inputs)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [("image", "the loss"), ("row", "a pseudo-logit"), ("gradient", "the gradient of .*kernel")],
+)
+def test_what_is_not_finite_stops_the_step_before_weights_or_table_change_and_is_named(where, named, strategy):
+    images, rows = tiny_images(COUNT), ROWS.copy()
+    hidden = (keras.layers.Flatten(), keras.layers.Dense(2), BadGradient()) if where == "gradient" else ()
+    if where == "image":
+        images[3] = np.nan
+    if where == "row":
+        rows[LABELED] = np.inf
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=rows, hidden=hidden)
     before, weights = table_values(model.table), weights_of(model)
-    images[3] = np.nan
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the loss is not finite"):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
         fit(model, images, COUNT)
+    assert re.fullmatch(named, not_finite(error.value))
     for old, new in zip(weights, weights_of(model), strict=True):
         np.testing.assert_array_equal(old, new)
     if strategy.num_replicas_in_sync == 1:
         np.testing.assert_array_equal(table_values(model.table), before)
+
+
+def test_other_errors_are_not_taken_for_numbers_that_are_not_finite():
+    assert not_finite(tf.errors.InvalidArgumentError(None, None, "shapes do not fit")) is None
 
 
 def test_the_table_is_outside_the_strategy_and_exists_once():

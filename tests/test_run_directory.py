@@ -1,6 +1,10 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from r2d2_tf import run_directory
 from r2d2_tf.config import Config
@@ -13,15 +17,21 @@ def config(tmp_path):
     return Config(run_dir=str(tmp_path / "run"))
 
 
+def make(config):
+    """The folder of a run that was begun and then left, as by a kill."""
+    with run_directory.claimed(config) as folder:
+        return folder
+
+
 def finish(folder):
     (folder / run_directory.SUMMARY_FILE).write_text(json.dumps(SUMMARY))
 
 
 def test_a_free_folder_is_made_with_the_config_in_it(config):
     assert run_directory.finished_summary(config) is None
-    folder = run_directory.create(config)
+    folder = make(config)
     assert run_directory.load_config(folder).digest == config.digest
-    assert [path.name for path in folder.iterdir()] == [run_directory.CONFIG_FILE]
+    assert {path.name for path in folder.iterdir()} == {run_directory.CONFIG_FILE, run_directory.LOCK_FILE}
 
 
 def test_asking_writes_nothing(config):
@@ -30,18 +40,56 @@ def test_asking_writes_nothing(config):
 
 
 def test_a_finished_run_is_shown(config):
-    finish(run_directory.create(config))
+    finish(make(config))
     assert run_directory.finished_summary(config) == SUMMARY
 
 
-def test_an_unfinished_run_is_refused_with_the_way_out(config):
-    run_directory.create(config)
-    with pytest.raises(ValueError, match=r"did not finish.*--new_run"):
-        run_directory.finished_summary(config)
+def test_an_unfinished_run_is_gone_on_with(config):
+    assert not run_directory.is_unfinished(config)
+    (make(config) / "mark").touch()
+    assert run_directory.finished_summary(config) is None
+    assert run_directory.is_unfinished(config)
+    assert not run_directory.is_unfinished(Config(run_dir=config.run_dir, new_run=True))
+    assert (make(config) / "mark").exists()
+
+
+def test_flags_that_change_no_result_may_change_until_a_run_is_finished(config):
+    make(config)
+    changed = Config(run_dir=config.run_dir, strategy="mirrored", checkpoint_minutes=1.0, eval_batch_size=7, name="other")
+    assert run_directory.finished_summary(changed) is None
+
+
+def test_the_stage_1_that_a_run_began_with_stays_until_it_is_finished(config):
+    folder = make(config)
+    changed = Config(run_dir=config.run_dir, stage_1_from="elsewhere")
+    with pytest.raises(ValueError, match=r"with other flags \(--stage_1_from:  -> elsewhere\)"):
+        run_directory.finished_summary(changed)
+    finish(folder)
+    assert run_directory.finished_summary(changed) == SUMMARY
+
+
+def test_what_a_killed_process_left_half_written_is_removed(config):
+    folder = config.resolved_run_dir
+    (folder / "checkpoints").mkdir(parents=True)
+    for place in (folder, folder / "checkpoints"):
+        (place / f"{run_directory.PARTIAL}x.npz").write_text("x")
+    (folder / run_directory.CONFIG_FILE).write_text(config.to_flagfile())
+    make(config)
+    assert not list(folder.rglob(f"{run_directory.PARTIAL}*"))
+
+
+def test_a_folder_that_a_process_was_killed_in_before_it_wrote_anything_is_free(config):
+    folder = config.resolved_run_dir
+    folder.mkdir()
+    (folder / run_directory.LOCK_FILE).touch()
+    (folder / f"{run_directory.PARTIAL}config.cfg").write_text("--al")
+    assert run_directory.finished_summary(config) is None
+    assert not run_directory.is_unfinished(config)
+    assert run_directory.load_config(make(config)).digest == config.digest
 
 
 def test_another_run_is_refused_with_the_flags_that_differ(config):
-    run_directory.create(config)
+    make(config)
     with pytest.raises(ValueError, match=r"holds another run.*--seed: 0 -> 1; --alpha: 0\.1 -> 0\.2"):
         run_directory.finished_summary(Config(run_dir=config.run_dir, alpha=0.2, seed=1))
 
@@ -63,29 +111,37 @@ def test_a_file_in_the_way_is_refused(config, below):
 
 
 def test_a_damaged_summary_is_refused(config):
-    folder = run_directory.create(config)
+    folder = make(config)
     for text in ("", "{}", "[]", '{"test_error_percent": 1}'):
         (folder / run_directory.SUMMARY_FILE).write_text(text)
         with pytest.raises(ValueError, match=r"summary\.json is damaged"):
             run_directory.finished_summary(config)
 
 
-def test_a_folder_taken_since_the_check_is_not_taken_over(config):
+def test_a_run_that_another_process_finished_since_the_check_is_not_trained_again(config):
+    folder = make(config)
     assert run_directory.finished_summary(config) is None
-    assert run_directory.finished_summary(config) is None
-    folder = run_directory.create(config)
-    with pytest.raises(ValueError, match="running twice"):
-        run_directory.create(config)
-    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    finish(folder)
+    with pytest.raises(ValueError, match="was finished by another process"):
+        make(config)
+
+
+def test_a_damaged_config_is_refused_and_left_alone(config):
+    path = make(config) / run_directory.CONFIG_FILE
+    for text in (path.read_text()[:40], "--alpha=0.1\n--seed=\n", "\0"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"{path} is damaged.*--new_run"):
+            run_directory.finished_summary(config)
+        assert path.read_text() == text
 
 
 def test_a_new_run_moves_earlier_ones_aside_and_loses_nothing(config):
     again = Config(run_dir=config.run_dir, new_run=True)
-    folder = run_directory.create(config)
+    folder = make(config)
     for count in (1, 2):
         (folder / "mark").write_text(str(count))
         assert run_directory.finished_summary(again) is None
-        run_directory.create(again)
+        make(again)
         assert (folder.with_name(f"run.{count}") / "mark").read_text() == str(count)
     assert not (folder / "mark").exists()
 
@@ -121,11 +177,27 @@ def test_versions_name_keras_and_a_tensorflow():
 
 
 def test_a_folder_in_use_is_refused_even_to_a_new_run_and_free_after_it(config):
-    folder = run_directory.create(config)
-    with run_directory.owned(folder):
+    with run_directory.claimed(config) as folder:
         for new_run in (False, True):
-            with pytest.raises(ValueError, match="is in use: a living process trains in it"):
-                run_directory.finished_summary(Config(run_dir=config.run_dir, new_run=new_run))
-        with pytest.raises(ValueError, match="was taken while this run was starting"):
-            run_directory.create(Config(run_dir=config.run_dir, new_run=True))
+            another = Config(run_dir=config.run_dir, new_run=new_run)
+            for use in (run_directory.finished_summary, make):
+                with pytest.raises(ValueError, match=rf"is in use: a living process trains in it \(.*process {os.getpid()}\)"):
+                    use(another)
+        assert run_directory.is_in_use(folder)
     assert not run_directory.is_in_use(folder)
+
+
+def test_the_lock_of_a_killed_process_is_gone_with_it(config):
+    program = (
+        "import os, sys; from r2d2_tf import run_directory; from r2d2_tf.config import Config\n"
+        "with run_directory.claimed(Config(run_dir=sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, config.run_dir]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=f"process {process.pid}"):
+            run_directory.finished_summary(config)
+        process.kill()
+        process.wait()
+    assert run_directory.finished_summary(config) is None
+    make(config)

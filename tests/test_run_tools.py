@@ -90,7 +90,8 @@ def test_a_run_with_two_features_gets_its_picture_and_four_numbers(tmp_path, cap
 
 def folder_of(tmp_path, **flags):
     config = Config(run_dir=str(tmp_path / "run"), **flags)
-    folder = run_directory.create(config)
+    with run_directory.claimed(config) as folder:
+        pass
     summary = '{"name": "x", "seed": 0, "test_error_percent": {"stage_1": 1.0}, "seconds": {"total": 1.0}, "files": {}}'
     (folder / run_directory.SUMMARY_FILE).write_text(summary)
     return dataclasses.replace(config).resolved_run_dir

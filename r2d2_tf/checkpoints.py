@@ -1,0 +1,200 @@
+"""Checkpoints: everything that a run needs to go on exactly where it was, one file each."""
+
+import contextlib
+import hashlib
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from r2d2_tf import run_directory
+from r2d2_tf.history import PredictionHistory
+from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
+from r2d2_tf.run_state import RunState
+
+KEPT = 2
+"""Checkpoints that are kept."""
+_STATE, _CONFIG, _VARIABLES = "state.json", "config.cfg", "variables/"
+
+
+class CheckpointDamaged(ValueError):
+    """No checkpoint that is there can be used."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole."""
+
+    path: Path
+    state: RunState
+
+    def restore(self, variables: Mapping[str, Any], table: PseudoLabelTable, history: PredictionHistory) -> None:
+        """Puts the saved values into variables, table and history.
+
+        Raises:
+            CheckpointDamaged: if the checkpoint is of another network.
+        """
+        with zipfile.ZipFile(self.path) as archive:
+            saved = {name for name in archive.namelist() if name.startswith(_VARIABLES)}
+            if saved != {_member(name) for name in variables}:
+                raise CheckpointDamaged(self._other_network(f"it has {len(saved)} variables in place of {len(variables)}"))
+            for name, variable in variables.items():
+                with archive.open(_member(name)) as file:
+                    saved_copies = np.lib.format.read_array(file, allow_pickle=False)
+                if saved_copies.shape[1:] != tuple(variable.shape):
+                    raise CheckpointDamaged(
+                        self._other_network(f"{name} has shape {saved_copies.shape[1:]} in place of {tuple(variable.shape)}")
+                    )
+                _assign_copies(variable, saved_copies)
+            table.read(archive)
+            history.read(archive)
+
+    def _other_network(self, why: str) -> str:
+        return (
+            f"the checkpoint {self.path} is of another network, perhaps of another version of this program ({why}): add "
+            "--new_run to start afresh"
+        )
+
+
+class Checkpoints:
+    """The checkpoints in the folder of a run; the last two are kept.
+
+    A checkpoint is a zip file of .npy arrays and two texts, the state and the config: NUMBER-DIGEST.npz. The digest, of
+    all its bytes, is in its name, so that file and checksum appear together and a damaged one is known by its name.
+
+    Args:
+        folder: of the run.
+        config_text: the run's flags, kept in each checkpoint.
+    """
+
+    def __init__(self, folder: Path, config_text: str) -> None:
+        self.folder = folder / run_directory.CHECKPOINTS
+        self._config_text = config_text
+        self._good: list[Path] = []
+
+    def save(self, state: RunState, variables: Mapping[str, Any], table: PseudoLabelTable, history: PredictionHistory) -> None:
+        """Writes a checkpoint, and then removes all but the last two.
+
+        Args:
+            state: of the run; consistent.
+            variables: name -> Keras variable, of network, metrics and optimizer.
+            table: the pseudo-labels.
+            history: of the predictions.
+
+        Raises:
+            NotFinite: if a value to be saved is NaN or infinite.
+            OSError: if the file cannot be written; earlier checkpoints are untouched.
+        """
+        self.folder.mkdir(exist_ok=True)
+        number = 1 + max((int(path.stem.split("-")[0]) for path in self._files()), default=0)
+        temporary = self.folder / f"{run_directory.PARTIAL}{number:06d}.npz"
+        try:
+            with zipfile.ZipFile(temporary, "w") as archive:
+                archive.writestr(_STATE, state.to_json())
+                archive.writestr(_CONFIG, self._config_text)
+                for name, variable in variables.items():
+                    value = _copies_to_save(variable)
+                    if not np.isfinite(value).all():
+                        raise NotFinite(f"the value of {variable.path}")
+                    with archive.open(_member(name), "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, value, allow_pickle=False)
+                table.write(archive)
+                history.write(archive)
+            path = self.folder / f"{number:06d}-{_digest(temporary)}.npz"
+            run_directory.move_into_place(temporary, path)
+        except OSError as error:
+            raise run_directory.cannot_write(temporary, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._good = [*self._good, path][-KEPT:]
+        for other in self._files():
+            if other not in self._good:
+                other.unlink()
+
+    def newest(self, warn: Callable[[str], None], before: tuple[int, int, int] | None = None) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None if there is none.
+
+        Args:
+            warn: is told of each damaged one.
+            before: only one from before this place (stage, epoch, step) will do.
+
+        Raises:
+            CheckpointDamaged: if there are checkpoints, and all are damaged.
+        """
+        files = self._files()
+        whole = 0
+        for path in reversed(files):
+            if _digest(path) != path.stem.split("-")[1]:
+                warn(f"the checkpoint {path} is damaged and not used: its content does not fit the checksum in its name")
+                continue
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    state = RunState.from_json(archive.read(_STATE))
+            except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+                raise CheckpointDamaged(
+                    f"the checkpoint {path} was written by another version of this program ({error}): go on with that version, "
+                    "or add --new_run to start afresh"
+                ) from error
+            whole += 1
+            if before is None or state.place < before:
+                self._good = [path]
+                return Checkpoint(path, state)
+        if files and not whole:
+            raise CheckpointDamaged(
+                f"none of the {len(files)} checkpoints in {self.folder} is whole: put a good copy there, or add --new_run to "
+                "start afresh (this folder is then moved aside)"
+            )
+        return None
+
+    def remove(self) -> None:
+        """Removes all checkpoints: those of a finished run serve nothing."""
+        for path in self._files():
+            path.unlink()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name))
+
+
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.npz")
+
+
+def _copies(variable: Any) -> tuple[Any, ...]:
+    """The copies of a Keras variable, one a replica."""
+    return getattr(variable.value, "values", (variable.value,))
+
+
+def _is_summed(variable: Any) -> bool:
+    """Whether the variable's value is the sum of what each replica has of its own, as in a metric."""
+    return variable.value.synchronization == tf.VariableSynchronization.ON_READ
+
+
+def _copies_to_save(variable: Any) -> np.ndarray:
+    """`[copies, *shape]`. A weight's copies are saved as one where they are equal: those of running statistics are not."""
+    copies = np.array([copy.numpy() for copy in _copies(variable)])
+    return copies if _is_summed(variable) or (copies != copies[0]).any() else copies[:1]
+
+
+def _assign_copies(variable: Any, saved: np.ndarray) -> None:
+    """Gives each replica its own saved copy; where their number has changed, all get the first, or their share of the sum."""
+    copies = _copies(variable)
+    if _is_summed(variable) and len(saved) != len(copies):
+        variable.assign(saved.sum(0))
+        return
+    for number, copy in enumerate(copies):
+        copy.assign(saved[number if number < len(saved) else 0])
+
+
+def _member(name: str) -> str:
+    return f"{_VARIABLES}{name}.npy"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

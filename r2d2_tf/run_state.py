@@ -1,0 +1,69 @@
+"""Where a run stands and what it has measured: all that a checkpoint holds beside weights and table."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class RunState:
+    """The place of a run, kept true by the callbacks, and what is known so far.
+
+    Attributes:
+        stage: number of the stage.
+        epoch: epochs of the stage that are done, their evaluation included.
+        step: steps of the next epoch that are done.
+        argmax_changes: of the prediction that the epoch began with, once steps of it are done; None: it began with none.
+        consistent: whether weights and table belong to this place: not while a prediction replaces the rows, until the
+            first step after it. A checkpoint can be written only then.
+        rows: of metrics.csv, one an epoch over the whole run.
+        seconds: worked so far, by part of the run, and in `total`.
+        learning_rate_scale: what the stages' rates are multiplied by, since roll-backs.
+        rollbacks: one a roll-back: where the run stood, why, and the scale since then.
+        resumes: how many times the run was continued after an interruption.
+        borrowed: summary of the run whose stage 1 was taken over, or None.
+        fingerprint: of the data.
+        skipped_ids: images that were left out as unreadable.
+    """
+
+    stage: int
+    epoch: int = 0
+    step: int = 0
+    argmax_changes: int | None = None
+    consistent: bool = True
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    learning_rate_scale: float = 1.0
+    rollbacks: list[dict[str, Any]] = field(default_factory=list)
+    resumes: int = 0
+    borrowed: dict[str, Any] | None = None
+    fingerprint: str = ""
+    skipped_ids: list[str] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Stage, epoch and step."""
+        return self.stage, self.epoch, self.step
+
+    def begin_stage(self, number: int) -> None:
+        """Moves to the start of a stage."""
+        self.stage, self.epoch, self.step = number, 0, 0
+
+    def begin_epoch(self) -> None:
+        """Moves past the end of an epoch."""
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def spend(self, part: str, seconds: float) -> None:
+        """Adds to the time that the run has taken."""
+        for name in (part, "total"):
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def to_json(self) -> str:
+        """All of it as text; numbers come back exactly."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "RunState":
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))

@@ -1,0 +1,205 @@
+"""A run that is stopped, killed or goes wrong, and goes on."""
+
+import csv
+import re
+import signal
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import SHORT
+from test_metrics_log import events_of
+
+from r2d2_tf import run_directory
+from r2d2_tf.callbacks import RunStopped
+from r2d2_tf.command_line import from_command_line
+from r2d2_tf.experiment import Experiment
+from r2d2_tf.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.training import Training
+
+DETERMINISTIC = (*SHORT, "--deterministic")
+
+
+class StopAt(StopSignals):
+    """Asks for a stop at the n-th check."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def check(self):
+        self.count -= 1
+        if self.count == 0:
+            raise RunInterrupted(signal.SIGINT)
+
+
+def start(folder, *flags, signals=None):
+    config = from_command_line([*DETERMINISTIC, *flags, f"--run_dir={folder}"])
+    experiment = Experiment(config)
+    with run_directory.claimed(config) as claimed:
+        return experiment.run(claimed, time.perf_counter(), signals)
+
+
+def run_in_pieces(folder, checks_a_piece, *flags):
+    """Runs to the end, stopping after so many checks each time, and returns how many pieces it took."""
+    for pieces in range(1, 100):
+        try:
+            start(folder, *flags, signals=StopAt(checks_a_piece))
+        except RunInterrupted:
+            continue
+        return pieces
+    raise AssertionError("it gets nowhere")
+
+
+def results_of(folder):
+    """Everything that a run measured and learned, but for times, as bytes."""
+    with (folder / "metrics.csv").open() as file:
+        results = {"metrics": [[row[name] for name in row if name != "seconds"] for row in csv.DictReader(file)]}
+    for name in ("pseudo_labels", "predictions"):
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
+            results |= {f"{name}/{key}": archive[key].tobytes() for key in archive.files}
+    for name in ("stage_1", "stage_2", "backbone"):
+        network = keras.saving.load_model(folder / f"{name}.keras", compile=False)
+        results[name] = b"".join(weight.tobytes() for weight in network.get_weights())
+    results["events"] = events_of(folder, "loss"), events_of(folder, "test_error")
+    return results
+
+
+def assert_same_results(one, other):
+    one, other = results_of(one), results_of(other)
+    assert {name for name in one | other if one.get(name) != other.get(name)} == set()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    start(folder)
+    return folder
+
+
+# A run of SHORT makes some 270 checks: one a step, an epoch, a checkpoint, and a batch of evaluation or prediction.
+@pytest.mark.parametrize("checks", [131, pytest.param(60, marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)])
+def test_a_run_stopped_time_and_again_ends_as_an_undisturbed_one(checks, undisturbed, tmp_path):
+    pieces = run_in_pieces(tmp_path / "run", checks)
+    assert pieces > 2
+    assert_same_results(tmp_path / "run", undisturbed)
+
+
+class StopWhen(StopSignals):
+    """Asks for a stop when the run is at a place, in the middle of a prediction or not."""
+
+    def __init__(self, place, consistent):
+        super().__init__()
+        self.moment = (place, consistent)
+        self.state = None
+
+    def check(self):
+        if self.state is not None and (self.state.place, self.state.consistent) == self.moment:
+            raise RunInterrupted(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("place", "consistent"),
+    [
+        pytest.param((1, 0, 1), True, id="first_step", marks=pytest.mark.slow),
+        pytest.param((2, 0, 0), False, id="first_prediction", marks=pytest.mark.slow),
+        pytest.param((2, 0, 81), True, id="evaluation_after_an_epoch"),
+        pytest.param((2, 1, 0), False, id="later_prediction"),
+        pytest.param((2, 1, 1), True, id="step_after_a_prediction", marks=pytest.mark.slow),
+        pytest.param((2, 1, 81), True, id="evaluation_after_the_last_epoch_of_a_stage", marks=pytest.mark.slow),
+        pytest.param((2, 2, 0), True, id="comparison_at_the_end_of_stage_2", marks=pytest.mark.slow),
+        pytest.param((3, 0, 42), True, id="last_step", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_may_be_stopped_at_any_kind_of_moment(place, consistent, undisturbed, tmp_path, monkeypatch):
+    signals, begin_fit = StopWhen(place, consistent), Training._fit
+
+    def fit(self, stage):
+        signals.state = self.state
+        begin_fit(self, stage)
+
+    monkeypatch.setattr(Training, "_fit", fit)
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", signals=signals)
+    start(tmp_path / "run")
+    assert_same_results(tmp_path / "run", undisturbed)
+
+
+def test_the_number_of_replicas_may_change_on_the_way(tmp_path):
+    two = ["--strategy=mirrored", "--num_logical_cpus=2"]
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", "--num_logical_cpus=2", signals=StopAt(100))
+    summary = start(tmp_path / "run", *two)
+    assert summary["resumes"] == 1
+    assert "2 replicas" in summary["devices"]
+    assert len(results_of(tmp_path / "run")["metrics"]) == 7
+
+
+@pytest.mark.slow
+def test_two_replicas_go_on_as_exactly_as_one(tmp_path):
+    two = ["--strategy=mirrored", "--num_logical_cpus=2"]
+    start(tmp_path / "undisturbed", *two)
+    assert run_in_pieces(tmp_path / "run", 100, *two) > 2
+    assert_same_results(tmp_path / "run", tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_layers_that_draw_random_numbers_go_on_with_them(tmp_path, monkeypatch):
+    # LeNet with dropout and batch normalisation: their seeds and running statistics are part of a checkpoint.
+    from r2d2_tf.backbones import BACKBONES
+
+    monkeypatch.setitem(BACKBONES, "lenet", "test_resume:random_network")
+    start(tmp_path / "undisturbed")
+    assert run_in_pieces(tmp_path / "run", 100) > 2
+    assert_same_results(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def random_network(image_shape, num_classes):
+    from r2d2_tf.backbones.layers import batch_norm, conv, dense
+
+    layers = [conv(8, 5, strides=2), batch_norm(), keras.layers.ReLU(), keras.layers.Dropout(0.3), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input(image_shape), *layers, dense(num_classes)], name="random_network")
+
+
+def damage_rows_of(monkeypatch, table_at, times):
+    """Makes the first `times` arrivals at an epoch of stage 2 find a row that is not finite."""
+    arrived = []
+
+    def begin(self, epoch, logs=None):
+        if (self.stage.number, epoch) == table_at and len(arrived) < times:
+            arrived.append(epoch)
+            row = self.model.table.unlabeled_rows[:1]
+            self.model.table.repredict(row, np.full((1, 10), np.nan, np.float32))
+
+    monkeypatch.setattr("r2d2_tf.progress.Locator.on_epoch_begin", begin)
+    return arrived
+
+
+def test_a_run_that_goes_wrong_rolls_back_with_half_the_rate_and_says_so(tmp_path, monkeypatch, capsys):
+    flags = ["--rounds=3:0.01", "--on_divergence=rollback"]
+    damage_rows_of(monkeypatch, (2, 2), times=1)
+    summary = start(tmp_path / "run", *flags)
+    metrics = results_of(tmp_path / "run")["metrics"]
+    assert [row[0] for row in metrics] == [str(number) for number in range(1, 9)], "each epoch once"
+    assert [row[3] for row in metrics[4:]] == ["0.01", "0.01", "0.005", "0.0005"]
+    [rollback] = summary["rollbacks"]
+    assert "a pseudo-logit is not finite" in rollback["reason"]
+    assert rollback["learning_rate_scale"] == 0.5
+    assert re.search(r"rolling back to the checkpoint 0.*: stage 2 .*, epoch 3 of 3.*0\.5 times", capsys.readouterr().err)
+
+
+def test_a_run_that_goes_wrong_again_and_again_stops_after_three_roll_backs(tmp_path, monkeypatch):
+    arrived = damage_rows_of(monkeypatch, (2, 1), times=100)
+    with pytest.raises(RunStopped, match=r"a pseudo-logit is not finite.*learning rate 0\.00125.*after 3 roll-backs"):
+        start(tmp_path / "run", "--rounds=3:0.01", "--on_divergence=rollback")
+    assert len(arrived) == 4
+
+
+def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path, monkeypatch):
+    damage_rows_of(monkeypatch, (2, 1), times=1)
+    with pytest.raises(RunStopped, match=r"stage 2 \(D2\), epoch 2 of 3, step \d+: a pseudo-logit is not finite"):
+        start(tmp_path / "run", "--rounds=3:0.01")
+    monkeypatch.undo()
+    assert start(tmp_path / "run", "--rounds=3:0.01")["resumes"] == 1
+    assert len(results_of(tmp_path / "run")["metrics"]) == 8
