@@ -20,7 +20,7 @@ class ImageData:
     """The images of a data set: in memory, or as photographs that are read when they are needed.
 
     Attributes:
-        train_images: `[rows, height, width, channels]` uint8, or Photographs.
+        train_images: `[rows, height, width, channels]` uint8, or Photographs; pipeline.sharing_images makes tensors of arrays.
         train_labels: `[rows]` int64, the true classes; only the labeled part may reach training.
         train_ids: one name a row, the same on every machine.
         test_images: like `train_images`.

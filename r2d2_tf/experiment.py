@@ -59,7 +59,7 @@ class Experiment:
             tf.config.experimental.enable_op_determinism()
         self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
         config.check_replicas(self.strategy.num_replicas_in_sync)
-        self.data = self.spec.load(config.data_path)
+        self.data = pipeline.sharing_images(self.spec.load(config.data_path))
         if not len(self.data.test_labels):
             raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
         self.is_fake = is_fake(self.spec.tfds_name, config.data_path)

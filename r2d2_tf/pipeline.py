@@ -1,15 +1,30 @@
 """Batches of (images, rows). Order and augmentation are functions of (seed, stage, epoch, step)."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.augment import augment
+from r2d2_tf.datasets import ImageData
 from r2d2_tf.photographs import Photographs
 from r2d2_tf.stages import Stage
 
+Images: TypeAlias = np.ndarray | tf.Tensor | Photographs
 _NO_ROW = -1
+
+
+def sharing_images(data: ImageData) -> ImageData:
+    """The data with arrays of images as tensors, which all pipelines share; of an array each would make its own copy."""
+    return dataclasses.replace(data, train_images=_pixels(data.train_images), test_images=_pixels(data.test_images))
+
+
+def _pixels(images: Images) -> tf.Tensor | Photographs:
+    # On the host, where tf.data reads them; a tensor is returned as it is, without a copy.
+    with tf.device("CPU"):
+        return images if isinstance(images, Photographs) else tf.convert_to_tensor(images)
 
 
 def epoch_rows(stage: Stage, labeled_rows: np.ndarray, unlabeled_rows: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
@@ -57,7 +72,7 @@ def _interleaved(num_first: int, num_second: int) -> np.ndarray:
 
 
 def training_batches(
-    images: np.ndarray | Photographs,
+    images: Images,
     labeled_rows: np.ndarray,
     unlabeled_rows: np.ndarray,
     stage: Stage,
@@ -88,30 +103,30 @@ def training_batches(
     return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _random_crops(images: np.ndarray | Photographs, scale: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def _random_crops(images: Images, scale: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Function of (rows, seed) that gives training images: a random crop of each photograph, any other image whole."""
     if isinstance(images, Photographs):
         return lambda rows, seed: images.random(rows, scale, tf.random.fold_in(seed, 0))
-    pixels = tf.constant(images)
+    pixels = _pixels(images)
     return lambda rows, seed: tf.gather(pixels, rows)
 
 
-def plain_images(images: np.ndarray | Photographs) -> Callable[[tf.Tensor], tf.Tensor]:
+def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
     """Function of rows that gives images without augmentation: the center of each photograph, any other image whole."""
     if isinstance(images, Photographs):
         return images.central
-    pixels = tf.constant(images)
+    pixels = _pixels(images)
     return lambda rows: tf.gather(pixels, rows)
 
 
-def prediction_batches(images: np.ndarray | Photographs, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def prediction_batches(images: Images, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """One pass over `rows`, unaugmented: (images, rows)."""
     plain = plain_images(images)
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(rows)).batch(batch_size)
     return batches.map(lambda batch: (plain(batch), batch), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(images: np.ndarray | Photographs, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """One pass over test images: (images, true classes)."""
     known = tf.constant(labels)
     batches = prediction_batches(images, np.arange(len(labels)), batch_size)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -126,7 +127,7 @@ def test_one_and_two_replicas_make_the_same_table_and_weights(seed, tmp_path):
 def results_of(tmp_path, flags=(), change=lambda data, table: None):
     """Table and weights of a short run whose data may be changed after the split was drawn."""
     experiment = Experiment(from_command_line([*SHORT, "--rounds=1:0.01", *flags, f"--run_dir={tmp_path}"]))
-    change(experiment.data, experiment.table)
+    experiment.data = change(experiment.data, experiment.table) or experiment.data
     with contextlib.redirect_stdout(io.StringIO()), run_directory.claimed(experiment.config) as folder:
         experiment.run(folder, 0.0)
     return np.concatenate([logits for _, logits in experiment.table.walk()]), experiment.model.backbone.get_weights()
@@ -146,7 +147,9 @@ def test_hidden_and_test_labels_change_nothing_that_is_learned(tmp_path):
 
 def test_stage_1_never_reads_an_unlabeled_image(tmp_path):
     def paint_over(data, table):
-        data.train_images[table.unlabeled_rows] = 255 - data.train_images[table.unlabeled_rows]
+        images = np.array(data.train_images)
+        images[table.unlabeled_rows] = 255 - images[table.unlabeled_rows]
+        return dataclasses.replace(data, train_images=images)
 
     # Stage 2 at a rate that moves nothing: the weights are those that stage 1 left.
     flags = ["--rounds=1:1e-30", "--finetune_epochs=0", "--weight_decay=0"]

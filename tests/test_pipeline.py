@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ import pytest
 from r2d2_tf import pipeline
 from r2d2_tf.augment import Augmentation
 from r2d2_tf.config import Config
+from r2d2_tf.datasets import ImageData
+from r2d2_tf.photographs import Photographs
 from r2d2_tf.stages import plan
 
 LABELED, UNLABELED = np.arange(0, 30, 3), np.setdiff1d(np.arange(100), np.arange(0, 30, 3))
@@ -100,3 +103,27 @@ def test_prediction_reads_the_given_rows_unaugmented():
     assert [len(rows) for _, rows in batches] == [40, 40, 10]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in batches]), UNLABELED)
     np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), IMAGES[UNLABELED])
+
+
+def resident_bytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_all_pipelines_of_a_data_set_share_one_copy_of_its_images():
+    images = np.ones((100, 1000, 1000, 1), np.uint8)
+    data = pipeline.sharing_images(ImageData(images, LABELED, [], images[:10], LABELED, ()))
+    before = resident_bytes()
+    made = [pipeline.prediction_batches(data.train_images, UNLABELED, 1) for _ in range(3)]
+    made += [pipeline.training_batches(data.train_images, LABELED, UNLABELED, stage, seed=0) for stage in STAGES.values()]
+    iterators = [iter(dataset) for dataset in made]
+    next(iterators[0])
+    assert resident_bytes() - before < images.nbytes, "six pipelines"
+
+
+def test_photographs_are_not_made_tensors_of():
+    photographs = Photographs((), *np.zeros((3, 2), np.int64), size=2, resize=2)
+    data = pipeline.sharing_images(ImageData(photographs, LABELED, [], photographs, LABELED, ()))
+    assert data.train_images is photographs
+    assert data.test_images is photographs
