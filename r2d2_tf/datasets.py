@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_photographs
+from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_labels, tfds_photographs
 
 if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
@@ -127,7 +127,7 @@ def _load_mnist_dev(data_dir: Path | None) -> ImageData:
 
 def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
     data = _load_tfds("cifar10")(data_dir)
-    train, test = class_balanced_partition(data.train_labels, per_class=4000, seed=0)
+    train, test = _cifar10_dev_rows(data.train_labels)
     return dataclasses.replace(
         data,
         train_images=data.train_images[train],
@@ -136,6 +136,16 @@ def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
         test_images=data.train_images[test],
         test_labels=data.train_labels[test],
     )
+
+
+def _cifar10_dev_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return class_balanced_partition(labels, per_class=4000, seed=0)
+
+
+def _cifar10_dev_ids(data_dir: Path | None) -> list[str]:
+    label_of = tfds_labels("cifar10", "train", data_dir)
+    ids, (train, _) = list(label_of), _cifar10_dev_rows(np.array(list(label_of.values())))
+    return [ids[row] for row in train]
 
 
 def _ids_of(name: str, count: int | None = None) -> Callable[[Path | None], list[str]]:
@@ -224,6 +234,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=40_000,
         load=_load_cifar10_dev,
         tfds_name="cifar10",
+        read_ids=_cifar10_dev_ids,
     ),
     "cifar100": DatasetSpec(
         description="CIFAR-100 (TFDS), normalised with CIFAR-10's statistics, as the methods it is compared with",

@@ -114,7 +114,15 @@ def test_every_dataset_describes_itself(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist5k", "mnist", "cifar100", "imagenette", pytest.param("cifar10", marks=pytest.mark.slow)]
+    "name",
+    [
+        "mnist5k",
+        "mnist",
+        "cifar100",
+        "imagenette",
+        pytest.param("cifar10", marks=pytest.mark.slow),
+        pytest.param("cifar10_dev", marks=pytest.mark.slow),
+    ],
 )
 def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_dir):
     spec = DATASETS[name]
@@ -124,8 +132,14 @@ def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_di
 
 def test_sets_whose_split_may_be_listed_are_checked_early():
     assert {name for name, spec in DATASETS.items() if spec.read_ids} == {
-        "mnist5k", "mnist", "mnist_dev", "cifar10", "cifar100", "svhn", "imagenette"
+        "mnist5k", "mnist", "mnist_dev", "cifar10", "cifar10_dev", "cifar100", "svhn", "imagenette"
     }  # fmt: skip
+
+
+def test_the_ids_of_a_part_chosen_by_label_are_those_of_its_rows(tmp_path):
+    fake_data.make("cifar10", tmp_path)
+    spec = DATASETS["cifar10_dev"]
+    assert spec.read_ids(tmp_path) == spec.load(tmp_path).train_ids
 
 
 def test_a_download_without_a_network_is_one_line_that_says_what_to_do(tmp_path, monkeypatch):
