@@ -85,13 +85,7 @@ class Experiment:
     def _borrow_stage_1(self) -> Summary:
         """Takes over the network that another run's stage 1 left; returns that run's summary."""
         folder = Path(self.config.stage_1_from).expanduser()
-        differences = self.config.differences(run_directory.load_config(folder), of_stage_1=True)
-        if differences:
-            raise ValueError(
-                f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
-                "or leave --stage_1_from out"
-            )
-        summary = run_directory.read_summary(folder)
+        summary = run_directory.stage_1_summary(folder, self.config)
         with self.strategy.scope():
             network = backbones.load(folder / run_directory.STAGE_1_FILE)
             self.model.backbone.set_weights(network.get_weights())

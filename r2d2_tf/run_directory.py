@@ -211,6 +211,24 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
+def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
+    """The summary of the finished run whose stage 1 `config` is to take over (`--stage_1_from`).
+
+    Raises:
+        ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
+    """
+    differences = config.differences(load_config(folder), of_stage_1=True)
+    if differences:
+        raise ValueError(
+            f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
+            "or leave --stage_1_from out"
+        )
+    summary = read_summary(folder)
+    if not (folder / STAGE_1_FILE).is_file():
+        raise ValueError(f"stage_1_from ({folder}) has no {STAGE_1_FILE}: give the run that trained its stage 1 itself")
+    return summary
+
+
 def title_of(summary: dict[str, Any]) -> str:
     """A finished run in a few words, for titles; a run on generated data is called so."""
     return f"{summary['name']}, seed {summary['seed']}{' (FAKE DATA)' if summary.get('fake_data') else ''}"

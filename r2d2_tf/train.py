@@ -80,10 +80,11 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
 
 
 def _check_data(config: Config) -> None:
-    """Finds what is wrong with data and split before TensorFlow is imported.
+    """Finds what is wrong with data, split and `--stage_1_from` before TensorFlow is imported.
 
     Raises:
-        ValueError: if the data set is missing or damaged, or the split names images that it does not hold.
+        ValueError: if the data set is missing or damaged, the split names images that it does not hold, or the other run
+            has no stage 1 to take over.
     """
     spec = DATASETS[config.dataset]
     if spec.tfds_name is not None:
@@ -99,6 +100,8 @@ def _check_data(config: Config) -> None:
         check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(spec.read_ids(config.data_path)))
     if config.split_file and spec.read_ids is not None:
         parse_split(Path(config.split_file).expanduser(), spec.read_ids(config.data_path))
+    if config.stage_1_from:
+        run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:

@@ -345,3 +345,26 @@ def test_another_stage_1_is_not_taken_over(finished_run, tmp_path):
             run(from_command_line(arguments))
     run_flags = ["--alpha=0.2", "--rounds=1:0.01", "--finetune_epochs=0"]
     Experiment(from_command_line([*SHORT, *run_flags, f"--stage_1_from={finished_run}", f"--run_dir={tmp_path / 'run'}"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "is not the folder of a run"),
+        ("summary.json", "is not finished"),
+        ("stage_1.keras", "has no stage_1.keras: give the run that trained its stage 1 itself"),
+        ("--seed=7", "had another stage 1 (--seed: 0 -> 7)"),
+    ],
+)
+def test_a_stage_1_that_cannot_be_taken_over_is_told_before_tensorflow_is_imported(
+    change, message, finished_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(train, "import_tensorflow_quietly", lambda: pytest.fail("TensorFlow would be imported"))
+    other, flags = tmp_path / "other", [change] if change == "--seed=7" else []
+    if change is not None:
+        shutil.copytree(finished_run, other)
+        (other / change).unlink(missing_ok=True)
+    assert train.main([*SHORT, *flags, f"--stage_1_from={other}", f"--run_dir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
