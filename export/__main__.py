@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -50,16 +50,16 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError("say which run to export: --run_dir=runs/NAME")
         run_dir = Path(flag_values["run_dir"].value)
         config = run_directory.load_config(run_dir)
-        title = run_directory.title_of(run_directory.read_summary(run_dir))
+        summary = run_directory.read_summary(run_dir)
         folder = Path(flag_values["output_dir"].value or run_dir / "export")
         run_directory.check_writable(folder)
-        return export(run_dir, config, formats, folder, title)
+        return export(run_dir, config, formats, folder, summary)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, title: str) -> int:
+def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, summary: dict[str, Any]) -> int:
     """Writes `formats` into `folder`, checks each, and returns the exit code: 1 if one differs from the network."""
     import_tensorflow_quietly()
     from export import inference
@@ -79,7 +79,7 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, 
         "class_names": data.class_names,
         "image_shape": spec.image_shape,
         "input": "uint8 pixels",
-        "run": title,
+        "run": run_directory.title_of(summary),
     }
     if isinstance(data.test_images, Photographs):
         metadata["resize_shorter_side"] = data.test_images.resize
@@ -94,7 +94,7 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, 
         # A batch at a time: what a network computes for thousands of images at once may not fit into memory.
         parts = np.array_split(images, -(-len(images) // config.eval_batch_size))
         actual = np.concatenate([predictor.predict(part) for part in parts])
-        agreed &= _report(name, folder / file_name, expected, actual, labels)
+        agreed &= _report(name, folder / file_name, expected, actual, labels, is_fake=bool(summary.get("fake_data")))
     first = folder / EXPORTERS[formats[0]][0]
     python = shlex.quote(run_directory.shown(sys.executable))
     model_path, examples = (shlex.quote(str(path)) for path in (first, folder / "examples"))
@@ -102,13 +102,14 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, 
     return 0 if agreed else 1
 
 
-def _report(name: str, path: Path, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray) -> bool:
+def _report(name: str, path: Path, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray, *, is_fake: bool) -> bool:
     difference = float(np.abs(actual - expected).max())
     agreement = 100 * np.mean(actual.argmax(1) == expected.argmax(1))
     error = 100 * np.mean(actual.argmax(1) != labels)
+    fake = " (FAKE DATA: it means nothing)" if is_fake else ""
     print(
         f"{name}: {path} ({_size(path) / 2**10:,.0f} KiB), on {len(labels):,} test images: largest difference to the "
-        f"network {difference:.1e}, top-1 agreement {agreement:.2f} %, error {error:.2f} %"
+        f"network {difference:.1e}, top-1 agreement {agreement:.2f} %, error {error:.2f} %{fake}"
     )
     agrees = difference <= TOLERANCE  # False for NaN.
     if not agrees:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_wrong_images_are_refused_with_what_the_model_takes(name, exported):
 def test_the_command_prints_difference_agreement_and_what_to_type_next(finished_run, tmp_path, capsys):
     export_command.main([f"--run_dir={finished_run}", "--format=tflite", f"--output_dir={tmp_path}"])
     out = capsys.readouterr().out
+    assert "FAKE" not in out
     assert "on 1,000 test images: largest difference to the network" in out
     assert "top-1 agreement 100.00 %" in out
     assert f" -m export.inference --model={tmp_path / 'model.tflite'}" in out
@@ -165,3 +167,13 @@ def test_without_metadata_classes_are_numbered(exported, tmp_path, capsys):
     shutil.copy(exported / "model.tflite", tmp_path)
     assert inference.main([f"--model={tmp_path / 'model.tflite'}", f"--images={exported / 'examples'}"]) == 0
     assert "class " in capsys.readouterr().out
+
+
+def test_an_export_of_a_run_on_fake_data_says_so(finished_run, tmp_path, capsys):
+    shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    summary = json.loads((finished_run / "summary.json").read_text())
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary | {"fake_data": True}))
+    assert export_command.main([f"--run_dir={tmp_path / 'run'}", "--format=tflite"]) == 0
+    assert re.search(r"error \d+\.\d\d % \(FAKE DATA: it means nothing\)", capsys.readouterr().out)
+    metadata = json.loads(next((tmp_path / "run" / "export").glob("*.json")).read_text())
+    assert metadata["run"].endswith("(FAKE DATA)")
