@@ -52,11 +52,26 @@ def test_a_finished_seed_is_not_run_again(pretend):
     assert [command[-1] for command in pretend] == ["--seed=0", "--seed=1", "--seed=2"]
 
 
-def test_a_run_that_stops_stops_the_program(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(repeat.subprocess, "run", lambda command, check: type("Done", (), {"returncode": 1}))
-    assert repeat.main(["--seeds=3", *SHORT]) == 1
-    assert "--seed=3 stopped" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        ({1}, "seed 1 did not finish; each run's own message says why. Done, and alone in the table: seeds 0, 2"),
+        ({0, 2}, "seeds 0, 2 did not finish; each run's own message says why. Done, and alone in the table: seed 1"),
+        ({0, 1, 2}, "seeds 0, 1, 2 did not finish; each run's own message says why. No seed is done"),
+    ],
+)
+def test_seeds_that_fail_are_told_and_the_others_are_run(failing, said, pretend, monkeypatch, capsys):
+    finish = repeat.subprocess.run
+
+    def run(command, check):
+        seed = from_command_line(command[3:]).seed
+        return type("Done", (), {"returncode": 3}) if seed in failing else finish(command, check)
+
+    monkeypatch.setattr(repeat.subprocess, "run", run)
+    assert repeat.main(["--seeds=0,1,2", *SHORT]) == 1
+    out, err = capsys.readouterr()
+    assert err == f"error: {said}\n"
+    assert [f"| {seed} |" in out for seed in (0, 1, 2)] == [seed not in failing for seed in (0, 1, 2)]
 
 
 @pytest.mark.parametrize(

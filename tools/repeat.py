@@ -1,7 +1,8 @@
 """`python -m tools.repeat --seeds=0,1,2 --flagfile=configs/mnist5k.cfg`: one run a seed, and the mean over them.
 
 Every other flag goes to r2d2_tf.train as it is. Each run is a process and a folder of its own; a finished one is not
-repeated. Prints a Markdown table, errors in percent.
+repeated. Prints a Markdown table, errors in percent. If a run fails, the other seeds are run nevertheless; the exit code
+is then 1.
 """
 
 import statistics
@@ -29,14 +30,31 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    summaries, failed = [], []
     try:
-        print(table([summary or _train(config, others) for config, summary in zip(configs, finished, strict=True)]))
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        for config, summary in zip(configs, finished, strict=True):
+            summary = summary or _train(config, others)
+            if summary is None:
+                failed.append(config.seed)
+            else:
+                summaries.append(summary)
     except KeyboardInterrupt:
         return 130
-    return 0
+    if summaries:
+        print(table(summaries))
+    if failed:
+        print(f"error: {_seeds(failed)} did not finish; each run's own message says why. {_done(summaries)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _done(summaries: Sequence[dict[str, Any]]) -> str:
+    if not summaries:
+        return "No seed is done"
+    return f"Done, and alone in the table: {_seeds([summary['seed'] for summary in summaries])}"
 
 
 def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -48,10 +66,11 @@ def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
     return list(dict.fromkeys(seeds)), [a for a in arguments if a not in chosen]
 
 
-def _train(config: Config, others: Sequence[str]) -> dict[str, Any]:
+def _train(config: Config, others: Sequence[str]) -> dict[str, Any] | None:
+    """The summary of a run that is made now; None if it did not finish."""
     command = [sys.executable, "-m", "r2d2_tf.train", *others, f"--seed={config.seed}"]
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the run with --seed={config.seed} stopped; its own message says why")
+        return None
     return run_directory.read_summary(config.resolved_run_dir)
 
 
