@@ -119,7 +119,7 @@ def test_lines_of_other_seeds_join_the_table_and_those_made_with_other_flags_do_
 
 
 def test_programs_that_add_lines_at_the_same_time_lose_none(tmp_path):
-    experiment = results.Experiment(["--flagfile=configs/mnist5k.cfg"])
+    experiment = results.TableExperiment(["--flagfile=configs/mnist5k.cfg"])
     rows = paper.rows_of("4", BASE)
     one, other = (results.Results(tmp_path, "table4", rows, experiment) for _ in range(2))
     for output, row, seed in ((one, rows[0], 0), (other, rows[0], 1), (one, rows[1], 1)):
@@ -178,7 +178,7 @@ def test_a_run_that_a_living_process_trains_is_waited_for(tmp_path, capfd):
 def test_seeds_but_the_first_draw_their_own_split_in_the_tables_of_results():
     arguments = ["--flagfile=configs/cifar10.cfg"]
     for draws, files in ((True, [True, False]), (False, [True, True])):
-        experiment = results.Experiment(arguments, draws_splits=draws)
+        experiment = results.TableExperiment(arguments, draws_splits=draws)
         row = paper.rows_of("7", from_command_line(arguments))[-1]
         assert [bool(results.Run.of(row, experiment, seed).config.split_file) for seed in (0, 1)] == files
 

@@ -25,7 +25,7 @@ from r2d2_tf.tfds_reader import FAKE, check_tfds, is_fake
 from r2d2_tf.train import STOPPED
 from tools import cost, fake_data
 from tools.paper import TABLES, rows_of
-from tools.results import Experiment, Record, Results, Run
+from tools.results import Record, Results, Run, TableExperiment
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         table = own["table"].value
         base_path = own["base"].value or getattr(TABLES[table], own["scale"].value)
         folder, trial = Path(own["runs"].value), own["trial"].value
-        experiment = Experiment(
+        experiment = TableExperiment(
             [f"--flagfile={base_path}", *others], folder / "fake_data" if trial else None, draws_splits=table in "5678"
         )
         config = from_command_line(experiment.arguments)

@@ -19,7 +19,7 @@ Record = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Experiment:
+class TableExperiment:
     """What a table's rows change.
 
     Attributes:
@@ -42,7 +42,7 @@ class Run:
     arguments: list[str]
 
     @classmethod
-    def of(cls, row: Row, experiment: "Experiment", seed: int) -> "Run":
+    def of(cls, row: Row, experiment: TableExperiment, seed: int) -> "Run":
         """The run of `row` on an experiment with `seed`."""
         arguments = [*experiment.arguments, *row.flags, f"--seed={seed}"]
         if experiment.draws_splits and seed:
@@ -79,7 +79,7 @@ class Results:
         ValueError: if a file cannot be read as lines of results.
     """
 
-    def __init__(self, folder: Path, name: str, rows: Sequence[Row], experiment: Experiment) -> None:
+    def __init__(self, folder: Path, name: str, rows: Sequence[Row], experiment: TableExperiment) -> None:
         self.folder = folder
         self.name = name
         self.rows = rows
