@@ -36,6 +36,7 @@ def test_the_supervised_rows_have_the_length_and_the_rate_that_they_claim():
     assert all_labels.supervised_epochs == hard.finetune_epochs == 650
     assert (all_labels.supervised_learning_rate, all_labels.supervised_batch_size) == (0.12, 512)
     assert hard.finetune_from == "prediction"
+    assert (hard.finetune_learning_rate, hard.finetune_cosine_epochs) == (0.12, 650)
 
 
 @pytest.fixture

@@ -97,10 +97,18 @@ def _epochs_after_stage_1(base: Config) -> int:
 
 
 def _hard_pseudo_labels(base: Config) -> tuple[str, ...]:
-    """Stage 1, one prediction, then stage 3's cross entropy for as many epochs as R2-D2 has left; adopted."""
+    """Stage 1, one prediction, then cross entropy for as many epochs as R2-D2 has left, at stage 2's first rate; adopted.
+
+    At stage 3's rate, which is to move a trained network a little, the network would hardly leave stage 1.
+    """
     epochs = _epochs_after_stage_1(base)
-    length = epochs if base.finetune_cosine_epochs else 0
-    return ("--rounds=", "--finetune_from=prediction", f"--finetune_epochs={epochs}", f"--finetune_cosine_epochs={length}")
+    return (
+        "--rounds=",
+        "--finetune_from=prediction",
+        f"--finetune_epochs={epochs}",
+        f"--finetune_learning_rate={base.parsed_rounds[0].learning_rate:.6g}",
+        f"--finetune_cosine_epochs={epochs}",
+    )
 
 
 def _all_labels(base: Config) -> tuple[str, ...]:
