@@ -48,7 +48,8 @@ def test_a_config_makes_a_step_of_each_stage_at_its_real_shapes(path, fake_dir, 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_each_table_has_its_configs(table):
-    for path in (TABLES[table].full, TABLES[table].cpu):
+    for name in (TABLES[table].full, TABLES[table].cpu):
+        path = f"configs/{name}.cfg"
         rows = rows_of(table, from_command_line([f"--flagfile={ROOT / path}"]))
         assert [from_command_line([f"--flagfile={ROOT / path}", *row.flags]) for row in rows]
 

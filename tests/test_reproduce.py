@@ -79,6 +79,16 @@ def arguments(tmp_path):
     return ["--base=configs/mnist5k.cfg", "--seeds=0,1", f"--output_dir={tmp_path / 'out'}", f"--runs={tmp_path / 'runs'}"]
 
 
+def test_a_title_says_what_the_paper_has_and_what_was_run(pretend, arguments, tmp_path):
+    assert reproduce.main(["--table=7", *arguments, "--num_labels=200"]) == 0
+    text = (tmp_path / "out" / "table7_mnist5k.md").read_text()
+    assert text.startswith(
+        "Table 7 of the paper: R2-D2 and its baselines (there CIFAR-10, here mnist5k), with configs/mnist5k.cfg. Test error"
+    )
+    assert "Images: 100 labeled, 3,900 unlabeled, 1,000 to test on." in text, "of the runs"
+    assert "4,000 labels" not in text
+
+
 def read_records(folder, name):
     with (folder / name).open() as file:
         return list(csv.DictReader(file))

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         own, others = _split_flags(arguments)
         table = own["table"].value
-        base_path = own["base"].value or getattr(TABLES[table], own["scale"].value)
+        base_path = own["base"].value or f"configs/{getattr(TABLES[table], own['scale'].value)}.cfg"
         folder, trial = Path(own["runs"].value), own["trial"].value
         experiment = TableExperiment(
             [f"--flagfile={base_path}", *others], folder / "fake_data" if trial else None, draws_splits=table in "5678"
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    title = f"{TABLES[table].title}, with {base_path}"
+    title = f"{TABLES[table].title} (there {TABLES[table].data}, here {config.dataset}), with {base_path}"
     if trial:
         title = f"{FAKE if tfds_name else 'TRIAL'}, one step of each stage: the errors mean nothing. {title}"
     command = "python -m tools.reproduce " + " ".join(_portable(arguments))
