@@ -10,7 +10,7 @@ from conftest import ROOT
 from r2d2_tf import train
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
-from tools import paper, reproduce, results
+from tools import paper, reproduce, results, training
 
 BASE = Config(name="experiment")
 
@@ -41,14 +41,14 @@ def test_the_supervised_rows_have_the_length_and_the_rate_that_they_claim():
 
 @pytest.fixture
 def pretend(tmp_path, monkeypatch):
-    """Stands in for training; returns the commands. Runs with alpha 0.5 stop."""
-    monkeypatch.setattr(reproduce.run_directory, "git_commit", lambda: "abc")
+    """Stands in for training; returns the commands. Runs with alpha 0.5, or that rate in stage 1, stop."""
+    monkeypatch.setattr(training.run_directory, "git_commit", lambda: "abc")
     commands = []
 
     def finish(command, check, pass_fds):
         commands.append(command)
         config = from_command_line(command[3:])
-        if config.alpha == 0.5:
+        if 0.5 in (config.alpha, config.supervised_learning_rate):
             return type("Done", (), {"returncode": train.STOPPED})
         folder = config.resolved_run_dir
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,20 @@ def pretend(tmp_path, monkeypatch):
         (folder / "summary.json").write_text(json.dumps(summary))
         return type("Done", (), {"returncode": 0})
 
-    monkeypatch.setattr(reproduce.subprocess, "run", finish)
+    monkeypatch.setattr(training.subprocess, "run", finish)
     return commands
 
 
 @pytest.fixture
 def arguments(tmp_path):
     return ["--base=configs/mnist5k.cfg", "--seeds=0,1", f"--output_dir={tmp_path / 'out'}", f"--runs={tmp_path / 'runs'}"]
+
+
+def test_a_stage_1_that_stops_is_tried_once_and_its_rows_are_stopped(pretend, arguments, tmp_path, capsys):
+    assert reproduce.main(["--table=4", *arguments, "--supervised_learning_rate=0.5"]) == 0
+    assert len(pretend) == 2, "one a seed"
+    assert "| forward_kl | 2 | (2 of 2 runs stopped) | 8.06 | - |" in capsys.readouterr().out
+    assert [record["outcome"] for record in read_records(tmp_path / "out", "table4_mnist5k_seed1.csv")] == ["stopped"] * 3
 
 
 def test_a_title_says_what_the_paper_has_and_what_was_run(pretend, arguments, tmp_path):
@@ -87,6 +94,13 @@ def test_a_title_says_what_the_paper_has_and_what_was_run(pretend, arguments, tm
     )
     assert "Images: 100 labeled, 3,900 unlabeled, 1,000 to test on." in text, "of the runs"
     assert "4,000 labels" not in text
+
+
+def test_help_lists_the_flags(capsys):
+    assert reproduce.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--seeds=0,1,2\n" in out
+    assert all(f"--{name}=" in out for name in ("table", "scale", "base", "output_dir", "runs", "dry_run", "trial"))
 
 
 def read_records(folder, name):
@@ -166,8 +180,8 @@ def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, t
             raise KeyboardInterrupt
         return finish(command, check, pass_fds)
 
-    finish = reproduce.subprocess.run
-    monkeypatch.setattr(reproduce.subprocess, "run", stop_at_the_third)
+    finish = training.subprocess.run
+    monkeypatch.setattr(training.subprocess, "run", stop_at_the_third)
     assert reproduce.main(["--table=4", *arguments]) == 130
     assert "| squared_l2 | 0 | not run | 6.35 | - |" in (tmp_path / "out" / "table4_mnist5k.md").read_text()
     assert len(read_records(tmp_path / "out", "table4_mnist5k_seed0.csv")) == 2
@@ -177,11 +191,11 @@ def test_a_run_that_a_living_process_trains_is_waited_for(tmp_path, capfd):
     # As a killed program leaves it: a child that holds the inherited lock.
     path = tmp_path / "run.lock"
     with path.open("a") as lock:
-        reproduce.wait_for_lock(lock, tmp_path / "run")
+        training.wait_for_lock(lock, tmp_path / "run")
         child = subprocess.Popen(["sleep", "1"], pass_fds=[lock.fileno()])
     assert capfd.readouterr().out == ""
     with path.open("a") as lock:
-        reproduce.wait_for_lock(lock, tmp_path / "run")
+        training.wait_for_lock(lock, tmp_path / "run")
         assert child.wait(timeout=0.5) == 0, "it was waited for"
     assert "which a living process trains" in capfd.readouterr().out
 

@@ -9,80 +9,64 @@ anew. What stands there is not run again, and what was killed is: so the same co
 generated data that every output calls fake. Every other flag goes to r2d2_tf.train as it is.
 """
 
-import fcntl
-import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from absl import flags
 
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.tfds_reader import FAKE, check_tfds, is_fake
-from r2d2_tf.train import STOPPED
 from tools import cost, fake_data
 from tools.paper import TABLES, rows_of
-from tools.results import Record, Results, Run, TableExperiment
+from tools.results import Results, Run, TableExperiment
+from tools.training import Trainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command line asks for: the runs of a table, where their lines go, and its title and command."""
+
+    config: Config
+    experiment: TableExperiment
+    runs: list[Run]
+    trainer: Trainer
+    output: Results
+    title: str
+    command: str
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
+    own = _define_flags()
     if "--help" in arguments:
-        print(__doc__)
+        print(f"{__doc__}\nIts own flags, with their defaults:\n{_flag_help(own)}")
         return 0
     try:
-        own, others = _split_flags(arguments)
-        table = own["table"].value
-        base_path = own["base"].value or f"configs/{getattr(TABLES[table], own['scale'].value)}.cfg"
-        folder, trial = Path(own["runs"].value), own["trial"].value
-        experiment = TableExperiment(
-            [f"--flagfile={base_path}", *others], folder / "fake_data" if trial else None, draws_splits=table in "5678"
-        )
-        config = from_command_line(experiment.arguments)
-        rows = rows_of(table, config)
-        runs = [Run.of(row, experiment, seed) for seed in _seeds(own["seeds"].value) for row in rows]
-        tfds_name = DATASETS[config.dataset].tfds_name
-        if tfds_name is not None and not (own["dry_run"].value or trial or config.download):
-            check_tfds(tfds_name, config.data_path)
-            if is_fake(tfds_name, config.data_path):
-                raise ValueError(f"data_dir ({config.data_dir}) holds fake data: use --trial, or give real data")
-        output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
-        if trial:
-            output_dir, name = folder, f"{name}_trial"
-        for place in (output_dir, folder):
-            run_directory.check_writable(place)
-        output = Results(output_dir, name, rows, experiment)
+        job = _read(arguments, own)
+        if job.experiment.fake_data is None and not own["dry_run"].value:
+            _check_data(job.config)
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    title = f"{TABLES[table].title} (there {TABLES[table].data}, here {config.dataset}), with {base_path}"
-    if trial:
-        title = f"{FAKE if tfds_name else 'TRIAL'}, one step of each stage: the errors mean nothing. {title}"
-    command = "python -m tools.reproduce " + " ".join(_portable(arguments))
     if own["dry_run"].value:
-        print(_plan(runs, output))
+        print(_plan(job.runs, job.output))
         return 0
     try:
-        if trial:
-            fake_data.make(config.dataset, folder / "fake_data")
-        for number, run in enumerate(runs, start=1):
-            if output.record_of(run) is None:
-                print(f"\nRun {number} of {len(runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
-                output.add(run, _make(run, folder))
-                output.write_table(title, command)
+        print(_run(job))
     except (RuntimeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(output.write_table(title, command))
     return 0
 
 
-def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+def _define_flags() -> flags.FlagValues:
     own = flags.FlagValues()
     flags.DEFINE_enum("table", None, list(TABLES), "table of the paper, or mnist", flag_values=own)
     flags.DEFINE_enum("scale", "cpu", ["cpu", "full"], "size of the experiment", flag_values=own)
@@ -92,11 +76,49 @@ def _split_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]
     flags.DEFINE_string("runs", "runs/reproduce", "where the runs go", flag_values=own)
     flags.DEFINE_bool("dry_run", False, "print what would be run, and its cost", flag_values=own)
     flags.DEFINE_bool("trial", False, "one step of each stage, on fake data", flag_values=own)
+    return own
+
+
+def _flag_help(own: flags.FlagValues) -> str:
+    defaults = {name: (own[name].default_as_str or "").strip("'") for name in own}
+    return "\n".join(f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items())
+
+
+def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
+    """Reads a command line into `own` flags and what they ask for.
+
+    Raises:
+        ValueError: if it cannot be done as it stands (absl's flags.Error: likewise).
+    """
+    others = _split_flags(arguments, own)
+    table, folder, trial = own["table"].value, Path(own["runs"].value), own["trial"].value
+    base = own["base"].value or f"configs/{getattr(TABLES[table], own['scale'].value)}.cfg"
+    experiment = TableExperiment(
+        [f"--flagfile={base}", *others], folder / "fake_data" if trial else None, draws_splits=table in "5678"
+    )
+    config = from_command_line(experiment.arguments)
+    rows = rows_of(table, config)
+    runs = [Run.of(row, experiment, seed) for seed in _seeds(own["seeds"].value) for row in rows]
+    output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
+    title = f"{TABLES[table].title} (there {TABLES[table].data}, here {config.dataset}), with {base}"
+    if trial:
+        output_dir, name = folder, f"{name}_trial"
+        fake = FAKE if DATASETS[config.dataset].tfds_name else "TRIAL"
+        title = f"{fake}, one step of each stage: the errors mean nothing. {title}"
+    for place in (output_dir, folder):
+        run_directory.check_writable(place)
+    output = Results(output_dir, name, rows, experiment)
+    command = "python -m tools.reproduce " + " ".join(_portable(arguments))
+    return Job(config, experiment, runs, Trainer(folder), output, title, command)
+
+
+def _split_flags(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
+    """Reads the arguments that are of `own` flags; returns the others, which are of the experiment."""
     names = {f"--{name}" for name in own} | {"--nodry_run", "--notrial"}
     own(["reproduce", *(a for a in arguments if a.split("=")[0] in names)])
     if own["table"].value is None:
         raise ValueError("say which table to reproduce: --table=1 to 8, or mnist")
-    return own, [a for a in arguments if a.split("=")[0] not in names]
+    return [a for a in arguments if a.split("=")[0] not in names]
 
 
 def _seeds(texts: Sequence[str]) -> list[int]:
@@ -113,6 +135,14 @@ def _portable(arguments: Sequence[str]) -> list[str]:
     """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
     kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
     return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+
+
+def _check_data(config: Config) -> None:
+    name = DATASETS[config.dataset].tfds_name
+    if name is not None and not config.download:
+        check_tfds(name, config.data_path)
+        if is_fake(name, config.data_path):
+            raise ValueError(f"data_dir ({config.data_dir}) holds fake data: use --trial, or give real data")
 
 
 def _plan(runs: Sequence[Run], output: Results) -> str:
@@ -138,73 +168,16 @@ def _plan(runs: Sequence[Run], output: Results) -> str:
     return "\n".join([*lines, "", f"Still to run: {total:.2f} hours on such a GPU. Nothing was run."])
 
 
-def _make(run: Run, runs: Path) -> Record:
-    """Trains a run, and before it the stage 1 that it shares with others, where that is not done yet."""
-    shared = run.stage_1_alone()
-    stage_1 = _trained(shared, shared.arguments, runs)
-    if stage_1 is None or not run.has_later_stages:
-        return _record(run, stage_1)
-    return _record(run, _trained(run, [*run.arguments, f"--stage_1_from={_folder(shared, runs)}"], runs))
-
-
-def _folder(run: Run, runs: Path) -> Path:
-    return runs / f"{run.config.name}-{run.config.digest}"
-
-
-def _trained(run: Run, arguments: list[str], runs: Path) -> dict[str, Any] | None:
-    """The summary of a run, made now if need be; None if the run had to stop."""
-    folder = _folder(run, runs)
-    runs.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        wait_for_lock(lock, folder)
-        if not (folder / run_directory.SUMMARY_FILE).is_file():
-            command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run", f"--run_dir={folder}"]
-            # The run inherits the lock and so holds it on if this program is killed.
-            code = subprocess.run(command, check=False, pass_fds=[lock.fileno()]).returncode
-            if code == STOPPED:
-                return None
-            if code:
-                raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
-    return run_directory.read_summary(folder)
-
-
-def wait_for_lock(lock: IO[str], folder: Path) -> None:
-    """Waits while another program, or a run that a killed one left, works on `folder`; then nobody else does."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"waiting for the run in {folder}, which a living process trains", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _record(run: Run, summary: dict[str, Any] | None) -> Record:
-    record = {
-        "row": run.row.label,
-        "seed": str(run.config.seed),
-        "outcome": "finished" if summary else "stopped",
-        "flags": " ".join(run.row.flags),
-        "config_digest": run.config.digest,
-        "git_commit": run_directory.git_commit() or "",
-        "machine": run_directory.machine(),
-    }
-    if summary is None:
-        return record
-    top5 = list(summary.get("test_top5_error_percent", {}).values())
-    return record | {
-        **{stage: f"{error:.4g}" for stage, error in summary["test_error_percent"].items()},
-        "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
-        "final_top5": f"{top5[-1]:.4g}" if top5 else "",
-        "seconds": f"{summary['seconds']['total']:.0f}",
-        "images": _images(summary),
-        "git_commit": summary["git_commit"] or "",
-        "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
-        "machine": summary["machine"],
-    }
-
-
-def _images(summary: dict[str, Any]) -> str:
-    counts = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
-    return f"{counts} ({FAKE})" if summary["fake_data"] else counts
+def _run(job: Job) -> str:
+    """Makes the runs that are left, each with its line and the table on disk before the next; returns the table."""
+    if job.experiment.fake_data is not None:
+        fake_data.make(job.config.dataset, job.experiment.fake_data)
+    for number, run in enumerate(job.runs, start=1):
+        if job.output.record_of(run) is None:
+            print(f"\nRun {number} of {len(job.runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
+            job.output.add(run, job.trainer.make(run))
+            job.output.write_table(job.title, job.command)
+    return job.output.write_table(job.title, job.command)
 
 
 if __name__ == "__main__":
