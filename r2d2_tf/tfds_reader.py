@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
 
 
+_INFO = "dataset_info.json"
 FAKE = "FAKE DATA"
 """How the description of a generated set begins (tools/fake_data.py)."""
 
@@ -24,7 +25,7 @@ def is_fake(name: str | None, data_dir: Path | None) -> bool:
     """Whether the TFDS set `name` in `data_dir` is a generated one; False for None, a set that is not of TFDS."""
     if name is None:
         return False
-    info = json.loads((check_tfds(name, data_dir) / "dataset_info.json").read_text())
+    info = json.loads((check_tfds(name, data_dir) / _INFO).read_text())
     return str(info.get("description", "")).startswith(FAKE)
 
 
@@ -175,6 +176,21 @@ def _file_prefix(name: str) -> str:
     return name.split("/")[0]
 
 
+def find_tfds(name: str, data_dir: Path) -> Path | None:
+    """The folder of the newest version of the prepared TFDS set `name` in `data_dir`; None if there is none."""
+    infos = sorted((data_dir / name).glob(f"*/{_INFO}"))
+    return infos[-1].parent if infos else None
+
+
+def num_examples(name: str, split: str, data_dir: Path | None) -> int:
+    """How many examples one split of a prepared TFDS set has. Needs no TensorFlow.
+
+    Raises:
+        ValueError: if the set is not there or not whole.
+    """
+    return next((count for own, _, count in _splits_in(check_tfds(name, data_dir)) if own == split), 0)
+
+
 def check_tfds(name: str, data_dir: Path | None) -> Path:
     """The folder of the prepared TFDS set `name` in `data_dir`. Needs no TensorFlow.
 
@@ -184,19 +200,15 @@ def check_tfds(name: str, data_dir: Path | None) -> Path:
     how = f"`tfds build {name} --data_dir={data_dir or 'DIR'}`, or --download here, makes one (with a network)"
     if data_dir is None:
         raise ValueError(f"data set {name} needs --data_dir, a folder that holds a prepared TFDS copy: {how}")
-    infos = sorted((data_dir / name).glob("*/dataset_info.json"))
-    if not infos:
-        raise ValueError(
-            f"data set {name} is not in --data_dir ({data_dir}), which has no {name}/VERSION/dataset_info.json: {how}"
-        )
-    folder = infos[-1].parent
+    folder = find_tfds(name, data_dir)
+    if folder is None:
+        raise ValueError(f"data set {name} is not in --data_dir ({data_dir}), which has no {name}/VERSION/{_INFO}: {how}")
     try:
-        splits = [
-            (split["name"], int(split["numBytes"]), sum(int(length) for length in split["shardLengths"]))
-            for split in json.loads(infos[-1].read_text())["splits"]
-        ]
+        splits = _splits_in(folder)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"data set {name}: {infos[-1]} is damaged; remove its folder and prepare it again: {how}") from error
+        raise ValueError(
+            f"data set {name}: {folder / _INFO} is damaged; remove its folder and prepare it again: {how}"
+        ) from error
     for split, num_bytes, count in splits:
         expected = num_bytes + 16 * count  # A record's frame takes 16 bytes.
         found = sum(file.stat().st_size for file in folder.glob(f"{_file_prefix(name)}-{split}.tfrecord-*"))
@@ -206,3 +218,11 @@ def check_tfds(name: str, data_dir: Path | None) -> Path:
                 f"place of {expected:,}; remove the folder and prepare it again: {how}"
             )
     return folder
+
+
+def _splits_in(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, bytes and examples of each split, as the folder's own description says."""
+    return [
+        (split["name"], int(split["numBytes"]), sum(int(length) for length in split["shardLengths"]))
+        for split in json.loads((folder / _INFO).read_text())["splits"]
+    ]

@@ -1,11 +1,13 @@
 """What a table costs, and how fast its input is."""
 
 import json
+import re
 
 import pytest
 
 from r2d2_tf.config import Config
-from tools import cost, fake_data, input_speed, reproduce
+from r2d2_tf.tfds_reader import FAKE
+from tools import cost, fake_data, input_speed, reproduce, training
 
 IMAGENET = {"dataset": "imagenet2012", "num_labels": 128_000, "backbone": "resnet18"}
 
@@ -35,6 +37,46 @@ def test_the_cost_is_that_of_the_plan():
     alone = cost.cost_of(Config(dataset="cifar10", num_labels=4000, rounds="", finetune_epochs=0))
     assert whole.without(alone).trained == whole.trained - 300 * 4000
     assert cost.Cost(10**6, 3 * 10**6).gpu_hours(10**9) == pytest.approx(6e6 * 2e9 / 1e13 / 3600)
+
+
+@pytest.fixture
+def places(tmp_path):
+    return [f"--output_dir={tmp_path}/o", f"--runs={tmp_path}/r"]
+
+
+@pytest.fixture(scope="module")
+def part_of_cifar100(tmp_path_factory):
+    """A copy of 140 training images that does not call itself fake."""
+    folder = tmp_path_factory.mktemp("part")
+    fake_data.make("cifar100", folder)
+    info = next(folder.rglob("dataset_info.json"))
+    info.write_text(info.read_text().replace(FAKE, "A part"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "row", "message"),
+    [
+        ([], "supervised, the given labels only", r"num_labels \(10000\) must be .* number of training images \(140\)"),
+        (["--num_labels=100"], "R2-D2", "batch_size .* unlabeled images a batch: lower --batch_size"),
+        (
+            ["--num_labels=100", "--split_file=SPLIT"],
+            "supervised, the given labels only",
+            "line 1: 'train_99999' names no image",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry_run"]])
+def test_rows_that_a_partial_copy_cannot_carry_are_told_before_any_is_run(
+    flags, row, message, dry, part_of_cifar100, tmp_path, places, capsys, monkeypatch
+):
+    monkeypatch.setattr(training.subprocess, "run", lambda *a, **k: pytest.fail("a row is run"))
+    (tmp_path / "split").write_text("train_99999\n")
+    flags = [flag.replace("SPLIT", str(tmp_path / "split")) for flag in flags]
+    assert reproduce.main(["--table=6", "--scale=full", f"--data_dir={part_of_cifar100}", *places, *flags, *dry]) == 2
+    error = capsys.readouterr().err
+    assert re.match(f"error: row '{row}' cannot be run on the 140 training images .* so nothing was run: .*{message}", error)
+    assert error.count("\n") == 1
 
 
 def test_a_dry_run_prints_what_is_left_and_writes_nothing(tmp_path, capsys):

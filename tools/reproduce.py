@@ -20,8 +20,8 @@ from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
-from r2d2_tf.tfds_reader import FAKE, check_tfds, is_fake
-from tools import cost, fake_data
+from r2d2_tf.tfds_reader import FAKE
+from tools import cost, data_copy, fake_data
 from tools.paper import TABLES, rows_of
 from tools.results import Results, Run, TableExperiment
 from tools.training import Trainer
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         job = _read(arguments, own)
-        if job.experiment.fake_data is None and not own["dry_run"].value:
-            _check_data(job.config)
+        if job.experiment.fake_data is None:
+            data_copy.check(job.runs, is_needed=not own["dry_run"].value)
     except (ValueError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -135,14 +135,6 @@ def _portable(arguments: Sequence[str]) -> list[str]:
     """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
     kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
     return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
-
-
-def _check_data(config: Config) -> None:
-    name = DATASETS[config.dataset].tfds_name
-    if name is not None and not config.download:
-        check_tfds(name, config.data_path)
-        if is_fake(name, config.data_path):
-            raise ValueError(f"data_dir ({config.data_dir}) holds fake data: use --trial, or give real data")
 
 
 def _plan(runs: Sequence[Run], output: Results) -> str:
