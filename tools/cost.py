@@ -8,8 +8,10 @@ from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.startup import import_tensorflow_quietly
 
-TFLOPS = 10.0
-"""Of the GPU that hours are quoted for, sustained in float32."""
+GPU = 10e12
+"""Operations a second of the GPU that times are estimated for, sustained in float32."""
+CPU_CORE = 40e9
+"""Of one CPU core: what configs/cifar10_cpu.cfg sustained over the rows of table 1 in docs/results, evaluation included."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,16 @@ class Cost:
         """The rest, where `other` is done already."""
         return Cost(self.trained - other.trained, self.predicted - other.predicted)
 
-    def gpu_hours(self, multiply_adds: int) -> float:
-        """Hours on a GPU that sustains TFLOPS: a trained image costs three forward passes."""
-        return (3 * self.trained + self.predicted) * 2 * multiply_adds / (TFLOPS * 1e12) / 3600
+    def seconds(self, multiply_adds: int, speed: float) -> float:
+        """Seconds at `speed` operations a second: a trained image costs three forward passes."""
+        return (3 * self.trained + self.predicted) * 2 * multiply_adds / speed
 
 
-def cost_of(config: Config) -> Cost:
-    """The cost of a run on the whole of its data set, without evaluation."""
+def cost_of(config: Config, num_train: int) -> Cost:
+    """The cost of a run on `num_train` training images, without evaluation."""
     import_tensorflow_quietly()
     from r2d2_tf.stages import plan
 
-    num_train = DATASETS[config.dataset].num_train
     num_labeled = config.num_labels or num_train
     num_unlabeled = num_train - num_labeled
     trained = predicted = 0

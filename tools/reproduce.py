@@ -21,7 +21,7 @@ from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.tfds_reader import FAKE
-from tools import cost, data_copy, fake_data
+from tools import data_copy, dry_run, fake_data
 from tools.paper import TABLES, rows_of
 from tools.results import Results, Run, TableExperiment
 from tools.training import Trainer
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if own["dry_run"].value:
-        print(_plan(job.runs, job.output))
+        print(dry_run.plan(job.runs, job.output, job.trainer))
         return 0
     try:
         print(_run(job))
@@ -135,29 +135,6 @@ def _portable(arguments: Sequence[str]) -> list[str]:
     """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
     kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
     return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
-
-
-def _plan(runs: Sequence[Run], output: Results) -> str:
-    """What would be run, and what it costs."""
-    size = cost.multiply_adds(runs[0].config)
-    lines = [
-        f"{runs[0].config.backbone}: {size / 1e6:,.0f} million multiply-adds an image. Hours are of a GPU that sustains "
-        f"{cost.TFLOPS:.0f} TFLOP/s, an estimate. Stage 1 is shared by the rows that start from it.",
-        "",
-        "| row | seed | | million images | hours |",
-        "|---|---|---|---|---|",
-    ]
-    total = 0.0
-    for run in runs:
-        own = cost.cost_of(run.config)
-        if run.has_later_stages:
-            own = own.without(cost.cost_of(run.stage_1_alone().config))
-        done = output.record_of(run) is not None
-        hours = own.gpu_hours(size)
-        total += 0.0 if done else hours
-        state = "done" if done else "not run"
-        lines.append(f"| {run.row.label} | {run.config.seed} | {state} | {own.trained / 1e6:.2f} | {hours:.2f} |")
-    return "\n".join([*lines, "", f"Still to run: {total:.2f} hours on such a GPU. Nothing was run."])
 
 
 def _run(job: Job) -> str:

@@ -1,0 +1,116 @@
+"""The plan of a table: which runs are left, and what they cost."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.tfds_reader import FAKE
+from tools import cost, data_copy, fake_data
+from tools.cost import Cost
+from tools.results import Results, Run
+from tools.training import Trainer
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the plan: what is trained, whether it is done, stopped or not run, and what it costs or did cost."""
+
+    label: str
+    seed: int
+    state: str
+    cost: Cost
+
+    @property
+    def left(self) -> Cost:
+        """What it will cost."""
+        return self.cost if self.state == "not run" else Cost(0, 0)
+
+
+def plan(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
+    """What would be run, and what it costs, as text."""
+    config = runs[0].config
+    num_train, whose = _images(runs[0], is_trial=output.experiment.fake_data is not None)
+    size = cost.multiply_adds(config)
+    lines = list(_lines(runs, output, trainer, num_train))
+
+    def times(of: Cost) -> list[str]:
+        return [time_text(of.seconds(size, speed)) for speed in (cost.GPU, cost.CPU_CORE)]
+
+    rows = [[x.label, str(x.seed), x.state, two_digits(x.cost.trained), *times(x.cost)] for x in lines]
+    left = [x.left for x in lines]
+    gpu, core = times(Cost(sum(x.trained for x in left), sum(x.predicted for x in left)))
+    return "\n".join(
+        [
+            f"{num_train:,} training images, {whose}.",
+            f"{config.backbone}: {two_digits(size / 1e6)} million multiply-adds an image.",
+            f"Estimated times of training and prediction alone, if a GPU sustains {two_digits(cost.GPU / 1e12)} TFLOP/s",
+            f"(with a small network it does not), or a CPU core {two_digits(cost.CPU_CORE / 1e9)} GFLOP/s, in float32:",
+            "",
+            "| row | seed | state | images trained on | on a GPU | on a CPU core |",
+            "|---|---|---|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            f"Still to run: {gpu} on such a GPU, or {core} on such a core. Nothing was run.",
+        ]
+    )
+
+
+def _images(run: Run, *, is_trial: bool) -> tuple[int, str]:
+    config = run.config
+    spec = DATASETS[config.dataset]
+    if spec.tfds_name is None:
+        return spec.num_train, f"all of {config.dataset}"
+    if is_trial:
+        return spec.num_classes + fake_data.NUM_UNLABELED, FAKE
+    if data_copy.has_copy(config):
+        return data_copy.num_train(config), f"those of the copy of {spec.tfds_name} in {config.data_dir}"
+    return spec.num_train, f"those of the published {config.dataset} (there is no copy in --data_dir)"
+
+
+def _lines(runs: Sequence[Run], output: Results, trainer: Trainer, num_train: int) -> Iterator[Line]:
+    """A line a run, and one more before the first of those that share a stage 1, if none of them is that stage 1."""
+    states = _states(runs, output, trainer)
+    shown: set[str] = set()
+    for run in runs:
+        stage_1 = run.stage_1_alone()
+        first = cost.cost_of(stage_1.config, num_train)
+        if run.has_later_stages and stage_1.config.digest not in shown:
+            shown.add(stage_1.config.digest)
+            sharing = [r for r in runs if r.stage_1_alone().config.digest == stage_1.config.digest]
+            itself = [states[_key(r)] for r in sharing if not r.has_later_stages]
+            later = [states[_key(r)] for r in sharing if r.has_later_stages]
+            is_left = "not run" in later and not trainer.is_trained(stage_1)
+            # A row that is this stage 1 has its cost, unless the row's line is there and the network is not.
+            if not itself or (is_left and itself != ["not run"]):
+                label = "stage 1" if len(later) == 1 else f"stage 1, shared by {len(later)} rows"
+                yield Line(label, run.config.seed, "not run" if is_left else "done", first)
+        rest = cost.cost_of(run.config, num_train).without(first) if run.has_later_stages else first
+        yield Line(run.row.label, run.config.seed, states[_key(run)], rest)
+
+
+def _states(runs: Sequence[Run], output: Results, trainer: Trainer) -> dict[tuple[str, int], str]:
+    """(row, seed) -> `done`, `stopped` or `not run`."""
+    outcomes = {key: record["outcome"] for key, record in output.records().items()}
+    trained = {_key(run): trainer.is_trained(run if run.has_later_stages else run.stage_1_alone()) for run in runs}
+    found = {key: outcomes.get(key, "finished" if is_trained else "not run") for key, is_trained in trained.items()}
+    return {key: "done" if state == "finished" else state for key, state in found.items()}
+
+
+def _key(run: Run) -> tuple[str, int]:
+    return run.row.label, run.config.seed
+
+
+def two_digits(value: float) -> str:
+    """A number of at least 0, to two digits: an estimate deserves no more."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds in the unit that suits them, to two digits."""
+    if 0 < seconds < 1:
+        return "< 1 s"
+    for unit, length, limit in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 48)):
+        if seconds < limit * length:
+            return f"{two_digits(seconds / length)} {unit}"
+    return f"{two_digits(seconds / 86400)} days"
