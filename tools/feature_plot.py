@@ -15,11 +15,14 @@ from absl import flags
 
 from r2d2_tf import backbones, run_directory
 from r2d2_tf.command_line import parse_flags
-from r2d2_tf.datasets import DATASETS
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.startup import import_tensorflow_quietly
 
 PICTURE = "features.png"
 BACKBONE = "lenet_2d"
+Panel = tuple[str, np.ndarray, np.ndarray]
+"""Title, features `[images, 2]` and labels."""
 
 
 def variance_within(features: np.ndarray, labels: np.ndarray) -> float:
@@ -45,8 +48,34 @@ def features_of(path: Path, images: np.ndarray, batch_size: int) -> np.ndarray:
     return model.predict(images, batch_size=batch_size, verbose=0)
 
 
-def draw(panels: Sequence[tuple[str, np.ndarray, np.ndarray]], class_names: Sequence[str], title: str, path: Path) -> None:
-    """Draws panels of (title, features `[images, 2]`, labels) in two rows."""
+def networks_of(folder: Path, config: Config) -> list[Path]:
+    """The networks of a run after stage 1, which may be that of another run, and after stage 2.
+
+    Raises:
+        ValueError: if one is missing, or its features are not 2-D.
+    """
+    if config.backbone != BACKBONE:
+        raise ValueError(f"features of {config.backbone} have more than two dimensions: train with --backbone={BACKBONE}")
+    first = Path(config.stage_1_from).expanduser() if config.stage_1_from else folder
+    networks = [first / run_directory.STAGE_1_FILE, folder / run_directory.STAGE_2_FILE]
+    for path in networks:
+        if not path.is_file():
+            raise ValueError(f"there is no {path}: give a run that trained stages 1 and 2")
+    return networks
+
+
+def panels_of(networks: Sequence[Path], data: ImageData, labeled: np.ndarray, batch_size: int) -> list[Panel]:
+    """Labeled images and all training images in the eyes of the networks after stage 1 and after stage 2."""
+    panels = []
+    for when, network in zip(("after stage 1", "after D2 (stage 2)"), networks, strict=True):
+        features = features_of(network, np.asarray(data.train_images), batch_size)
+        panels.append((f"{len(labeled):,} labeled images, {when}", features[labeled], data.train_labels[labeled]))
+        panels.append((f"all {len(features):,} training images, {when}", features, data.train_labels))
+    return panels
+
+
+def draw(panels: Sequence[Panel], class_names: Sequence[str], title: str, path: Path) -> None:
+    """Draws four panels in two rows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -81,13 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(flag_values["run_dir"].value)
         config = run_directory.load_config(folder)
         title = run_directory.title_of(run_directory.read_summary(folder))
-        if config.backbone != BACKBONE:
-            raise ValueError(f"features of {config.backbone} have more than two dimensions: train with --backbone={BACKBONE}")
-        networks = [stage_1_folder(folder, config.stage_1_from) / run_directory.STAGE_1_FILE]
-        networks.append(folder / run_directory.STAGE_2_FILE)
-        for path in networks:
-            if not path.is_file():
-                raise ValueError(f"there is no {path}: give a run that trained stages 1 and 2")
+        networks = networks_of(folder, config)
         data_dir = flag_values["data_dir"].value
         data = DATASETS[config.dataset].load(Path(data_dir).expanduser() if data_dir else config.data_path)
     except ValueError as error:
@@ -96,11 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     import_tensorflow_quietly()
     with np.load(folder / run_directory.TABLE_FILE, allow_pickle=False) as archive:
         labeled = np.flatnonzero(archive["given_labels"] >= 0)
-    panels = []
-    for when, network in zip(("after stage 1", "after D2 (stage 2)"), networks, strict=True):
-        features = features_of(network, np.asarray(data.train_images), config.eval_batch_size)
-        panels.append((f"{len(labeled):,} labeled images, {when}", features[labeled], data.train_labels[labeled]))
-        panels.append((f"all {len(features):,} training images, {when}", features, data.train_labels))
+    panels = panels_of(networks, data, labeled, config.eval_batch_size)
     print(title)
     for name, features, labels in panels:
         print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")
@@ -108,11 +127,6 @@ def main(arguments: Sequence[str]) -> int:
         draw(panels, data.class_names, f"{title}: features, colored by true class", path)
     print(f"written to {folder / PICTURE}")
     return 0
-
-
-def stage_1_folder(folder: Path, stage_1_from: str) -> Path:
-    """Where a run's stage 1 is: in its own folder, or in the one that it took it over from."""
-    return Path(stage_1_from).expanduser() if stage_1_from else folder
 
 
 if __name__ == "__main__":
