@@ -32,6 +32,7 @@ class Config:
     dataset: str = _flag("mnist5k", "data set", choices=DATASETS)
     data_dir: str = _flag("", "folder of prepared TFDS data sets (mnist5k needs none)", cosmetic=True)
     download: bool = _flag(False, "download and prepare the data set if it is not in --data_dir", cosmetic=True)
+    skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
     num_labels: int = _flag(100, "labeled training images, class-balanced, the rest unlabeled; 0 = label all", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0, high=2**31 - 1)

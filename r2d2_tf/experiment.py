@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, devices, run_directory, splits
+from r2d2_tf import backbones, data_health, devices, pipeline, run_directory, splits
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.interrupts import StopSignals
@@ -59,7 +59,9 @@ class Experiment:
             tf.config.experimental.enable_op_determinism()
         self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
         config.check_replicas(self.strategy.num_replicas_in_sync)
-        self.data = pipeline.sharing_images(self.spec.load(config.data_path))
+        loaded = self.spec.load(config.data_path)
+        loaded, self.skipped = data_health.checked(loaded, self.spec, skip_bad_images=config.skip_bad_images)
+        self.data = pipeline.sharing_images(loaded)
         if not len(self.data.test_labels):
             raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
         self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
@@ -67,6 +69,7 @@ class Experiment:
         self.table = PseudoLabelTable(
             given_labels(self.data, config, self.spec.num_classes), self.spec.num_classes, label_logit=config.label_logit
         )
+        data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         self._check_batches()
         self.model = self._build_model()
         self.state = RunState(self.stages[0].number)

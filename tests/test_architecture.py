@@ -27,7 +27,7 @@ LAYERS = (
     {"config"},
     {"stages", "command_line"},
     {"run_directory"},
-    {"pipeline", "model", "callbacks", "metrics_log", "progress", "checkpoints"},
+    {"pipeline", "data_health", "model", "callbacks", "metrics_log", "progress", "checkpoints"},
     {"training"},
     {"experiment"},
     {"train"},
