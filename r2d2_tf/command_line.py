@@ -2,13 +2,20 @@
 
 import dataclasses
 import difflib
-import re
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from r2d2_tf.config import Config
+from r2d2_tf.messages import one_line
+
+_DEEPEST = 8
+"""How many flagfiles may include each other, one in another."""
+_LARGEST = 2**20
+"""Bytes of a flagfile."""
+_LONGEST_FLAG = 100
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -27,45 +34,82 @@ def parse_flags(flag_values: flags.FlagValues, arguments: Sequence[str]) -> None
     """Parses `--flag=value` and `--flagfile=FILE` arguments (without the program's name); later settings win.
 
     Raises:
-        ValueError: for an unknown flag, a malformed value, a missing flagfile, or an argument or a
-            flagfile's line that does not begin with `--`.
+        ValueError: in one line, for an unknown flag, a malformed value, a flagfile that cannot be read or includes itself,
+            or an argument or a flagfile's line that does not begin with `--`.
     """
     try:
-        expanded = flag_values.read_flags_from_files(list(arguments), force_gnu=True)
-        # absl reads over both: flags that nobody defines, and a flagfile without a name.
-        for argument in (*expanded, *arguments):
-            if argument.lstrip("-").split("=")[0] == "undefok" or argument.lstrip("-") == "flagfile=":
-                raise flags.Error(f"{argument} is not allowed")
-        leftover = flag_values(["program", *expanded])[1:]
+        leftover = flag_values(["program", *_expanded(arguments)])[1:]
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
-        raise ValueError(f"there is no flag --{error.flagname}: {hint}") from error
-    except (flags.Error, UnicodeDecodeError, ValueError) as error:
-        message = str(error).removeprefix("ERROR:: ").replace("\n", " ")
-        raise ValueError(f"cannot read the flags: {message}; write --flag=value (--help lists them)") from error
+        raise ValueError(one_line(f"there is no flag --{error.flagname}: {hint}")) from error
+    except (flags.Error, OSError, ValueError) as error:
+        raise ValueError(one_line(f"cannot read the flags: {error}; write --flag=value (--help lists them)")) from error
     if leftover:
         raise ValueError(
-            f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
+            one_line(
+                f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
+            )
         )
+
+
+def _expanded(arguments: Sequence[str], including: tuple[Path, ...] = ()) -> Iterator[str]:
+    """The arguments, and in place of each flagfile its lines; `including` are the files in which `arguments` stand.
+
+    absl's own reading hangs on a pipe and on files that include each other many times, reads over a file that includes itself
+    with a warning, and over a flagfile without a name in silence.
+    """
+    for argument in _with_flagfiles(arguments):
+        if isinstance(argument, str):
+            flag = argument.lstrip("-").partition("=")[0]
+            if flag == "undefok":
+                raise ValueError(f"{argument} is not allowed")
+            # absl looks for the flag that was meant, and of a name too long recurses too deeply.
+            if argument.startswith("-") and len(flag) > _LONGEST_FLAG:
+                raise ValueError(f"there is no flag --{flag}")
+            yield argument
+            continue
+        path = argument.resolve()
+        if path in including:
+            raise ValueError(f"flagfile {argument} includes itself")
+        if len(including) == _DEEPEST:
+            raise ValueError(f"flagfile {argument} is included by more than {_DEEPEST} others, one in another")
+        # A pipe or a device might never end.
+        if not path.is_file():
+            raise ValueError(f"flagfile {argument} does not exist, or is no file")
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"flagfile {argument} is larger than {_LARGEST:,} bytes: is it a text of flags?")
+        # "sig": some editors begin a text with a byte order mark.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        yield from _expanded([line for line in lines if line and not line.startswith(("#", "//"))], (*including, path))
+
+
+def _with_flagfiles(arguments: Sequence[str]) -> Iterator[str | Path]:
+    """The arguments, flagfiles (`--flagfile=FILE`, `--flagfile FILE`) as paths."""
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            yield argument
+            continue
+        name = value if equals else next(remaining, "")
+        if not name:
+            raise ValueError("--flagfile names no file")
+        yield Path(os.path.expanduser(name))
 
 
 def from_command_line(arguments: Sequence[str]) -> Config:
     """The Config of a command line; a run without `--name` is named after the last flagfile on it.
 
     Raises:
-        ValueError: for whatever `parse_flags` or `Config` refuse.
+        ValueError: in one line, for whatever `parse_flags` or `Config` refuse.
     """
     flag_values = flags.FlagValues()
     define_flags(flag_values)
     parse_flags(flag_values, arguments)
     config = from_flags(flag_values)
-    return config if config.name else dataclasses.replace(config, name=_last_flagfile_stem(arguments) or config.dataset)
-
-
-def _last_flagfile_stem(arguments: Sequence[str]) -> str:
-    joined = re.findall(r"^--?flagfile(?:=|\n)(.+)$", "\n".join(arguments), re.MULTILINE)
-    return Path(joined[-1]).stem if joined else ""
+    stems = [argument.stem for argument in _with_flagfiles(arguments) if isinstance(argument, Path)]
+    return config if config.name else dataclasses.replace(config, name=stems[-1] if stems else config.dataset)
 
 
 def flag_help() -> str:

@@ -5,16 +5,22 @@ import difflib
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from r2d2_tf.backbones import BACKBONES
 from r2d2_tf.datasets import DATASETS
-from r2d2_tf.schedules import Round, parse_rounds
+from r2d2_tf.messages import one_line
+from r2d2_tf.schedules import MOST_EPOCHS, Round, parse_rounds
 from r2d2_tf.splits import check_num_labels
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
+MOST_IMAGES_A_BATCH = 1_000_000
+MOST_LOGICAL_CPUS = 64
+LONGEST_NAME = 200
+"""Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
 
 
 def _flag(default: Any, help_text: str, **checks: Any) -> Any:
@@ -26,7 +32,7 @@ class Config:
     """Everything that decides a run. Defaults are the authors' CIFAR-10 recipe for 512 images a batch.
 
     Raises:
-        ValueError: for a value out of range, with what came, what is allowed and how to mend it.
+        ValueError: in one line, for a value out of range, with what came, what is allowed and how to mend it.
     """
 
     dataset: str = _flag("mnist5k", "data set", choices=DATASETS)
@@ -35,7 +41,7 @@ class Config:
     skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
     num_labels: int = _flag(100, "labeled training images, class-balanced, the rest unlabeled; 0 = label all", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
-    seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0, high=2**31 - 1)
+    seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     backbone: str = _flag("lenet", "network", choices=BACKBONES)
 
     class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
@@ -60,8 +66,10 @@ class Config:
         later=True,
     )
 
-    supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1)
-    supervised_batch_size: int = _flag(40, "stage 1: images a batch; a short last batch is kept", low=1)
+    supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
+    supervised_batch_size: int = _flag(
+        40, "stage 1: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
+    )
     supervised_learning_rate: float = _flag(0.05, "stage 1: learning rate at epoch 0", above=0.0)
     supervised_cosine_epochs: int = _flag(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
 
@@ -72,11 +80,13 @@ class Config:
         fixed=True,
     )
 
-    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, later=True)
+    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, high=MOST_IMAGES_A_BATCH, later=True)
     labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch", later=True)
 
-    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0, later=True)
-    finetune_batch_size: int = _flag(512, "stage 3: images a batch; a short last batch is kept", low=1, later=True)
+    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0, high=MOST_EPOCHS, later=True)
+    finetune_batch_size: int = _flag(
+        512, "stage 3: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH, later=True
+    )
     finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0, later=True)
     finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0, later=True)
 
@@ -89,7 +99,9 @@ class Config:
     crop_scale: float = _flag(
         0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
     )
-    eval_batch_size: int = _flag(500, "images a batch in evaluation and reprediction", low=1, cosmetic=True)
+    eval_batch_size: int = _flag(
+        500, "images a batch in evaluation and reprediction", low=1, high=MOST_IMAGES_A_BATCH, cosmetic=True
+    )
 
     max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
     on_divergence: str = _flag(
@@ -108,15 +120,23 @@ class Config:
         choices=("auto", "none", "mirrored"),
         cosmetic=True,
     )
-    num_logical_cpus: int = _flag(0, "split the CPU into so many devices; 0 = do not", low=0, cosmetic=True)
+    num_logical_cpus: int = _flag(
+        0, "split the CPU into so many devices; 0 = do not", low=0, high=MOST_LOGICAL_CPUS, cosmetic=True
+    )
     deterministic: bool = _flag(False, "bit-identical repetition on a CPU; slower", cosmetic=True)
     name: str = _flag("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
     run_dir: str = _flag("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
     new_run: bool = _flag(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+        try:
+            for field in dataclasses.fields(self):
+                object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+            self._check_together()
+        except ValueError as error:
+            raise ValueError(one_line(error)) from error
+
+    def _check_together(self) -> None:
         if self.beta >= self.alpha and self.class_loss == "reverse_kl":
             raise ValueError(f"beta ({self.beta}) must be below alpha ({self.alpha}), theorem 1: lower --beta or raise --alpha")
         if not self.rounds and self.finetune_epochs and self.finetune_from == "table":
@@ -144,6 +164,15 @@ class Config:
             )
         if "/" in self.name or "#" in self.name:
             raise ValueError(f"name ({self.name!r}) must hold neither / nor #: change --name, or use --run_dir for a place")
+        if len(self.name.encode()) > LONGEST_NAME:
+            raise ValueError(f"name ({self.name!r}) must have at most {LONGEST_NAME} bytes: give a shorter --name")
+        for name in ("data_dir", "split_file", "stage_1_from", "run_dir"):
+            try:
+                Path(getattr(self, name)).expanduser()
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{name} ({getattr(self, name)!r}) begins with a user who has no home: change --{name}"
+                ) from error
         if self.translate >= min(spec.image_shape[:2]):
             raise ValueError(
                 f"translate ({self.translate}) must be below the image's {min(spec.image_shape[:2])} pixels: lower --translate"
@@ -245,14 +274,30 @@ class Config:
 
 _LASTING = [field for field in dataclasses.fields(Config) if not field.metadata.get("cosmetic")]
 """The flags that can change a result."""
+_MOST = 2**31 - 1
+"""What a whole number may be where a flag sets no limit of its own."""
 
 
-def _check(field: dataclasses.Field, value: Any) -> None:
-    name, allowed = field.name, field.metadata
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """A flag's value, a float where that is what the flag takes."""
+    name, kind = field.name, type(field.default)
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < 2**1023 else math.inf
+    if type(value) is not kind:
+        raise ValueError(f"{name} ({value!r}) must be a value of type {kind.__name__}: change --{name}")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} ({value}) must be a finite number: change --{name}")
+        value += 0.0  # -0.0 would be equal to 0.0, and have another digest.
+    _check(name, value, field.metadata)
+    return value
+
+
+def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
         raise ValueError(f"{name} ({value!r}) must not begin or end with a space or hold control characters: change --{name}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} ({value}) must be a finite number: change --{name}")
+    if type(value) is int:
+        allowed = {"high": _MOST, **allowed}
     choices = allowed.get("choices")
     if choices is not None and value not in choices:
         near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]

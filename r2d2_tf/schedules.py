@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+MOST_EPOCHS = 1_000_000
+"""Of a stage: the learning rate of each is kept in a list."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -17,9 +20,13 @@ def parse_rounds(text: str) -> tuple[Round, ...]:
 
     Raises:
         ValueError: if the list is empty or a round is not `epochs:learning_rate` with a whole number
-            of epochs, 1 or more, and a positive, finite learning rate.
+            of epochs, 1 or more, and a positive, finite learning rate; or if there are too many epochs.
     """
-    return tuple(_parse_round(part, text) for part in text.split(","))
+    rounds = tuple(_parse_round(part, text) for part in text.split(","))
+    epochs = sum(r.epochs for r in rounds)
+    if epochs > MOST_EPOCHS:
+        raise ValueError(f"rounds ({text!r}) have {epochs} epochs, and must have at most {MOST_EPOCHS}: change --rounds")
+    return rounds
 
 
 def _parse_round(part: str, text: str) -> Round:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from r2d2_tf.messages import one_line
+
 
 def check_num_labels(num_labels: int, num_classes: int, num_images: int) -> None:
     """Raises ValueError if there are more labels than images, or fewer than classes."""
@@ -67,7 +69,7 @@ def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: 
     for line in lines:
         own = class_names[labels[line.row]]
         if line.class_name not in ("", own):
-            raise ValueError(f"{line.where} gives a wrong class: the image is a {own}")
+            raise ValueError(one_line(f"{line.where} gives a wrong class: the image is a {own}"))
     return np.array(sorted(line.row for line in lines), np.int64)
 
 
@@ -87,9 +89,13 @@ def parse_split(path: Path, ids: Sequence[str]) -> list[SplitLine]:
         ValueError: if the file cannot be read, or a line names no image, or an image twice.
     """
     try:
-        lines = path.read_text().splitlines()
+        # A pipe or a device might never end.
+        if not path.is_file():
+            raise OSError("it does not exist, or is no file")
+        # "sig": some editors begin a text with a byte order mark.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"split_file ({path}) cannot be read: {error}; change --split_file") from error
+        raise ValueError(one_line(f"split_file ({path}) cannot be read: {error}; change --split_file")) from error
     row_of = {identifier: row for row, identifier in enumerate(ids)}
     found: dict[int, SplitLine] = {}
     numbers: dict[int, int] = {}
@@ -98,13 +104,13 @@ def parse_split(path: Path, ids: Sequence[str]) -> list[SplitLine]:
         if not words or words[0].startswith("#") or words[-1] == "NO_LABEL":
             continue
         where = f"split_file ({path}), line {number}: {line.strip()!r}"
-        authors = re.fullmatch(r"(\d+)_\w+\.png", words[0])
-        identifier = f"train_{int(authors[1]):05d}" if authors else words[0]
+        authors = re.fullmatch(r"0*([0-9]+)_\w+\.png", words[0])
+        identifier = f"train_{authors[1]:>05}" if authors else words[0]
         row = row_of.get(identifier)
         if row is None or len(words) > 2:
-            raise ValueError(f"{where} names no image of this data set: write one id a line, such as {ids[0]}")
+            raise ValueError(one_line(f"{where} names no image of this data set: write one id a line, such as {ids[0]}"))
         if row in found:
-            raise ValueError(f"{where} names an image that line {numbers[row]} names already: remove one")
+            raise ValueError(one_line(f"{where} names an image that line {numbers[row]} names already: remove one"))
         found[row], numbers[row] = SplitLine(where, row, words[1] if len(words) == 2 else ""), number
     return list(found.values())
 

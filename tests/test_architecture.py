@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"photographs", "tfrecord"},
+    {"photographs", "tfrecord", "messages"},
     {"tfds_reader"},
     {
         "losses",
