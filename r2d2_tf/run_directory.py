@@ -9,13 +9,16 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
+from r2d2_tf.messages import one_line
 
 CONFIG_FILE = "config.cfg"
 SPLIT_FILE = "labeled.txt"
@@ -227,6 +230,25 @@ def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
     if not (folder / STAGE_1_FILE).is_file():
         raise ValueError(f"stage_1_from ({folder}) has no {STAGE_1_FILE}: give the run that trained its stage 1 itself")
     return summary
+
+
+def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Arrays of an .npz that a run left; objects, which could be code, are not read.
+
+    Raises:
+        ValueError: if the file is not there, is damaged, or holds objects or other arrays.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {path}: give a run that trained stage 2")
+    try:
+        # Of a file that is no archive, NumPy leaves open what it opened.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    # Whatever a zip archive and NumPy make of bytes that are not theirs.
+    except Exception as error:
+        raise ValueError(
+            one_line(f"{path} cannot be read: it is damaged, or holds what no run wrote; make the run again ({error})")
+        ) from error
 
 
 def title_of(summary: dict[str, Any]) -> str:

@@ -41,11 +41,17 @@ def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarra
     Raises:
         ValueError: if the set is not there or not whole; nothing is downloaded.
     """
-    check_tfds(name, data_dir)
+    folder = check_tfds(name, data_dir)
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
-    batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    try:
+        batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"data set {name}: a record of its {split} part in {folder} is damaged; remove the folder and prepare it again"
+        ) from error
     images, labels = batch["image"], batch["label"].astype(np.int64)
     class_names = tuple(builder.info.features["label"].names)
     if "id" in batch:

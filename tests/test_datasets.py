@@ -218,6 +218,20 @@ def test_a_damaged_record_of_the_right_size_is_one_line_that_names_the_file(chan
         DATASETS["imagenette"].load(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["checksum", "image"])
+def test_a_damaged_record_of_a_set_in_memory_is_one_line(what, tmp_path):
+    fake_data.make("cifar10", tmp_path)
+    path = next(tmp_path.rglob("*-train.tfrecord-*"))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT") + 40 if what == "image" else 40
+    content[start : start + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"^data set cifar10: a record of its train part in .* is damaged; .* prepare it again$"
+    ):
+        DATASETS["cifar10"].load(tmp_path)
+
+
 def test_a_copy_that_leaves_no_test_images_is_one_line(tmp_path):
     fake_data.make("cifar10", tmp_path)
     config = Config(dataset="cifar10_dev", num_labels=10, data_dir=str(tmp_path), batch_size=8, supervised_batch_size=8)

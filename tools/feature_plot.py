@@ -111,15 +111,16 @@ def main(arguments: Sequence[str]) -> int:
         config = run_directory.load_config(folder)
         title = run_directory.title_of(run_directory.read_summary(folder))
         networks = networks_of(folder, config)
+        given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
         data_dir = flag_values["data_dir"].value
         data = DATASETS[config.dataset].load(Path(data_dir).expanduser() if data_dir else config.data_path)
+        if len(given_labels) != len(data.train_labels):
+            raise ValueError(f"the run had {len(given_labels)} training images and the data set has {len(data.train_labels)}")
+        import_tensorflow_quietly()
+        panels = panels_of(networks, data, np.flatnonzero(given_labels >= 0), config.eval_batch_size)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    import_tensorflow_quietly()
-    with np.load(folder / run_directory.TABLE_FILE, allow_pickle=False) as archive:
-        labeled = np.flatnonzero(archive["given_labels"] >= 0)
-    panels = panels_of(networks, data, labeled, config.eval_batch_size)
     print(title)
     for name, features, labels in panels:
         print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")

@@ -22,6 +22,8 @@ from r2d2_tf.command_line import parse_flags
 PICTURE = "theorems.png"
 EQUAL = 1e-6
 """Probabilities closer than this count as equal: float32."""
+HISTORY = ("stage", "epoch", "replaced", "pseudo_label_probability", "predicted_probability", "class_loss", "entropy")
+"""What is read of predictions.npz."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,11 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"the theorems speak of --class_loss=reverse_kl; this run has {config.class_loss}")
         if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:
             raise ValueError(f"{folder} holds no predictions of pseudo-labels: give a run that has a stage 2")
+        history = run_directory.read_arrays(folder / run_directory.HISTORY_FILE, HISTORY)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with np.load(folder / run_directory.HISTORY_FILE, allow_pickle=False) as archive:
-        found = comparisons(dict(archive), alpha=config.alpha, beta=config.beta)
+    found = comparisons(history, alpha=config.alpha, beta=config.beta)
     print(f"{title}\n\n{table(found)}")
     with run_directory.written_whole(folder / PICTURE) as path:
         draw(found, f"{title}: theorems 1 and 2", path)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r2d2_tf.messages import one_line
+
 if TYPE_CHECKING:
     import keras
 
@@ -52,9 +54,23 @@ def build(
 
 
 def load(path: Path) -> "keras.Model":
-    """Reads a network that a run saved, executing no code from the file."""
+    """Reads a network that a run saved, executing no code from the file.
+
+    Raises:
+        ValueError: if the file is not there, is damaged, or holds code.
+    """
     import keras
 
+    if not path.is_file():
+        raise ValueError(f"there is no network {path}: give the folder of a run that trained it")
     # Registers the project's own layers.
     importlib.import_module("r2d2_tf.backbones.layers")
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Whatever a zip archive, JSON, HDF5 and Keras make of bytes that are not theirs.
+    except Exception as error:
+        raise ValueError(
+            one_line(
+                f"the network {path} cannot be read: it is damaged, or holds code, which is never run; make it again ({error})"
+            )
+        ) from error
