@@ -12,5 +12,5 @@ def one_line(message: object) -> str:
     """
     words = " ".join(str(message).split())
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
-    half = LONGEST // 2 - 2
+    half = LONGEST // 2 - 3
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"

@@ -20,6 +20,7 @@ from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.messages import one_line
 from r2d2_tf.result import result_text
 from r2d2_tf.splits import check_num_labels, parse_split
 from r2d2_tf.startup import import_tensorflow_quietly
@@ -49,8 +50,8 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         finished = run_directory.finished_summary(config)
         if finished is None:
             _check_data(config)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     for line in config.warnings():
         print(f"warning: {line}", file=sys.stderr)
@@ -68,13 +69,13 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             experiment = Experiment(config)
             folder = stack.enter_context(run_directory.claimed(config))
         except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         signals.defer()
         try:
             print(_result(experiment.run(folder, began, signals), config))
         except (RunStopped, CheckpointDamaged, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             return STOPPED
     return 0
 

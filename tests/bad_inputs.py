@@ -139,7 +139,7 @@ flagfiles = st.builds(
     st.lists(settings_, max_size=1),
 )
 real_settings = st.sampled_from(sorted({line for text in REAL for line in text.decode().splitlines() if line[:2] == "--"}))
-command_lines = st.lists(st.one_of(real_settings, settings_), min_size=1, max_size=4).map(
+command_lines = st.lists(st.one_of(real_settings, real_settings, settings_), min_size=1, max_size=4).map(
     lambda arguments: Case(tuple(arguments), {})
 )
 split_files = mutated(
@@ -249,6 +249,7 @@ def writing():
 def make_files():
     """The files that generated command lines name."""
     Path("folder").mkdir()
+    Path("configs").symlink_to(ROOT / "configs")
     Path("binary").write_bytes(bytes(range(256)) * 8)
     Path("long").write_bytes(b"--alpha=0.1" + b"1" * 3_000_000)
     os.mkfifo("fifo")
