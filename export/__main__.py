@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(flag_values["output_dir"].value or run_dir / "export")
         run_directory.check_writable(folder)
         return export(run_dir, config, formats, folder, summary)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

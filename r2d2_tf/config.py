@@ -274,8 +274,8 @@ class Config:
 
 _LASTING = [field for field in dataclasses.fields(Config) if not field.metadata.get("cosmetic")]
 """The flags that can change a result."""
-_MOST = 2**31 - 1
-"""What a whole number may be where a flag sets no limit of its own."""
+_MOST = {int: 2**31 - 1, float: 1e30}
+"""What a number may be where a flag sets no limit of its own: it must fit into 32 bits."""
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
@@ -296,8 +296,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
 def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
         raise ValueError(f"{name} ({value!r}) must not begin or end with a space or hold control characters: change --{name}")
-    if type(value) is int:
-        allowed = {"high": _MOST, **allowed}
+    if type(value) in _MOST:
+        allowed = {"high": _MOST[type(value)], **allowed}
     choices = allowed.get("choices")
     if choices is not None and value not in choices:
         near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]

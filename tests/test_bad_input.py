@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from export import __main__ as export_command
 from r2d2_tf import train
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.messages import LONGEST, one_line
 from r2d2_tf.splits import parse_split
+from tools import feature_plot, theorem_check
 
 SECONDS = 60
 """What a command may take to refuse its input."""
@@ -138,6 +140,7 @@ ARGUMENTS = {
     "more epochs in a round": (["--rounds=999999999999:0.1"], "must have at most 1000000: change --rounds"),
     "more epochs in all rounds": (["--rounds=999999:0.1,2:0.1"], "have 1000001 epochs, and must have at most 1000000"),
     "a cosine longer than a float": (["--finetune_cosine_epochs=1" + "0" * 400], "must be at most 2147483647"),
+    "a rate that 32 bits cannot hold": (["--pseudo_label_lr=1e300"], "must be at most 1e+30: change --pseudo_label_lr"),
     "a batch that fits into no memory": (["--supervised_batch_size=99999999999"], "must be at most 1000000"),
     "a million devices": (["--num_logical_cpus=1000000", "--strategy=mirrored"], "must be at most 64"),
     "a number of 5,000 digits": (["--seed=" + "9" * 5000], "cannot read the flags"),
@@ -191,3 +194,9 @@ def test_a_path_too_long_for_the_system_is_one_line(flag, capsys):
     out, error = capsys.readouterr()
     assert (out, error.count("\n")) == ("", 1)
     assert error.startswith("error: ")
+
+
+@pytest.mark.parametrize("main", [theorem_check.main, feature_plot.main, export_command.main])
+def test_a_run_whose_path_is_too_long_for_the_system_is_one_line(main, capsys):
+    assert main([f"--run_dir={'a' * 300}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"the run had {len(given_labels)} training images and the data set has {len(data.train_labels)}")
         import_tensorflow_quietly()
         panels = panels_of(networks, data, np.flatnonzero(given_labels >= 0), config.eval_batch_size)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(title)

@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
         if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:
             raise ValueError(f"{folder} holds no predictions of pseudo-labels: give a run that has a stage 2")
         history = run_directory.read_arrays(folder / run_directory.HISTORY_FILE, HISTORY)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     found = comparisons(history, alpha=config.alpha, beta=config.beta)
