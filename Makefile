@@ -7,7 +7,7 @@ CONFIG = configs/mnist5k.cfg
 
 .PHONY: quickstart test test-all check
 
-# After an interruption or a change of the config: make quickstart ARGS=--new_run
+# Interrupted, it goes on. After a change of the config: make quickstart ARGS=--new_run
 quickstart: .venv/installed
 	$(RUN) r2d2_tf.train --flagfile=$(CONFIG) --run_dir=runs/quickstart $(ARGS)
 	$(RUN) export --run_dir=runs/quickstart --format=saved_model,tflite

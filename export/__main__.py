@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, run_directory
+from r2d2_tf import backbones, files, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
@@ -83,7 +83,7 @@ def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, 
     }
     if isinstance(data.test_images, Photographs):
         metadata["resize_shorter_side"] = data.test_images.resize
-    with run_directory.written_whole(folder / inference.METADATA_FILE) as path:
+    with files.written_whole(folder / inference.METADATA_FILE) as path:
         path.write_text(json.dumps(metadata, indent=2) + "\n")
     _write_examples(folder / "examples", data.test_images, data.test_labels)
     agreed = True

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from r2d2_tf.run_directory import written_whole
+from r2d2_tf.files import written_whole
 
 
 def serving_model(backbone: keras.Model) -> keras.Model:

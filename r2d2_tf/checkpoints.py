@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import run_directory
+from r2d2_tf import files, run_directory
 from r2d2_tf.history import PredictionHistory
 from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
 from r2d2_tf.run_state import RunState
@@ -22,8 +22,8 @@ KEPT = 2
 _STATE, _CONFIG, _VARIABLES = "state.json", "config.cfg", "variables/"
 
 
-class CheckpointDamaged(ValueError):
-    """No checkpoint that is there can be used."""
+class CannotResume(ValueError):
+    """There are checkpoints, and none of them can be gone on from; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Checkpoint:
         """Puts the saved values into variables, table and history.
 
         Raises:
-            CheckpointDamaged: if the checkpoint is of another network.
+            CannotResume: if the checkpoint is of another network.
         """
         with zipfile.ZipFile(self.path) as archive:
             saved = {name for name in archive.namelist() if name.startswith(_VARIABLES)}
             if saved != {_member(name) for name in variables}:
-                raise CheckpointDamaged(self._other_network(f"it has {len(saved)} variables in place of {len(variables)}"))
+                raise CannotResume(self._other_network(f"it has {len(saved)} variables in place of {len(variables)}"))
             for name, variable in variables.items():
                 with archive.open(_member(name)) as file:
                     saved_copies = np.lib.format.read_array(file, allow_pickle=False)
                 if saved_copies.shape[1:] != tuple(variable.shape):
-                    raise CheckpointDamaged(
+                    raise CannotResume(
                         self._other_network(f"{name} has shape {saved_copies.shape[1:]} in place of {tuple(variable.shape)}")
                     )
                 _assign_copies(variable, saved_copies)
@@ -92,7 +92,7 @@ class Checkpoints:
         """
         self.folder.mkdir(exist_ok=True)
         number = 1 + max((int(path.stem.split("-")[0]) for path in self._files()), default=0)
-        temporary = self.folder / f"{run_directory.PARTIAL}{number:06d}.npz"
+        temporary = self.folder / f"{files.PARTIAL}{number:06d}.npz"
         try:
             with zipfile.ZipFile(temporary, "w") as archive:
                 archive.writestr(_STATE, state.to_json())
@@ -106,9 +106,9 @@ class Checkpoints:
                 table.write(archive)
                 history.write(archive)
             path = self.folder / f"{number:06d}-{_digest(temporary)}.npz"
-            run_directory.move_into_place(temporary, path)
+            files.move_into_place(temporary, path)
         except OSError as error:
-            raise run_directory.cannot_write(temporary, error) from error
+            raise files.cannot_write(temporary, error) from error
         finally:
             temporary.unlink(missing_ok=True)
         self._good = [*self._good, path][-KEPT:]
@@ -124,7 +124,7 @@ class Checkpoints:
             before: only one from before this place (stage, epoch, step) will do.
 
         Raises:
-            CheckpointDamaged: if there are checkpoints, and all are damaged.
+            CannotResume: if there are checkpoints, and all are damaged.
         """
         files = self._files()
         whole = 0
@@ -136,7 +136,7 @@ class Checkpoints:
                 with zipfile.ZipFile(path) as archive:
                     state = RunState.from_json(archive.read(_STATE))
             except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-                raise CheckpointDamaged(
+                raise CannotResume(
                     f"the checkpoint {path} was written by another version of this program ({error}): go on with that version, "
                     "or add --new_run to start afresh"
                 ) from error
@@ -145,7 +145,7 @@ class Checkpoints:
                 self._good = [path]
                 return Checkpoint(path, state)
         if files and not whole:
-            raise CheckpointDamaged(
+            raise CannotResume(
                 f"none of the {len(files)} checkpoints in {self.folder} is whole: put a good copy there, or add --new_run to "
                 "start afresh (this folder is then moved aside)"
             )

@@ -1,16 +1,14 @@
 """The only list of flags: Config and its checks. Needs no TensorFlow, so a mistake in a flag is reported at once."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from r2d2_tf.backbones import BACKBONES
 from r2d2_tf.datasets import DATASETS
+from r2d2_tf.flag_values import checked
 from r2d2_tf.messages import one_line
 from r2d2_tf.schedules import MOST_EPOCHS, Round, parse_rounds
 from r2d2_tf.splits import check_num_labels
@@ -109,6 +107,7 @@ class Config:
         "when the loss is not finite or the predictions collapse: stop, or rollback = go back to the last checkpoint with half "
         "the learning rate, at most three times",
         choices=("stop", "rollback"),
+        cosmetic=True,
     )
     stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", later=True)
     checkpoint_minutes: float = _flag(
@@ -131,7 +130,7 @@ class Config:
     def __post_init__(self) -> None:
         try:
             for field in dataclasses.fields(self):
-                object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+                object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
             self._check_together()
         except ValueError as error:
             raise ValueError(one_line(error)) from error
@@ -274,39 +273,3 @@ class Config:
 
 _LASTING = [field for field in dataclasses.fields(Config) if not field.metadata.get("cosmetic")]
 """The flags that can change a result."""
-_MOST = {int: 2**31 - 1, float: 1e30}
-"""What a number may be where a flag sets no limit of its own: it must fit into 32 bits."""
-
-
-def _checked(field: dataclasses.Field, value: Any) -> Any:
-    """A flag's value, a float where that is what the flag takes."""
-    name, kind = field.name, type(field.default)
-    if kind is float and type(value) is int:
-        value = float(value) if abs(value) < 2**1023 else math.inf
-    if type(value) is not kind:
-        raise ValueError(f"{name} ({value!r}) must be a value of type {kind.__name__}: change --{name}")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{name} ({value}) must be a finite number: change --{name}")
-        value += 0.0  # -0.0 would be equal to 0.0, and have another digest.
-    _check(name, value, field.metadata)
-    return value
-
-
-def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
-    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
-        raise ValueError(f"{name} ({value!r}) must not begin or end with a space or hold control characters: change --{name}")
-    if type(value) in _MOST:
-        allowed = {"high": _MOST[type(value)], **allowed}
-    choices = allowed.get("choices")
-    if choices is not None and value not in choices:
-        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}: did you mean --{name}={near}?")
-    for key, words, ok in (
-        ("low", "at least", lambda v, limit: v >= limit),
-        ("above", "above", lambda v, limit: v > limit),
-        ("high", "at most", lambda v, limit: v <= limit),
-        ("below", "below", lambda v, limit: v < limit),
-    ):
-        if key in allowed and not ok(value, allowed[key]):
-            raise ValueError(f"{name} ({value}) must be {words} {allowed[key]}: change --{name}")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, data_health, devices, pipeline, run_directory, splits
+from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, run_directory, splits
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.interrupts import StopSignals
@@ -60,7 +60,10 @@ class Experiment:
         self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
         config.check_replicas(self.strategy.num_replicas_in_sync)
         loaded = self.spec.load(config.data_path)
-        loaded, self.skipped = data_health.checked(loaded, self.spec, skip_bad_images=config.skip_bad_images)
+        loaded, self.left_out = data_health.checked(
+            loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=_left_out_before(config)
+        )
+        fingerprint = data_health.fingerprint(loaded)
         self.data = pipeline.sharing_images(loaded)
         if not len(self.data.test_labels):
             raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
@@ -72,7 +75,7 @@ class Experiment:
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         self._check_batches()
         self.model = self._build_model()
-        self.state = RunState(self.stages[0].number)
+        self.state = RunState(self.stages[0].number, fingerprint=fingerprint)
         if config.stage_1_from and not run_directory.is_unfinished(config):
             self.state.borrowed = self._borrow_stage_1()
 
@@ -125,10 +128,13 @@ class Experiment:
             OSError: if a file cannot be written.
             ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
-        with run_directory.written_whole(folder / run_directory.SPLIT_FILE) as path:
+        with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
             splits.write_split(
                 path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
             )
+        if self.spec.photographs:
+            with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
+                path.write_text("".join(f"{name}\n" for name in self.left_out))
         print(self._plan_text(folder))
         training = Training(
             self.config,
@@ -143,7 +149,7 @@ class Experiment:
         self._save(folder, training)
         training.spend("end")
         summary = self._summary(folder, training.state)
-        with run_directory.written_whole(folder / run_directory.SUMMARY_FILE) as path:
+        with files.written_whole(folder / run_directory.SUMMARY_FILE) as path:
             path.write_text(json.dumps(summary, indent=2) + "\n")
         training.checkpoints.remove()
         return summary
@@ -167,13 +173,13 @@ class Experiment:
 
     def _save(self, folder: Path, training: Training) -> None:
         if any(stage.use_unlabeled for stage in self.stages):
-            with run_directory.written_whole(folder / run_directory.TABLE_FILE) as path:
+            with files.written_whole(folder / run_directory.TABLE_FILE) as path:
                 self.table.save(path, self.data.train_ids)
-            with run_directory.written_whole(folder / run_directory.HISTORY_FILE) as path:
+            with files.written_whole(folder / run_directory.HISTORY_FILE) as path:
                 training.history.save(path)
-        with run_directory.written_whole(folder / run_directory.BACKBONE_FILE) as path:
+        with files.written_whole(folder / run_directory.BACKBONE_FILE) as path:
             self.model.backbone.save(path)
-        with run_directory.written_whole(folder / run_directory.PICTURE_FILE) as path:
+        with files.written_whole(folder / run_directory.PICTURE_FILE) as path:
             plot_run(training.state.rows, self.title, path)
 
     def _summary(self, folder: Path, state: RunState) -> Summary:
@@ -206,11 +212,17 @@ class Experiment:
             "num_test": len(self.data.test_images),
             "parameters": self._num_parameters(),
             "devices": devices.describe(self.strategy),
-            "git_commit": run_directory.git_commit(),
-            "versions": run_directory.versions(),
-            "machine": run_directory.machine(),
+            "git_commit": provenance.git_commit(),
+            "versions": provenance.versions(),
+            "machine": provenance.machine(),
             "files": run_directory.files_in(folder),
         }
+
+
+def _left_out_before(config: Config) -> list[str] | None:
+    """The unreadable images that a run which goes on left out when it began; None: they are to be found."""
+    path = config.resolved_run_dir / run_directory.LEFT_OUT_FILE
+    return path.read_text().splitlines() if run_directory.is_unfinished(config) and path.is_file() else None
 
 
 def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarray:

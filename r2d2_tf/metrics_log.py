@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import run_directory
+from r2d2_tf import files
 from r2d2_tf.stages import Stage
 
 COLUMNS = (
@@ -73,7 +73,7 @@ class MetricsLog:
         self._events.close()
 
     def _write_table(self) -> None:
-        with run_directory.written_whole(self._path) as path, path.open("w", newline="") as file:
+        with files.written_whole(self._path) as path, path.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)

@@ -1,27 +1,25 @@
 """The folder of a run: who may use it, and how files get into it."""
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Collection, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from r2d2_tf import files
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.messages import one_line
 
 CONFIG_FILE = "config.cfg"
 SPLIT_FILE = "labeled.txt"
+LEFT_OUT_FILE = "left_out.txt"
 METRICS_FILE = "metrics.csv"
 PICTURE_FILE = "curves.png"
 STAGE_1_FILE = "stage_1.keras"
@@ -32,12 +30,12 @@ BACKBONE_FILE = "backbone.keras"
 SUMMARY_FILE = "summary.json"
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
-PARTIAL = ".partial-"
 
 FILES = {
     SUMMARY_FILE: "this table, with versions, commit, seed and devices",
     CONFIG_FILE: "all flags: repeats the run",
     SPLIT_FILE: "the labeled images; --split_file reads it",
+    LEFT_OUT_FILE: "images that could not be read, with --skip_bad_images",
     METRICS_FILE: "what was measured, a row an epoch",
     PICTURE_FILE: "errors and confidence over the epochs",
     TABLE_FILE: "the learned pseudo-labels, a row an image",
@@ -113,17 +111,18 @@ def claimed(config: Config) -> Iterator[Path]:
                 print(f"moved the earlier run to {_move_aside(folder)}")
                 folder.mkdir(exist_ok=True)
                 stack.enter_context(_locked(folder))
-        for path in folder.rglob(f"{PARTIAL}*"):
+        for path in folder.rglob(f"{files.PARTIAL}*"):
             path.unlink()
         if not (folder / CONFIG_FILE).is_file():
-            with written_whole(folder / CONFIG_FILE) as path:
+            with files.written_whole(folder / CONFIG_FILE) as path:
                 path.write_text(config.to_flagfile())
         yield folder
 
 
 def _is_free(folder: Path) -> bool:
     """Whether there is nothing in `folder` but what a process leaves that is killed before it wrote anything."""
-    return not folder.exists() or all(path.name == LOCK_FILE or path.name.startswith(PARTIAL) for path in folder.iterdir())
+    left = () if not folder.exists() else (path.name for path in folder.iterdir())
+    return all(name == LOCK_FILE or name.startswith(files.PARTIAL) for name in left)
 
 
 def _move_aside(folder: Path) -> Path:
@@ -256,78 +255,7 @@ def title_of(summary: dict[str, Any]) -> str:
     return f"{summary['name']}, seed {summary['seed']}{' (FAKE DATA)' if summary.get('fake_data') else ''}"
 
 
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; on success it becomes `path`, whole or not at all.
-
-    Raises:
-        OSError: if the file cannot be written, as on a full disk, with what to do about it.
-    """
-    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it.
-    temporary = path.with_name(f"{PARTIAL}{path.name}")
-    try:
-        yield temporary
-        move_into_place(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def move_into_place(temporary: Path, path: Path) -> None:
-    """Renames a file that is written completely, so that it survives a crash of the machine."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def cannot_write(path: Path, error: BaseException) -> OSError:
-    """What a person is told when `path` could not be written because of `error`."""
-    number = getattr(error, "errno", None) or errno.EIO
-    reason = f"{getattr(error, 'strerror', None) or error}, {free_space(path.parent)} are free there"
-    return OSError(number, f"{path} could not be written: {reason}. Mend that and give the same command again")
-
-
-def free_space(folder: Path) -> str:
-    """Free space where `folder` is, as in `3.2 GiB`."""
-    return f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB"
-
-
 def shown(path: str | Path) -> str:
     """`path` as a person would type it: relative to the working directory where it lies below it."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def machine() -> str:
-    """What kind of machine this is, as in `Linux x86_64, 2 CPUs`."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("keras", "numpy", "tensorflow", "tensorflow-cpu")
-    return {name: version for name in names if (version := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def git_commit() -> str | None:
-    """The commit of the source, `-dirty` if it was changed since; None outside a checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    folder = Path(__file__).parent
-    command = [git, "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None

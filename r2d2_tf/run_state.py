@@ -24,7 +24,6 @@ class RunState:
         resumes: how many times the run was continued after an interruption.
         borrowed: summary of the run whose stage 1 was taken over, or None.
         fingerprint: of the data.
-        skipped_ids: images that were left out as unreadable.
     """
 
     stage: int
@@ -39,7 +38,6 @@ class RunState:
     resumes: int = 0
     borrowed: dict[str, Any] | None = None
     fingerprint: str = ""
-    skipped_ids: list[str] = field(default_factory=list)
 
     @property
     def place(self) -> tuple[int, int, int]:

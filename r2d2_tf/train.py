@@ -2,9 +2,9 @@
 
 The same command goes on where a run was interrupted, and shows the result of a finished one.
 
-Exit codes: 0, the run is finished; 2, the command line was wrong and nothing was written; 3, the run had to stop, as the
-loss was not finite, the predictions collapsed or a file could not be written; 130, Ctrl-C, and 143, SIGTERM: the run was
-saved.
+Exit codes: 0, the run is finished; 1, a file could not be written, or no checkpoint can be gone on from; 2, the command line
+was wrong and nothing was written; 3, the run had to stop, as something was not finite or the predictions collapsed; 130,
+Ctrl-C, and 143, SIGTERM: the run was saved.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
     import_tensorflow_quietly()
     from r2d2_tf.callbacks import RunStopped
-    from r2d2_tf.checkpoints import CheckpointDamaged
+    from r2d2_tf.checkpoints import CannotResume
     from r2d2_tf.experiment import Experiment
 
     with contextlib.ExitStack() as stack:
@@ -74,9 +74,9 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         signals.defer()
         try:
             print(_result(experiment.run(folder, began, signals), config))
-        except (RunStopped, CheckpointDamaged, OSError) as error:
+        except (RunStopped, CannotResume, OSError) as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
-            return STOPPED
+            return STOPPED if isinstance(error, RunStopped) else 1
     return 0
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from r2d2_tf import pipeline, run_directory
+from r2d2_tf import files, pipeline, run_directory
 from r2d2_tf.callbacks import CollapseGuard, Diagnostics, Evaluation, RepetitiveReprediction, RunCheckpoint, RunStopped
-from r2d2_tf.checkpoints import Checkpoint, Checkpoints
+from r2d2_tf.checkpoints import CannotResume, Checkpoint, Checkpoints
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import ImageData
 from r2d2_tf.history import PredictionHistory
@@ -71,6 +71,11 @@ class Training:
         self._saved: tuple[tuple[int, int, int], int] | None = None
         found = self.checkpoints.newest(_warn)
         if found is not None:
+            if found.state.fingerprint != state.fingerprint:
+                raise CannotResume(
+                    f"the data set changed since the run in {folder} began (fingerprint {found.state.fingerprint}, now "
+                    f"{state.fingerprint}): give it the --data_dir that it began with, or add --new_run to start afresh"
+                )
             self._go_to(found)
             self.state.resumes += 1
             print(f"\nGoing on from the checkpoint {found.path.name}: {self._place()}")
@@ -102,7 +107,7 @@ class Training:
                 self._roll_back(stopped)
                 continue
             if stage.number in run_directory.NETWORK_FILES:
-                with run_directory.written_whole(self.folder / run_directory.NETWORK_FILES[stage.number]) as path:
+                with files.written_whole(self.folder / run_directory.NETWORK_FILES[stage.number]) as path:
                     self.model.backbone.save(path)
             self.state.begin_stage(stage.number + 1)
         self._log.close()

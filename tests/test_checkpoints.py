@@ -7,7 +7,7 @@ import pytest
 from conftest import NUM_CLASSES, table_values, tiny_labels
 
 from r2d2_tf import run_directory
-from r2d2_tf.checkpoints import CheckpointDamaged, Checkpoints
+from r2d2_tf.checkpoints import CannotResume, Checkpoints
 from r2d2_tf.history import MEASURES, PredictionHistory
 from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
 from r2d2_tf.run_state import RunState
@@ -142,7 +142,7 @@ def test_where_all_are_damaged_nothing_is_begun_afresh(checkpoints, tmp_path):
         save(checkpoints, value)
     for path in files(tmp_path):
         truncate(path)
-    with pytest.raises(CheckpointDamaged, match=r"none of the 2 checkpoints in .* is whole.*--new_run"):
+    with pytest.raises(CannotResume, match=r"none of the 2 checkpoints in .* is whole.*--new_run"):
         Checkpoints(tmp_path, "").newest(lambda text: None)
     assert len(files(tmp_path)) == 2
 
@@ -191,14 +191,14 @@ def test_a_checkpoint_of_another_network_is_refused(change, checkpoints):
     save(checkpoints, 1.0)
     variables = variables_of(0.0)
     change(variables)
-    with pytest.raises(CheckpointDamaged, match="is of another network"):
+    with pytest.raises(CannotResume, match="is of another network"):
         checkpoints.newest(refuse).restore(variables, table_of(0.0), history_of())
 
 
 def test_a_checkpoint_of_another_version_is_refused(checkpoints, monkeypatch):
     monkeypatch.setattr(RunState, "to_json", lambda self: '{"stage": 1, "unknown": 2}')
     save(checkpoints, 1.0)
-    with pytest.raises(CheckpointDamaged, match="written by another version of this program"):
+    with pytest.raises(CannotResume, match="written by another version of this program"):
         checkpoints.newest(refuse)
 
 

@@ -3,6 +3,7 @@ import csv
 import pytest
 
 from r2d2_tf.metrics_log import COLUMNS, MetricsLog, plot_run
+from tools.exactness import events_of
 
 ROW = {"run_epoch": 1, "stage": 2, "epoch": 1, "loss": 0.25, "test_error": 12.5, "predicted_classes": [3, 4]}
 
@@ -16,16 +17,6 @@ def test_each_epoch_is_a_row_with_empty_cells_for_what_was_not_measured(tmp_path
     assert tuple(first) == COLUMNS
     assert (first["loss"], first["test_error"], first["predicted_classes"]) == ("0.25", "12.5", "3 4")
     assert (first["argmax_changes"], second["argmax_changes"]) == ("", "7")
-
-
-def events_of(folder, name):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    events = EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    assert "predicted_classes" in events.Tags()["tensors"]
-    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(name)]
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):

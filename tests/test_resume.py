@@ -1,6 +1,5 @@
 """A run that is stopped, killed or goes wrong, and goes on."""
 
-import csv
 import re
 import signal
 import time
@@ -9,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 from conftest import SHORT
-from test_metrics_log import events_of
 
 from r2d2_tf import run_directory
 from r2d2_tf.callbacks import RunStopped
@@ -17,6 +15,7 @@ from r2d2_tf.command_line import from_command_line
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.training import Training
+from tools.exactness import differences, results_of
 
 DETERMINISTIC = (*SHORT, "--deterministic")
 
@@ -52,25 +51,6 @@ def run_in_pieces(folder, checks_a_piece, *flags):
     raise AssertionError("it gets nowhere")
 
 
-def results_of(folder):
-    """Everything that a run measured and learned, but for times, as bytes."""
-    with (folder / "metrics.csv").open() as file:
-        results = {"metrics": [[row[name] for name in row if name != "seconds"] for row in csv.DictReader(file)]}
-    for name in ("pseudo_labels", "predictions"):
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
-            results |= {f"{name}/{key}": archive[key].tobytes() for key in archive.files}
-    for name in ("stage_1", "stage_2", "backbone"):
-        network = keras.saving.load_model(folder / f"{name}.keras", compile=False)
-        results[name] = b"".join(weight.tobytes() for weight in network.get_weights())
-    results["events"] = events_of(folder, "loss"), events_of(folder, "test_error")
-    return results
-
-
-def assert_same_results(one, other):
-    one, other = results_of(one), results_of(other)
-    assert {name for name in one | other if one.get(name) != other.get(name)} == set()
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
@@ -83,7 +63,7 @@ def undisturbed(tmp_path_factory):
 def test_a_run_stopped_time_and_again_ends_as_an_undisturbed_one(checks, undisturbed, tmp_path):
     pieces = run_in_pieces(tmp_path / "run", checks)
     assert pieces > 2
-    assert_same_results(tmp_path / "run", undisturbed)
+    assert differences(tmp_path / "run", undisturbed) == []
 
 
 class StopWhen(StopSignals):
@@ -123,7 +103,7 @@ def test_a_run_may_be_stopped_at_any_kind_of_moment(place, consistent, undisturb
     with pytest.raises(RunInterrupted):
         start(tmp_path / "run", signals=signals)
     start(tmp_path / "run")
-    assert_same_results(tmp_path / "run", undisturbed)
+    assert differences(tmp_path / "run", undisturbed) == []
 
 
 def test_the_number_of_replicas_may_change_on_the_way(tmp_path):
@@ -133,7 +113,7 @@ def test_the_number_of_replicas_may_change_on_the_way(tmp_path):
     summary = start(tmp_path / "run", *two)
     assert summary["resumes"] == 1
     assert "2 replicas" in summary["devices"]
-    assert len(results_of(tmp_path / "run")["metrics"]) == 7
+    assert len(results_of(tmp_path / "run")["metrics.csv"]) == 7
 
 
 @pytest.mark.slow
@@ -141,7 +121,7 @@ def test_two_replicas_go_on_as_exactly_as_one(tmp_path):
     two = ["--strategy=mirrored", "--num_logical_cpus=2"]
     start(tmp_path / "undisturbed", *two)
     assert run_in_pieces(tmp_path / "run", 100, *two) > 2
-    assert_same_results(tmp_path / "run", tmp_path / "undisturbed")
+    assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
 
 
 @pytest.mark.slow
@@ -152,7 +132,7 @@ def test_layers_that_draw_random_numbers_go_on_with_them(tmp_path, monkeypatch):
     monkeypatch.setitem(BACKBONES, "lenet", "test_resume:random_network")
     start(tmp_path / "undisturbed")
     assert run_in_pieces(tmp_path / "run", 100) > 2
-    assert_same_results(tmp_path / "run", tmp_path / "undisturbed")
+    assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
 
 
 def random_network(image_shape, num_classes):
@@ -180,9 +160,9 @@ def test_a_run_that_goes_wrong_rolls_back_with_half_the_rate_and_says_so(tmp_pat
     flags = ["--rounds=3:0.01", "--on_divergence=rollback"]
     damage_rows_of(monkeypatch, (2, 2), times=1)
     summary = start(tmp_path / "run", *flags)
-    metrics = results_of(tmp_path / "run")["metrics"]
-    assert [row[0] for row in metrics] == [str(number) for number in range(1, 9)], "each epoch once"
-    assert [row[3] for row in metrics[4:]] == ["0.01", "0.01", "0.005", "0.0005"]
+    metrics = results_of(tmp_path / "run")["metrics.csv"]
+    assert [row["run_epoch"] for row in metrics] == [str(number) for number in range(1, 9)], "each epoch once"
+    assert [row["learning_rate"] for row in metrics[4:]] == ["0.01", "0.01", "0.005", "0.0005"]
     [rollback] = summary["rollbacks"]
     assert "a pseudo-logit is not finite" in rollback["reason"]
     assert rollback["learning_rate_scale"] == 0.5
@@ -202,4 +182,4 @@ def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path, monkeypatch):
         start(tmp_path / "run", "--rounds=3:0.01")
     monkeypatch.undo()
     assert start(tmp_path / "run", "--rounds=3:0.01")["resumes"] == 1
-    assert len(results_of(tmp_path / "run")["metrics"]) == 8
+    assert len(results_of(tmp_path / "run")["metrics.csv"]) == 8

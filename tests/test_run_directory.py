@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from r2d2_tf import run_directory
+from r2d2_tf import files, provenance, run_directory
 from r2d2_tf.config import Config
 
 SUMMARY = {"test_error_percent": {"stage_1": 5.0}, "seconds": {"total": 1.0}, "files": {}}
@@ -72,17 +72,17 @@ def test_what_a_killed_process_left_half_written_is_removed(config):
     folder = config.resolved_run_dir
     (folder / "checkpoints").mkdir(parents=True)
     for place in (folder, folder / "checkpoints"):
-        (place / f"{run_directory.PARTIAL}x.npz").write_text("x")
+        (place / f"{files.PARTIAL}x.npz").write_text("x")
     (folder / run_directory.CONFIG_FILE).write_text(config.to_flagfile())
     make(config)
-    assert not list(folder.rglob(f"{run_directory.PARTIAL}*"))
+    assert not list(folder.rglob(f"{files.PARTIAL}*"))
 
 
 def test_a_folder_that_a_process_was_killed_in_before_it_wrote_anything_is_free(config):
     folder = config.resolved_run_dir
     folder.mkdir()
     (folder / run_directory.LOCK_FILE).touch()
-    (folder / f"{run_directory.PARTIAL}config.cfg").write_text("--al")
+    (folder / f"{files.PARTIAL}config.cfg").write_text("--al")
     assert run_directory.finished_summary(config) is None
     assert not run_directory.is_unfinished(config)
     assert run_directory.load_config(make(config)).digest == config.digest
@@ -151,14 +151,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path.write_text("old")
 
     def fail():
-        with run_directory.written_whole(path) as temporary:
+        with files.written_whole(path) as temporary:
             temporary.write_text("ha")
             raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011
         fail()
     assert path.read_text() == "old"
-    with run_directory.written_whole(path) as temporary:
+    with files.written_whole(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
@@ -171,7 +171,7 @@ def test_a_folder_without_a_run_is_named(read, tmp_path):
 
 
 def test_versions_name_keras_and_a_tensorflow():
-    versions = run_directory.versions()
+    versions = provenance.versions()
     assert "keras" in versions
     assert any(name.startswith("tensorflow") for name in versions)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, run_directory
+from r2d2_tf import backbones, files, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
     print(title)
     for name, features, labels in panels:
         print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")
-    with run_directory.written_whole(folder / PICTURE) as path:
+    with files.written_whole(folder / PICTURE) as path:
         draw(panels, data.class_names, f"{title}: features, colored by true class", path)
     print(f"written to {folder / PICTURE}")
     return 0

@@ -6,7 +6,6 @@ is then 1.
 """
 
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
+from tools.training import run_to_the_end
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,7 +69,7 @@ def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
 def _train(config: Config, others: Sequence[str]) -> dict[str, Any] | None:
     """The summary of a run that is made now; None if it did not finish."""
     command = [sys.executable, "-m", "r2d2_tf.train", *others, f"--seed={config.seed}"]
-    if subprocess.run(command, check=False).returncode:
+    if run_to_the_end(command):
         return None
     return run_directory.read_summary(config.resolved_run_dir)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2d2_tf import run_directory
+from r2d2_tf import files
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from tools import fake_data
@@ -110,7 +110,7 @@ class Results:
         lines = [line for line in others if (line["row"], line["config_digest"]) != same] + [record]
         order = [row.label for row in self.rows]
         lines.sort(key=lambda line: order.index(line["row"]) if line["row"] in order else len(order))
-        with run_directory.written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        with files.written_whole(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(lines)
@@ -141,7 +141,7 @@ class Results:
             ]
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        with run_directory.written_whole(self.folder / f"{self.name}.md") as path:
+        with files.written_whole(self.folder / f"{self.name}.md") as path:
             path.write_text(text + "\n")
         return f"{text}\n\nwritten to {self.folder / self.name}.md"
 

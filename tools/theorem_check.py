@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from r2d2_tf import run_directory
+from r2d2_tf import files, run_directory
 from r2d2_tf.command_line import parse_flags
 
 PICTURE = "theorems.png"
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     found = comparisons(history, alpha=config.alpha, beta=config.beta)
     print(f"{title}\n\n{table(found)}")
-    with run_directory.written_whole(folder / PICTURE) as path:
+    with files.written_whole(folder / PICTURE) as path:
         draw(found, f"{title}: theorems 1 and 2", path)
     print(f"\nwritten to {folder / PICTURE}")
     return 0

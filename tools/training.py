@@ -3,10 +3,11 @@
 import fcntl
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from r2d2_tf import run_directory
+from r2d2_tf import provenance, run_directory
 from r2d2_tf.tfds_reader import FAKE
 from r2d2_tf.train import STOPPED
 from tools.results import Record, Run
@@ -53,15 +54,36 @@ class Trainer:
         with folder.with_name(f"{folder.name}.lock").open("a") as lock:
             wait_for_lock(lock, folder)
             if not self.is_trained(run):
-                command = [sys.executable, "-m", "r2d2_tf.train", *arguments, "--new_run", f"--run_dir={folder}"]
+                command = [sys.executable, "-m", "r2d2_tf.train", *arguments, f"--run_dir={folder}"]
                 # The run inherits the lock and so holds it on if this program is killed.
-                code = subprocess.run(command, check=False, pass_fds=[lock.fileno()]).returncode
+                code = run_to_the_end(command, pass_fds=[lock.fileno()])
                 if code == STOPPED:
                     self._stopped.add(folder)
                     return None
                 if code:
                     raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
         return run_directory.read_summary(folder)
+
+
+def run_to_the_end(command: Sequence[str], pass_fds: Sequence[int] = ()) -> int:
+    """Runs a program and returns its exit code.
+
+    Ctrl-C reaches the program too: it is given the time to save itself.
+
+    Raises:
+        KeyboardInterrupt: after the program's end, if it was interrupted.
+    """
+    with subprocess.Popen(command, pass_fds=pass_fds) as process:
+        interrupted = False
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return code
 
 
 def wait_for_lock(lock: IO[str], folder: Path) -> None:
@@ -80,8 +102,8 @@ def _record(run: Run, summary: dict[str, Any] | None) -> Record:
         "outcome": "finished" if summary else "stopped",
         "flags": " ".join(run.row.flags),
         "config_digest": run.config.digest,
-        "git_commit": run_directory.git_commit() or "",
-        "machine": run_directory.machine(),
+        "git_commit": provenance.git_commit() or "",
+        "machine": provenance.machine(),
     }
     if summary is None:
         return record

@@ -1,0 +1,53 @@
+"""Files that appear whole or not at all, whenever the process or the machine dies."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+PARTIAL = ".partial-"
+"""How the name of a file begins that is being written."""
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to; on success it becomes `path`, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written, as on a full disk, with what to do about it.
+    """
+    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it.
+    temporary = path.with_name(f"{PARTIAL}{path.name}")
+    try:
+        yield temporary
+        move_into_place(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Renames a file that is written completely, so that it survives a crash of the machine."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def cannot_write(path: Path, error: BaseException) -> OSError:
+    """What a person is told when `path` could not be written because of `error`."""
+    number = getattr(error, "errno", None) or errno.EIO
+    reason = f"{getattr(error, 'strerror', None) or error}, {free_space(path.parent)} are free there"
+    return OSError(number, f"{path} could not be written: {reason}. Mend that and give the same command again")
+
+
+def free_space(folder: Path) -> str:
+    """Free space where `folder` is, as in `3.2 GiB`."""
+    return f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB"

@@ -1,0 +1,56 @@
+"""Are two finished runs the same, bit for bit?"""
+
+import csv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r2d2_tf import run_directory
+
+_SCALARS = ("loss", "test_error", "table_largest_probability")
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Names of what differs between two finished runs in their folders, but for times; [] if they are the same."""
+    ours, theirs = results_of(one), results_of(other)
+    return sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """Everything that a finished run measured and learned, but for times: name -> exact value."""
+    with (folder / run_directory.METRICS_FILE).open() as file:
+        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    results: dict[str, Any] = {run_directory.METRICS_FILE: rows}
+    for name in (run_directory.TABLE_FILE, run_directory.HISTORY_FILE):
+        with np.load(folder / name, allow_pickle=False) as archive:
+            results |= {f"{name}: {key}": archive[key].tobytes() for key in archive.files}
+    for name in (*run_directory.NETWORK_FILES.values(), run_directory.BACKBONE_FILE):
+        results[name] = _weights(folder / name)
+    return results | {f"TensorBoard: {name}": events_of(folder, name) for name in _SCALARS}
+
+
+def _weights(path: Path) -> dict[str, bytes]:
+    # Keras' loading would import TensorFlow, and the project's layers.
+    import h5py
+
+    weights = {}
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            weights[name] = item[()].tobytes()
+
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file, h5py.File(file) as tree:
+        tree.visititems(add)
+    return weights
+
+
+def events_of(folder: Path, name: str) -> list[tuple[int, float]]:
+    """The steps and values of a scalar in a run's TensorBoard events."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(name)]
