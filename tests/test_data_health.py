@@ -189,6 +189,6 @@ def test_a_run_on_damaged_photographs_is_one_line_and_writes_nothing(damaged_ima
 def test_a_run_may_skip_damaged_photographs(damaged_imagenette, tmp_path):
     arguments = flags(damaged_imagenette, tmp_path)
     experiment = Experiment(from_command_line([*arguments, "--skip_bad_images"]))
-    assert len(experiment.skipped) == 3
+    assert len(experiment.left_out) == 3
     assert (len(experiment.data.train_ids), len(experiment.data.test_labels)) == (48, 39)
     assert from_command_line(arguments).digest != experiment.config.digest, "it can change a result"

@@ -13,7 +13,7 @@ def pretend(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = []
 
-    def finish(command, check):
+    def finish(command):
         commands.append(command)
         config = from_command_line(command[3:])
         folder = config.resolved_run_dir
@@ -26,9 +26,9 @@ def pretend(tmp_path, monkeypatch):
             "files": {},
         }
         (folder / "summary.json").write_text(json.dumps(summary))
-        return type("Done", (), {"returncode": 0})
+        return 0
 
-    monkeypatch.setattr(repeat.subprocess, "run", finish)
+    monkeypatch.setattr(repeat, "run_to_the_end", finish)
     return commands
 
 
@@ -61,13 +61,12 @@ def test_a_finished_seed_is_not_run_again(pretend):
     ],
 )
 def test_seeds_that_fail_are_told_and_the_others_are_run(failing, said, pretend, monkeypatch, capsys):
-    finish = repeat.subprocess.run
+    finish = repeat.run_to_the_end
 
-    def run(command, check):
-        seed = from_command_line(command[3:]).seed
-        return type("Done", (), {"returncode": 3}) if seed in failing else finish(command, check)
+    def run(command):
+        return 3 if from_command_line(command[3:]).seed in failing else finish(command)
 
-    monkeypatch.setattr(repeat.subprocess, "run", run)
+    monkeypatch.setattr(repeat, "run_to_the_end", run)
     assert repeat.main(["--seeds=0,1,2", *SHORT]) == 1
     out, err = capsys.readouterr()
     assert err == f"error: {said}\n"

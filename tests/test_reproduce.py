@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,14 +44,14 @@ def test_the_supervised_rows_have_the_length_and_the_rate_that_they_claim():
 @pytest.fixture
 def pretend(tmp_path, monkeypatch):
     """Stands in for training; returns the commands. Runs with alpha 0.5, or that rate in stage 1, stop."""
-    monkeypatch.setattr(training.run_directory, "git_commit", lambda: "abc")
+    monkeypatch.setattr(training.provenance, "git_commit", lambda: "abc")
     commands = []
 
-    def finish(command, check, pass_fds):
+    def finish(command, pass_fds):
         commands.append(command)
         config = from_command_line(command[3:])
         if 0.5 in (config.alpha, config.supervised_learning_rate):
-            return type("Done", (), {"returncode": train.STOPPED})
+            return train.STOPPED
         folder = config.resolved_run_dir
         folder.mkdir(parents=True, exist_ok=True)
         errors = {"stage_1": 10.0, **({"stage_3": 4.0 + config.seed} if config.finetune_epochs else {})}
@@ -68,9 +70,9 @@ def pretend(tmp_path, monkeypatch):
             "fake_data": False,
         }
         (folder / "summary.json").write_text(json.dumps(summary))
-        return type("Done", (), {"returncode": 0})
+        return 0
 
-    monkeypatch.setattr(training.subprocess, "run", finish)
+    monkeypatch.setattr(training, "run_to_the_end", finish)
     return commands
 
 
@@ -175,13 +177,13 @@ def test_a_row_without_runs_reads_not_run():
 
 
 def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, tmp_path, monkeypatch):
-    def stop_at_the_third(command, check, pass_fds):
+    def stop_at_the_third(command, pass_fds):
         if len(pretend) == 3:
             raise KeyboardInterrupt
-        return finish(command, check, pass_fds)
+        return finish(command, pass_fds)
 
-    finish = training.subprocess.run
-    monkeypatch.setattr(training.subprocess, "run", stop_at_the_third)
+    finish = training.run_to_the_end
+    monkeypatch.setattr(training, "run_to_the_end", stop_at_the_third)
     assert reproduce.main(["--table=4", *arguments]) == 130
     assert "| squared_l2 | 0 | not run | 6.35 | - |" in (tmp_path / "out" / "table4_mnist5k.md").read_text()
     assert len(read_records(tmp_path / "out", "table4_mnist5k_seed0.csv")) == 2
@@ -259,3 +261,21 @@ def test_a_table_that_is_killed_and_started_again_ends_as_an_undisturbed_one(tmp
     assert killed == undisturbed
     tables = [(tmp_path / folder / "table4_mnist5k.md").read_text() for folder in ("killed", "undisturbed")]
     assert tables[0] == tables[1]
+
+
+def test_a_program_that_is_interrupted_is_given_the_time_to_save(tmp_path):
+    saved = tmp_path / "saved"
+    program = (
+        "import pathlib, signal, time\n"
+        f"def save(*_): time.sleep(1); pathlib.Path({str(saved)!r}).touch(); raise SystemExit(130)\n"
+        "signal.signal(signal.SIGINT, save); print(flush=True); time.sleep(60)"
+    )
+    outer = f"import sys; from tools import training; training.run_to_the_end([sys.executable, '-c', {program!r}])"
+    command = [sys.executable, "-c", outer]
+    # Ctrl-C reaches all processes of a terminal: here, of a session.
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert saved.exists()
+    assert errors.rstrip().endswith(b"KeyboardInterrupt")

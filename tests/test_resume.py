@@ -2,15 +2,18 @@
 
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import keras
 import numpy as np
 import pytest
-from conftest import SHORT
+from conftest import ROOT, SHORT
 
 from r2d2_tf import run_directory
 from r2d2_tf.callbacks import RunStopped
+from r2d2_tf.checkpoints import CannotResume
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
@@ -183,3 +186,29 @@ def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert start(tmp_path / "run", "--rounds=3:0.01")["resumes"] == 1
     assert len(results_of(tmp_path / "run")["metrics.csv"]) == 8
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
+def test_a_signal_makes_the_command_save_say_how_to_go_on_and_exit(number, code, undisturbed, tmp_path):
+    command = [sys.executable, "-m", "r2d2_tf.train", *DETERMINISTIC, f"--run_dir={tmp_path / 'run'}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = ""
+        while not line.startswith("   1/2"):
+            line = process.stdout.readline()
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Result" not in output
+    assert re.search(r"saved: stage 2 \(D2 and R2\), epoch 2 of 2, step \d+\n\n?stopped by .*the same command goes on", errors)
+    assert "Traceback" not in errors
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Going on from the checkpoint" in done.stdout
+    assert differences(tmp_path / "run", undisturbed) == []
+
+
+def test_a_data_set_that_changed_since_the_run_began_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", signals=StopAt(20))
+    monkeypatch.setattr("r2d2_tf.data_health.fingerprint", lambda data: "another")
+    with pytest.raises(CannotResume, match=r"the data set changed since the run in .* began.*--new_run"):
+        start(tmp_path / "run")

@@ -109,7 +109,7 @@ DAMAGE = {
 
 @pytest.fixture
 def copied_run(finished_run, tmp_path):
-    return shutil.copytree(finished_run, tmp_path / "copy")
+    return shutil.copytree(finished_run, tmp_path / "copy", ignore=shutil.ignore_patterns("theorems.png"))
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
