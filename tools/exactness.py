@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from r2d2_tf import run_directory
+from r2d2_tf.startup import import_tensorflow_quietly
 
 _SCALARS = ("loss", "test_error", "table_largest_probability")
 
@@ -48,6 +49,8 @@ def _weights(path: Path) -> dict[str, bytes]:
 
 def events_of(folder: Path, name: str) -> list[tuple[int, float]]:
     """The steps and values of a scalar in a run's TensorBoard events."""
+    # TensorBoard imports TensorFlow.
+    import_tensorflow_quietly()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -70,6 +70,18 @@ class Torturer:
         command = [sys.executable, "-m", "r2d2_tf.train", *FLAGS, f"--run_dir={run}"]
         with Path(f"{run}.log").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log)
+
+    def start_and_save(self, run: Path) -> subprocess.Popen:
+        """Starts a run, and waits until a moment after it has written a checkpoint of its own beside an earlier one."""
+        before = {path.name for path in checkpoints_of(run)}
+        process = self.start(run)
+        deadline = time.monotonic() + _PATIENCE
+        while len(names := [path.name for path in checkpoints_of(run)]) < 2 or names[-1] in before:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Failed(f"{run} ended, or hangs, before it wrote a checkpoint: see {run}.log")
+            time.sleep(0.005)
+        time.sleep(self.random.uniform(0, 0.5))
+        return process
 
     def ends(self, process: subprocess.Popen, run: Path, code: int, says: str = "") -> None:
         """Waits for the end of a process.
@@ -143,9 +155,7 @@ def stop_by_signals(torturer: Torturer) -> None:
     """Ctrl-C and SIGTERM save the run and exit as they should."""
     run = torturer.new_run()
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = torturer.start(run)
-        _wait_for(lambda: bool(checkpoints_of(run)), process)
-        time.sleep(torturer.random.uniform(0.2, 1.0) * torturer.seconds / 2)
+        process = torturer.start_and_save(run)
         process.send_signal(number)
         torturer.ends(process, run, 128 + number, "saved: stage")
         torturer.counts["stops by a signal"] += 1
@@ -157,11 +167,11 @@ def damage_files(torturer: Torturer) -> None:
     """Damaged files are told and not used; nothing is begun afresh."""
     run = torturer.new_run()
     for damage in (_truncate, _flip, Path.unlink):
-        _kill_after_a_checkpoint(torturer, run)
+        _kill(torturer.start_and_save(run))
         newest = checkpoints_of(run)[-1]
         damage(newest)
         is_left = newest.exists()
-        _kill_after_a_checkpoint(torturer, run)
+        _kill(torturer.start_and_save(run))
         if is_left and f"{newest.name} is damaged and not used" not in Path(f"{run}.log").read_text():
             raise Failed(f"{run} took a damaged checkpoint, or did not say that it is damaged")
         torturer.counts["damaged or removed checkpoints, the one before used"] += 1
@@ -183,8 +193,7 @@ def damage_files(torturer: Torturer) -> None:
 def start_twice(torturer: Torturer) -> None:
     """The same command at the same time is refused, and the first one is not disturbed."""
     run = torturer.new_run()
-    first = torturer.start(run)
-    _wait_for(lambda: bool(checkpoints_of(run)), first)
+    first = torturer.start_and_save(run)
     torturer.ends(torturer.start(run), run, 2, "is in use: a living process trains in it")
     torturer.ends(first, run, 0)
     torturer.check(run)
@@ -204,8 +213,7 @@ def fill_a_disk(torturer: Torturer) -> None:
             torturer.counts["full disks: NOT TRIED, no tmpfs can be mounted here"] += 1
             return
         run = place / "run"
-        process = torturer.start(run)
-        _wait_for(lambda: len(checkpoints_of(run)) > 1, process)
+        process = torturer.start_and_save(run)
         filler = place / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(bytes(2**16)):
@@ -219,22 +227,9 @@ def fill_a_disk(torturer: Torturer) -> None:
         torturer.counts["full disks"] += 1
 
 
-def _kill_after_a_checkpoint(torturer: Torturer, run: Path) -> None:
-    """Starts a run, and kills it soon after it has written a checkpoint of its own beside an earlier one."""
-    before = [path.name for path in checkpoints_of(run)]
-    process = torturer.start(run)
-    _wait_for(lambda: len(names := [p.name for p in checkpoints_of(run)]) > 1 and names[-1] not in before, process)
-    time.sleep(torturer.random.uniform(0, 0.5))
+def _kill(process: subprocess.Popen) -> None:
     process.kill()
     process.wait()
-
-
-def _wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise Failed("a run ended, or hangs, before it came to the point where it was to be disturbed")
-        time.sleep(0.005)
 
 
 def _truncate(path: Path) -> None:
