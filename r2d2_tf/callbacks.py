@@ -30,7 +30,15 @@ _CHEAP = 0.02
 
 
 class RunStopped(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to change."""
+    """Training cannot go on; the message says where it stopped and what to change.
+
+    Attributes:
+        rate_matters: whether a smaller learning rate, from an earlier checkpoint on, might help.
+    """
+
+    def __init__(self, message: str, *, rate_matters: bool = True) -> None:
+        super().__init__(message)
+        self.rate_matters = rate_matters
 
 
 class RepetitiveReprediction(keras.callbacks.Callback):
@@ -195,21 +203,26 @@ class CollapseGuard(keras.callbacks.Callback):
         if epoch in self.stage.prediction_epochs and not self.state.step:
             largest = [logits.argmax(1) for _, logits in self.table.walk(self.table.unlabeled_rows)]
             counts = np.bincount(np.concatenate(largest), minlength=self.table.num_classes)
-            self._check(counts, "unlabeled", self.stage.advice if epoch else self.stage.advice_before)
+            if epoch:
+                self._check(counts, "unlabeled", self.stage.advice)
+            else:
+                # Stage 1 is done: what it learned is not for this stage's rates to mend.
+                self._check(counts, "unlabeled", self.stage.advice_before, rate_matters=False)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.stage.use_unlabeled:
             self._check(np.asarray(logs["predicted_classes"]), "unlabeled", self.stage.advice)
             self._check(logs["evaluated_classes"], "test", self.stage.advice)
 
-    def _check(self, counts: np.ndarray, kind: str, advice: str) -> None:
+    def _check(self, counts: np.ndarray, kind: str, advice: str, *, rate_matters: bool = True) -> None:
         shares = labeled_shares(self.table)
         if is_collapsed(counts, shares):
             top = int(counts.argmax())
             raise RunStopped(
                 f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the {kind} images fall into class "
                 f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; {advice} "
-                "(--nostop_on_collapse goes on regardless)"
+                "(--nostop_on_collapse goes on regardless)",
+                rate_matters=rate_matters,
             )
 
 

@@ -1,6 +1,5 @@
 """Checkpoints: everything that a run needs to go on exactly where it was, one file each."""
 
-import contextlib
 import hashlib
 import re
 import zipfile
@@ -126,11 +125,12 @@ class Checkpoints:
         Raises:
             CannotResume: if there are checkpoints, and all are damaged.
         """
-        files = self._files()
+        found = self._files()
         whole = 0
-        for path in reversed(files):
-            if _digest(path) != path.stem.split("-")[1]:
-                warn(f"the checkpoint {path} is damaged and not used: its content does not fit the checksum in its name")
+        for path in reversed(found):
+            damage = _damage_of(path)
+            if damage:
+                warn(f"the checkpoint {path} is damaged and not used: {damage}")
                 continue
             try:
                 with zipfile.ZipFile(path) as archive:
@@ -144,19 +144,12 @@ class Checkpoints:
             if before is None or state.place < before:
                 self._good = [path]
                 return Checkpoint(path, state)
-        if files and not whole:
+        if found and not whole:
             raise CannotResume(
-                f"none of the {len(files)} checkpoints in {self.folder} is whole: put a good copy there, or add --new_run to "
+                f"none of the {len(found)} checkpoints in {self.folder} is whole: put a good copy there, or add --new_run to "
                 "start afresh (this folder is then moved aside)"
             )
         return None
-
-    def remove(self) -> None:
-        """Removes all checkpoints: those of a finished run serve nothing."""
-        for path in self._files():
-            path.unlink()
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name))
@@ -193,6 +186,14 @@ def _assign_copies(variable: Any, saved: np.ndarray) -> None:
 
 def _member(name: str) -> str:
     return f"{_VARIABLES}{name}.npy"
+
+
+def _damage_of(path: Path) -> str | None:
+    """What is wrong with a checkpoint's file, if anything is."""
+    try:
+        return None if _digest(path) == path.stem.split("-")[1] else "its content does not fit the checksum in its name"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
 
 
 def _digest(path: Path) -> str:

@@ -109,7 +109,7 @@ class Config:
         choices=("stop", "rollback"),
         cosmetic=True,
     )
-    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", later=True)
+    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", cosmetic=True)
     checkpoint_minutes: float = _flag(
         15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
     )

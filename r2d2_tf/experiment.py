@@ -63,7 +63,6 @@ class Experiment:
         loaded, self.left_out = data_health.checked(
             loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=_left_out_before(config)
         )
-        fingerprint = data_health.fingerprint(loaded)
         self.data = pipeline.sharing_images(loaded)
         if not len(self.data.test_labels):
             raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
@@ -75,8 +74,12 @@ class Experiment:
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         self._check_batches()
         self.model = self._build_model()
-        self.state = RunState(self.stages[0].number, fingerprint=fingerprint)
-        if config.stage_1_from and not run_directory.is_unfinished(config):
+        self.state = RunState(
+            self.stages[0].number,
+            data_fingerprint=data_health.fingerprint(loaded),
+            split_fingerprint=data_health.digest_of(self.table.labels),
+        )
+        if config.stage_1_from and not run_directory.has_checkpoint(config):
             self.state.borrowed = self._borrow_stage_1()
 
     def _check_batches(self) -> None:
@@ -128,13 +131,6 @@ class Experiment:
             OSError: if a file cannot be written.
             ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
-        with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
-            splits.write_split(
-                path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
-            )
-        if self.spec.photographs:
-            with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
-                path.write_text("".join(f"{name}\n" for name in self.left_out))
         print(self._plan_text(folder))
         training = Training(
             self.config,
@@ -145,13 +141,21 @@ class Experiment:
             signals=signals or StopSignals(),
             state=self.state,
         )
+        # Only now: data or split that are not the run's own are refused before they overwrite what it says of them.
+        with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
+            splits.write_split(
+                path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
+            )
+        if self.spec.photographs:
+            with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
+                path.write_text("".join(f"{name}\n" for name in self.left_out))
         training.run(began)
         self._save(folder, training)
         training.spend("end")
         summary = self._summary(folder, training.state)
         with files.written_whole(folder / run_directory.SUMMARY_FILE) as path:
             path.write_text(json.dumps(summary, indent=2) + "\n")
-        training.checkpoints.remove()
+        run_directory.remove_checkpoints(folder)
         return summary
 
     def _plan_text(self, folder: Path) -> str:

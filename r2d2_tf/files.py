@@ -45,7 +45,7 @@ def cannot_write(path: Path, error: BaseException) -> OSError:
     """What a person is told when `path` could not be written because of `error`."""
     number = getattr(error, "errno", None) or errno.EIO
     reason = f"{getattr(error, 'strerror', None) or error}, {free_space(path.parent)} are free there"
-    return OSError(number, f"{path} could not be written: {reason}. Mend that and give the same command again")
+    return OSError(number, f"{path} could not be written: {reason}")
 
 
 def free_space(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,19 +16,20 @@ class RunInterrupted(BaseException):
 
     Attributes:
         exit_code: 128 + the signal's number, as shells have it.
-        name: of the signal.
     """
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
-        self.name = _NAMES[signal.Signals(number)]
-        super().__init__(f"stopped by {self.name}")
+        super().__init__(f"stopped by {_NAMES[signal.Signals(number)]}")
 
 
 class StopSignals:
     """While it is entered, the first signal asks for a stop, and a second one stops the process at once.
 
     The request raises RunInterrupted where `check` is called next; before `defer`, while nothing has been learned, at once.
+
+    A thread counts the signals: Python's own handlers run between two bytecodes alone, so that a step of TensorFlow would hold
+    them back and merge two of a kind.
     """
 
     def __init__(self) -> None:
@@ -36,12 +38,18 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writer)
+        threading.Thread(target=self._count, args=[reader], daemon=True).start()
         self._before = {number: signal.signal(number, self._receive) for number in _NAMES}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writer)
 
     def defer(self) -> None:
         """From now on only `check` raises."""
@@ -54,11 +62,20 @@ class StopSignals:
             raise RunInterrupted(self._requested)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._requested is not None:
-            os.write(2, b"\nstopped at once\n")
-            os._exit(128 + number)
-        self._requested = number
+        self._requested = self._requested or number
         if not self._deferring:
             raise RunInterrupted(number)
-        name = _NAMES[signal.Signals(number)]
-        os.write(2, f"\n{name}: finishing the step and saving; once more stops at once\n".encode())
+
+    def _count(self, reader: int) -> None:
+        asked = False
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while byte := pipe.read(1):
+                if byte[0] not in _NAMES:
+                    continue
+                if asked:
+                    os.write(2, b"\nstopped at once\n")
+                    os._exit(128 + byte[0])
+                asked = True
+                if self._deferring:
+                    name = _NAMES[signal.Signals(byte[0])]
+                    os.write(2, f"\n{name}: saving the run; once more stops at once\n".encode())

@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -89,6 +90,16 @@ def is_unfinished(config: Config) -> bool:
     return not config.new_run and not _is_free(config.resolved_run_dir)
 
 
+def has_checkpoint(config: Config) -> bool:
+    """Whether the config's folder holds a checkpoint, good or not, from which the run is to be continued."""
+    return is_unfinished(config) and any((config.resolved_run_dir / CHECKPOINTS).glob("*.npz"))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a finished run: they serve nothing."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def claimed(config: Config) -> Iterator[Path]:
     """Gives the config's folder, with the config in it, and holds it to the end of the block or of the process.
@@ -109,7 +120,7 @@ def claimed(config: Config) -> Iterator[Path]:
                 raise ValueError(f"run_dir ({folder}) was finished by another process while this one was starting")
             if config.new_run:
                 print(f"moved the earlier run to {_move_aside(folder)}")
-                folder.mkdir(exist_ok=True)
+                folder.resolve().mkdir(exist_ok=True)
                 stack.enter_context(_locked(folder))
         for path in folder.rglob(f"{files.PARTIAL}*"):
             path.unlink()
@@ -126,7 +137,8 @@ def _is_free(folder: Path) -> bool:
 
 
 def _move_aside(folder: Path) -> Path:
-    number = 1
+    # The folder itself, not a link to it.
+    folder, number = folder.resolve(), 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     return folder.rename(aside)
@@ -134,20 +146,27 @@ def _move_aside(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    # Never removed: who removes a lock file can pull it from under a process that has just opened it.
-    with (folder / LOCK_FILE).open("a+") as file:
-        for patience in (0.1, 0.1, 0.0):
-            # `is_in_use` holds the lock too, for a moment.
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(patience)
-        else:
-            raise ValueError(_in_use(folder))
+    with _lock(folder) as file:
         file.truncate(0)
         file.write(f"{platform.node()}, process {os.getpid()}\n")
         file.flush()
         yield
+
+
+def _lock(folder: Path) -> IO[str]:
+    """The locked file, which is never removed: who removes one can pull it from under a process that has just opened it."""
+    path = folder / LOCK_FILE
+    # `is_in_use` holds the lock too, for a moment.
+    for patience in (0.1, 0.1, 0.0):
+        file = path.open("a+")
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between opening and locking, another process may have moved the folder aside (--new_run).
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+        time.sleep(patience)
+    raise ValueError(_in_use(folder))
 
 
 def is_in_use(folder: Path) -> bool:

@@ -23,7 +23,8 @@ class RunState:
         rollbacks: one a roll-back: where the run stood, why, and the scale since then.
         resumes: how many times the run was continued after an interruption.
         borrowed: summary of the run whose stage 1 was taken over, or None.
-        fingerprint: of the data.
+        data_fingerprint: of the images and their true labels.
+        split_fingerprint: of the labels that training may see.
     """
 
     stage: int
@@ -37,7 +38,8 @@ class RunState:
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     resumes: int = 0
     borrowed: dict[str, Any] | None = None
-    fingerprint: str = ""
+    data_fingerprint: str = ""
+    split_fingerprint: str = ""
 
     @property
     def place(self) -> tuple[int, int, int]:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             return _train(arguments, signals)
         except RunInterrupted as interrupted:
-            print(f"\n{interrupted}; the same command goes on from there", file=sys.stderr)
+            print(f"{interrupted}; nothing was trained yet", file=sys.stderr)
             return interrupted.exit_code
 
 
@@ -56,10 +56,14 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     for line in config.warnings():
         print(f"warning: {line}", file=sys.stderr)
     if finished is not None:
+        # A process that was killed as it finished may have left them.
+        run_directory.remove_checkpoints(config.resolved_run_dir)
         print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config)}")
         return 0
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
     import_tensorflow_quietly()
+    from tensorflow.errors import OpError
+
     from r2d2_tf.callbacks import RunStopped
     from r2d2_tf.checkpoints import CannotResume
     from r2d2_tf.experiment import Experiment
@@ -72,11 +76,22 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         signals.defer()
+        addition = ", without --new_run," if config.new_run else ""
+        how_to_go_on = f"the same command{addition} goes on from the last checkpoint"
         try:
             print(_result(experiment.run(folder, began, signals), config))
-        except (RunStopped, CannotResume, OSError) as error:
+        except RunInterrupted as interrupted:
+            print(f"{interrupted}; {how_to_go_on}", file=sys.stderr)
+            return interrupted.exit_code
+        except CannotResume as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
-            return STOPPED if isinstance(error, RunStopped) else 1
+            return 1
+        except (OSError, OpError) as error:
+            print(f"error: {one_line(error)}; once that is mended, {how_to_go_on}", file=sys.stderr)
+            return 1
+        except RunStopped as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return STOPPED
     return 0
 
 
@@ -101,7 +116,7 @@ def _check_data(config: Config) -> None:
         check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(spec.read_ids(config.data_path)))
     if config.split_file and spec.read_ids is not None:
         parse_split(Path(config.split_file).expanduser(), spec.read_ids(config.data_path))
-    if config.stage_1_from:
+    if config.stage_1_from and not run_directory.has_checkpoint(config):
         run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
 
 

@@ -71,11 +71,7 @@ class Training:
         self._saved: tuple[tuple[int, int, int], int] | None = None
         found = self.checkpoints.newest(_warn)
         if found is not None:
-            if found.state.fingerprint != state.fingerprint:
-                raise CannotResume(
-                    f"the data set changed since the run in {folder} began (fingerprint {found.state.fingerprint}, now "
-                    f"{state.fingerprint}): give it the --data_dir that it began with, or add --new_run to start afresh"
-                )
+            self._check_same_data(found.state, state)
             self._go_to(found)
             self.state.resumes += 1
             print(f"\nGoing on from the checkpoint {found.path.name}: {self._place()}")
@@ -86,6 +82,17 @@ class Training:
             num_test=len(data.test_images),
         )
         self._begin_log()
+
+    def _check_same_data(self, then: RunState, now: RunState) -> None:
+        for what, flag, name in (
+            ("data set", "data_dir", "data_fingerprint"),
+            ("split into labeled and unlabeled images", "split_file", "split_fingerprint"),
+        ):
+            if getattr(then, name) != getattr(now, name):
+                raise CannotResume(
+                    f"the {what} changed since the run in {self.folder} began (fingerprint {getattr(then, name)}, now "
+                    f"{getattr(now, name)}): give it the --{flag} that it began with, or add --new_run to start afresh"
+                )
 
     def run(self, began: float) -> None:
         """Trains from the place of the state to the end of the last stage.
@@ -101,6 +108,9 @@ class Training:
         self._mark = began
         self.spend("start")
         while stage := next((stage for stage in self.stages if stage.number >= self.state.stage), None):
+            if stage.number != self.state.stage:
+                # Stage 2 may be missing.
+                self.state.begin_stage(stage.number)
             try:
                 self._fit(stage)
             except RunStopped as stopped:
@@ -143,9 +153,9 @@ class Training:
         Raises:
             RunStopped: `stopped`, if that is not asked for, was done too often, or there is no such checkpoint.
         """
-        if self.config.on_divergence != "rollback":
+        if self.config.on_divergence != "rollback" or not stopped.rate_matters:
             raise stopped
-        earlier = self.state.rollbacks
+        earlier, resumes = self.state.rollbacks, self.state.resumes
         if len(earlier) >= MAX_ROLLBACKS:
             raise RunStopped(f"{stopped} (after {MAX_ROLLBACKS} roll-backs)") from None
         scale = self.state.learning_rate_scale / 2
@@ -154,7 +164,7 @@ class Training:
             raise RunStopped(f"{stopped} (there is no checkpoint to roll back to)") from None
         self._log.close()
         self._go_to(checkpoint)
-        self.state.learning_rate_scale = scale
+        self.state.learning_rate_scale, self.state.resumes = scale, resumes
         self.state.rollbacks = [*earlier, {"reason": str(stopped), "learning_rate_scale": scale}]
         self._begin_log()
         _warn(str(stopped))
@@ -176,7 +186,7 @@ class Training:
             report.print_heading()
             self._fit_from_here(stage, report)
         except RunStopped as stopped:
-            raise RunStopped(f"{self._progress.location}: {stopped}") from None
+            raise RunStopped(f"{self._progress.location}: {stopped}", rate_matters=stopped.rate_matters) from None
         except (NotFinite, tf.errors.InvalidArgumentError) as error:
             what = not_finite(error)
             if what is None:

@@ -179,7 +179,7 @@ def test_a_failed_write_leaves_the_earlier_ones_and_says_what_to_do(failing, che
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync", fail) if failing == "fsync" else (run_directory.Path, "replace", fail)))
-    with pytest.raises(OSError, match=r"could not be written: No space left on device, .* GiB are free there.*again"):
+    with pytest.raises(OSError, match=r"could not be written: No space left on device, .* GiB are free there"):
         save(checkpoints, 2.0)
     assert files(tmp_path) == before
 
@@ -202,7 +202,23 @@ def test_a_checkpoint_of_another_version_is_refused(checkpoints, monkeypatch):
         checkpoints.newest(refuse)
 
 
+def test_one_that_cannot_be_read_counts_as_damaged(checkpoints, tmp_path, monkeypatch):
+    for value in (1.0, 2.0):
+        save(checkpoints, value)
+    newest, open_file = files(tmp_path)[-1], run_directory.Path.open
+
+    def fail(self, *arguments, **options):
+        if self == newest:
+            raise OSError(5, "Input/output error")
+        return open_file(self, *arguments, **options)
+
+    monkeypatch.setattr(run_directory.Path, "open", fail)
+    warnings = []
+    assert checkpoints.newest(warnings.append).path.name.startswith("000001")
+    assert "it cannot be read (Input/output error)" in warnings[0]
+
+
 def test_those_of_a_finished_run_are_removed(checkpoints, tmp_path):
     save(checkpoints, 1.0)
-    checkpoints.remove()
+    run_directory.remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []

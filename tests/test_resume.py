@@ -1,6 +1,7 @@
 """A run that is stopped, killed or goes wrong, and goes on."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +12,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, SHORT
 
-from r2d2_tf import run_directory
+from r2d2_tf import run_directory, train
 from r2d2_tf.callbacks import RunStopped
-from r2d2_tf.checkpoints import CannotResume
+from r2d2_tf.checkpoints import CannotResume, Checkpoints
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.training import Training
-from tools.exactness import differences, results_of
+from tools.exactness import content_of, differences, results_of
 
 DETERMINISTIC = (*SHORT, "--deterministic")
 
@@ -109,14 +110,25 @@ def test_a_run_may_be_stopped_at_any_kind_of_moment(place, consistent, undisturb
     assert differences(tmp_path / "run", undisturbed) == []
 
 
-def test_the_number_of_replicas_may_change_on_the_way(tmp_path):
-    two = ["--strategy=mirrored", "--num_logical_cpus=2"]
+@pytest.mark.parametrize(
+    ("first", "then"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)], ids=["from_1_to_2_replicas", "from_2_to_1"]
+)
+def test_the_number_of_replicas_may_change_on_the_way(first, then, undisturbed, tmp_path):
+    strategies = {1: ["--num_logical_cpus=2"], 2: ["--num_logical_cpus=2", "--strategy=mirrored"]}
     with pytest.raises(RunInterrupted):
-        start(tmp_path / "run", "--num_logical_cpus=2", signals=StopAt(100))
-    summary = start(tmp_path / "run", *two)
+        start(tmp_path / "run", *strategies[first], signals=StopAt(100))
+    summary = start(tmp_path / "run", *strategies[then])
     assert summary["resumes"] == 1
-    assert "2 replicas" in summary["devices"]
-    assert len(results_of(tmp_path / "run")["metrics.csv"]) == 7
+    assert summary["devices"].startswith(f"{then} replica")
+    ours, theirs = (results_of(folder)["metrics.csv"] for folder in (tmp_path / "run", undisturbed))
+    # Numbers of images and epochs are the same; the rest is, to rounding, for as long as rounding has not grown.
+    for name in ("run_epoch", "stage", "epoch", "learning_rate", "predicted"):
+        assert [row[name] for row in ours] == [row[name] for row in theirs]
+    for mine, other in zip(ours[:5], theirs[:5], strict=True):
+        assert float(mine["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
+        assert mine["predicted_classes"].split() != []
+    counts = [sum(map(int, row["predicted_classes"].split())) for row in ours]
+    assert counts == [sum(map(int, row["predicted_classes"].split())) for row in theirs]
 
 
 @pytest.mark.slow
@@ -210,5 +222,90 @@ def test_a_data_set_that_changed_since_the_run_began_is_refused(tmp_path, monkey
     with pytest.raises(RunInterrupted):
         start(tmp_path / "run", signals=StopAt(20))
     monkeypatch.setattr("r2d2_tf.data_health.fingerprint", lambda data: "another")
-    with pytest.raises(CannotResume, match=r"the data set changed since the run in .* began.*--new_run"):
+    with pytest.raises(CannotResume, match=r"the data set changed since the run in .* began.*--data_dir.*--new_run"):
         start(tmp_path / "run")
+
+
+def test_a_split_that_changed_since_the_run_began_is_refused_and_the_runs_own_is_kept(undisturbed, tmp_path):
+    lines = (undisturbed / "labeled.txt").read_text()
+    split = tmp_path / "split.txt"
+    split.write_text(lines)
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", f"--split_file={split}", signals=StopAt(20))
+    ids = run_directory.read_arrays(undisturbed / "pseudo_labels.npz", ["ids"])["ids"]
+    unlabeled = next(identifier for identifier in ids if identifier not in lines)
+    split.write_text("\n".join([*lines.splitlines()[1:], unlabeled]))
+    with pytest.raises(CannotResume, match=r"the split .* changed since the run in .* began.*--split_file.*--new_run"):
+        start(tmp_path / "run", f"--split_file={split}")
+    assert (tmp_path / "run" / "labeled.txt").read_text() == lines
+
+
+def test_a_run_without_stage_2_goes_on_in_stage_3(tmp_path):
+    flags = ["--rounds=", "--finetune_from=prediction", "--finetune_epochs=2"]
+    start(tmp_path / "undisturbed", *flags)
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", *flags, signals=StopAt(100))
+    assert start(tmp_path / "run", *flags)["resumes"] == 1
+    assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
+
+
+def test_a_run_that_took_over_a_stage_1_and_was_killed_before_its_first_checkpoint_takes_it_over_again(
+    undisturbed, tmp_path, monkeypatch
+):
+    flags = [f"--stage_1_from={undisturbed}"]
+
+    def killed(*arguments):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("r2d2_tf.checkpoints.Checkpoints.save", killed)
+        with pytest.raises(SystemExit):
+            start(tmp_path / "run", *flags)
+    assert (tmp_path / "run" / "config.cfg").exists()
+    summary = start(tmp_path / "run", *flags)
+    assert list(summary["test_error_percent"]) == ["stage_1", "stage_2", "stage_3"]
+    same = results_of_later_stages(undisturbed)
+    assert results_of_later_stages(tmp_path / "run") == same
+
+
+def test_a_run_with_a_checkpoint_no_longer_needs_the_stage_1_that_it_took_over(undisturbed, tmp_path):
+    elsewhere = shutil.copytree(undisturbed, tmp_path / "elsewhere")
+    flags = [f"--stage_1_from={elsewhere}", f"--run_dir={tmp_path / 'run'}"]
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", flags[0], signals=StopAt(100))
+    shutil.rmtree(elsewhere)
+    assert train.main([*DETERMINISTIC, *flags]) == 0
+    assert results_of_later_stages(tmp_path / "run") == results_of_later_stages(undisturbed)
+
+
+def test_a_collapse_that_stage_1_brought_about_is_not_rolled_back(tmp_path):
+    flags = ["--supervised_epochs=1", "--supervised_learning_rate=1e-6", "--stop_on_collapse", "--on_divergence=rollback"]
+    with pytest.raises(RunStopped, match=r"stage 1 learned too little") as stopped:
+        start(tmp_path / "run", *flags)
+    assert "roll" not in str(stopped.value)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(undisturbed, tmp_path, monkeypatch, capsys):
+    command = [*DETERMINISTIC, f"--run_dir={tmp_path / 'run'}"]
+    save, calls = Checkpoints.save, []
+
+    def fail_at_the_fifth(self, *arguments):
+        calls.append(self)
+        if len(calls) == 5:
+            raise OSError(28, "No space left on device")
+        save(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", fail_at_the_fifth)
+        assert train.main(command) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.match(r"error: .*No space left on device; once that is mended, the same command goes on", error)
+    assert train.main(command) == 0
+    assert differences(tmp_path / "run", undisturbed) == []
+
+
+def results_of_later_stages(folder):
+    """Table, predictions and network at the end, and the epochs of stages 2 and 3."""
+    rows = [{**row, "run_epoch": ""} for row in results_of(folder)["metrics.csv"] if row["stage"] != "1"]
+    return rows, *(content_of(folder / name) for name in ("pseudo_labels.npz", "predictions.npz", "backbone.keras"))

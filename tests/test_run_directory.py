@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import subprocess
@@ -201,3 +202,30 @@ def test_the_lock_of_a_killed_process_is_gone_with_it(config):
         process.wait()
     assert run_directory.finished_summary(config) is None
     make(config)
+
+
+def test_a_lock_of_a_folder_that_was_moved_aside_meanwhile_is_not_taken_for_the_new_ones(config, monkeypatch):
+    folder, lock = make(config), fcntl.flock
+
+    def move_first(file, kind):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        folder.rename(folder.with_name("aside"))
+        folder.mkdir()
+        lock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", move_first)
+    with run_directory.claimed(config) as claimed, (folder / run_directory.LOCK_FILE).open() as file:
+        assert claimed == folder
+        with pytest.raises(BlockingIOError):
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_linked_folder_is_moved_aside_itself_and_the_link_stays(config, tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    config.resolved_run_dir.symlink_to(real)
+    (make(config) / "mark").touch()
+    make(Config(run_dir=config.run_dir, new_run=True))
+    assert (tmp_path / "real.1" / "mark").exists()
+    assert config.resolved_run_dir.is_symlink()
+    assert (real / run_directory.CONFIG_FILE).exists()

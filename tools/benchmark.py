@@ -95,7 +95,7 @@ def large_checkpoint(folder: Path, num_rows: int, num_classes: int, rounds: int)
     after_saving = _peak_memory()
     restored = [_seconds(lambda: _restore(checkpoints, variables, table, history)) for _ in range(rounds)]
     size = max(path.stat().st_size for path in (folder / run_directory.CHECKPOINTS).iterdir())
-    checkpoints.remove()
+    run_directory.remove_checkpoints(folder)
     return {
         "rows": num_rows,
         "classes": num_classes,

@@ -21,15 +21,27 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def results_of(folder: Path) -> dict[str, Any]:
     """Everything that a finished run measured and learned, but for times: name -> exact value."""
-    with (folder / run_directory.METRICS_FILE).open() as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    results: dict[str, Any] = {run_directory.METRICS_FILE: rows}
-    for name in (run_directory.TABLE_FILE, run_directory.HISTORY_FILE):
-        with np.load(folder / name, allow_pickle=False) as archive:
-            results |= {f"{name}: {key}": archive[key].tobytes() for key in archive.files}
-    for name in (*run_directory.NETWORK_FILES.values(), run_directory.BACKBONE_FILE):
-        results[name] = _weights(folder / name)
-    return results | {f"TensorBoard: {name}": events_of(folder, name) for name in _SCALARS}
+    names = (
+        run_directory.METRICS_FILE,
+        run_directory.TABLE_FILE,
+        run_directory.HISTORY_FILE,
+        *run_directory.NETWORK_FILES.values(),
+        run_directory.BACKBONE_FILE,
+    )
+    return {name: content_of(folder / name) for name in names if (folder / name).exists()} | {
+        f"TensorBoard: {name}": events_of(folder, name) for name in _SCALARS
+    }
+
+
+def content_of(path: Path) -> Any:
+    """What a run's file of rows (.csv, without seconds), arrays (.npz) or weights (.keras) holds, exactly."""
+    if path.suffix == ".csv":
+        with path.open() as file:
+            return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name].tobytes() for name in archive.files}
+    return _weights(path)
 
 
 def _weights(path: Path) -> dict[str, bytes]:

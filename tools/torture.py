@@ -34,6 +34,7 @@ _KILLS_A_RUN = 10
 _WHILE_SAVING = 5
 """One of so many kills comes while a checkpoint is being written."""
 _TMPFS_MIB = 48
+_SECONDS_TO_STOP = 20
 _PATIENCE = 600
 """Seconds that a run may take before it counts as hanging."""
 
@@ -67,6 +68,7 @@ class Torturer:
 
     def start(self, run: Path) -> subprocess.Popen:
         """Starts the command of a run; what it prints is added to RUN.log."""
+        self.started = time.time()
         command = [sys.executable, "-m", "r2d2_tf.train", *FLAGS, f"--run_dir={run}"]
         with Path(f"{run}.log").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log)
@@ -105,14 +107,21 @@ class Torturer:
         """Kills a run at a random moment after it was started; returns whether it had not ended before."""
         process = self.start(run)
         time.sleep(self.random.uniform(0, self.seconds))
-        while while_saving and process.poll() is None and not is_saving(run):
+        while while_saving and process.poll() is None and not self.is_saving(run):
             time.sleep(0.0005)
         process.kill()
         if process.wait() != -signal.SIGKILL:
             return False
         self.counts[KILLS] += 1
-        self.counts[WHILE_SAVING] += is_saving(run)
+        self.counts[WHILE_SAVING] += self.is_saving(run)
         return True
+
+    def is_saving(self, run: Path) -> bool:
+        """Whether the process that was started last has a checkpoint half written."""
+        partial = (run / run_directory.CHECKPOINTS).glob(f"{files.PARTIAL}*")
+        with contextlib.suppress(FileNotFoundError):
+            return any(path.stat().st_mtime > self.started for path in partial)
+        return False
 
     def check(self, run: Path) -> None:
         """Compares a finished run with the undisturbed one.
@@ -126,11 +135,6 @@ class Torturer:
         self.counts["runs that ended bit-identical to the undisturbed one"] += 1
 
 
-def is_saving(run: Path) -> bool:
-    """Whether a checkpoint is half written."""
-    return any((run / run_directory.CHECKPOINTS).glob(f"{files.PARTIAL}*"))
-
-
 def checkpoints_of(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     return sorted((run / run_directory.CHECKPOINTS).glob("[0-9]*.npz"))
@@ -138,11 +142,9 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def kill_many(torturer: Torturer, kills: int) -> None:
     """Kills runs until there were enough kills, each run ten times or until it ends, and lets each go to its end."""
-    while torturer.counts[KILLS] < kills:
+    while torturer.counts[KILLS] < kills or torturer.counts[WHILE_SAVING] * _WHILE_SAVING < kills:
         run = torturer.new_run()
         for _ in range(_KILLS_A_RUN):
-            if torturer.counts[KILLS] == kills:
-                break
             if not torturer.kill(run, while_saving=torturer.counts[WHILE_SAVING] * _WHILE_SAVING <= torturer.counts[KILLS]):
                 break
             print(f"  {run.name}: kill {torturer.counts[KILLS]} of {kills}", flush=True)
@@ -157,7 +159,10 @@ def stop_by_signals(torturer: Torturer) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         process = torturer.start_and_save(run)
         process.send_signal(number)
+        began = time.monotonic()
         torturer.ends(process, run, 128 + number, "saved: stage")
+        if time.monotonic() - began > _SECONDS_TO_STOP:
+            raise Failed(f"{run} took more than {_SECONDS_TO_STOP} s to stop")
         torturer.counts["stops by a signal"] += 1
     torturer.finish(run)
     torturer.check(run)
