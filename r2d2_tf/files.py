@@ -18,8 +18,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: if the file cannot be written, as on a full disk, with what to do about it.
     """
-    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it.
-    temporary = path.with_name(f"{PARTIAL}{path.name}")
+    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it. Two processes have a file each.
+    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield temporary
         move_into_place(temporary, path)

@@ -165,6 +165,18 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
 
+def test_two_processes_may_write_the_same_file_at_the_same_time(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    with files.written_whole(path) as first:
+        first.write_text("first")
+        with monkeypatch.context() as another_process:
+            another_process.setattr(os, "getpid", lambda: 1)
+            with files.written_whole(path) as second:
+                second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+
+
 @pytest.mark.parametrize("read", [run_directory.load_config, run_directory.read_summary])
 def test_a_folder_without_a_run_is_named(read, tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path)):
