@@ -1,5 +1,7 @@
 """What an error says to people."""
 
+import sys
+
 LONGEST = 500
 """Characters of a message."""
 
@@ -14,3 +16,8 @@ def one_line(message: object) -> str:
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
     half = LONGEST // 2 - 3
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+
+
+def warn(text: str) -> None:
+    """Prints a warning."""
+    print(f"warning: {text}", file=sys.stderr)

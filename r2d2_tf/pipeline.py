@@ -80,8 +80,12 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     first_step: int = 0,
+    parallel: bool = True,
 ) -> tf.data.Dataset:
-    """All batches of a stage, epoch after epoch, from a step of an epoch on: (augmented images, rows)."""
+    """All batches of a stage, epoch after epoch, from a step of an epoch on: (augmented images, rows).
+
+    Not `parallel` where operations are to be deterministic: TensorFlow would make it so itself, and complain on the terminal.
+    """
     cropped = _random_crops(images, stage.augmentation.crop_scale)
     steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
 
@@ -100,7 +104,7 @@ def training_batches(
         return augment(cropped(rows, key), stage.augmentation, key), rows
 
     epochs = tf.data.Dataset.range(first_epoch, stage.epochs)
-    return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
 
 
 def _random_crops(images: Images, scale: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
@@ -119,15 +123,19 @@ def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda rows: tf.gather(pixels, rows)
 
 
-def prediction_batches(images: Images, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def _calls(parallel: bool) -> int | None:
+    return tf.data.AUTOTUNE if parallel else None
+
+
+def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, parallel: bool = True) -> tf.data.Dataset:
     """One pass over `rows`, unaugmented: (images, rows)."""
     plain = plain_images(images)
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(rows)).batch(batch_size)
-    return batches.map(lambda batch: (plain(batch), batch), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batches.map(lambda batch: (plain(batch), batch), num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, parallel: bool = True) -> tf.data.Dataset:
     """One pass over test images: (images, true classes)."""
     known = tf.constant(labels)
-    batches = prediction_batches(images, np.arange(len(labels)), batch_size)
+    batches = prediction_batches(images, np.arange(len(labels)), batch_size, parallel=parallel)
     return batches.map(lambda pixels, rows: (pixels, tf.gather(known, rows)))

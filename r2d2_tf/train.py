@@ -20,7 +20,7 @@ from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
-from r2d2_tf.messages import one_line
+from r2d2_tf.messages import one_line, warn
 from r2d2_tf.result import result_text
 from r2d2_tf.splits import check_num_labels, parse_split
 from r2d2_tf.startup import import_tensorflow_quietly
@@ -54,7 +54,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     for line in config.warnings():
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     if finished is not None:
         # A process that was killed as it finished may have left them.
         run_directory.remove_checkpoints(config.resolved_run_dir)

@@ -16,6 +16,7 @@ from r2d2_tf.config import Config
 from r2d2_tf.datasets import ImageData
 from r2d2_tf.history import PredictionHistory
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.messages import warn
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog
 from r2d2_tf.model import R2D2Model, not_finite
 from r2d2_tf.progress import Locator, ProgressReport, RunProgress
@@ -69,7 +70,7 @@ class Training:
         # Set while weights and table are still to be taken from a checkpoint.
         self._pending: Checkpoint | None = None
         self._saved: tuple[tuple[int, int, int], int] | None = None
-        found = self.checkpoints.newest(_warn)
+        found = self.checkpoints.newest(warn)
         if found is not None:
             self._check_same_data(found.state, state)
             self._go_to(found)
@@ -159,7 +160,7 @@ class Training:
         if len(earlier) >= MAX_ROLLBACKS:
             raise RunStopped(f"{stopped} (after {MAX_ROLLBACKS} roll-backs)") from None
         scale = self.state.learning_rate_scale / 2
-        checkpoint = self.checkpoints.newest(_warn, before=self.state.place)
+        checkpoint = self.checkpoints.newest(warn, before=self.state.place)
         if checkpoint is None:
             raise RunStopped(f"{stopped} (there is no checkpoint to roll back to)") from None
         self._log.close()
@@ -167,8 +168,8 @@ class Training:
         self.state.learning_rate_scale, self.state.resumes = scale, resumes
         self.state.rollbacks = [*earlier, {"reason": str(stopped), "learning_rate_scale": scale}]
         self._begin_log()
-        _warn(str(stopped))
-        _warn(
+        warn(str(stopped))
+        warn(
             f"rolling back to the checkpoint {checkpoint.path.name}: {self._place()}, with {scale:g} times the "
             f"learning rates ({len(self.state.rollbacks)} of at most {MAX_ROLLBACKS} roll-backs)"
         )
@@ -234,6 +235,7 @@ class Training:
             seed=self.config.seed,
             first_epoch=state.epoch,
             first_step=state.step,
+            parallel=not self.config.deterministic,
         )
         model.fit(
             batches,
@@ -247,8 +249,9 @@ class Training:
 
     def _callbacks(self, stage: Stage, steps: int, report: ProgressReport) -> keras.callbacks.CallbackList:
         config, data, table, state = self.config, self.data, self.table, self.state
-        all_unlabeled = pipeline.prediction_batches(data.train_images, table.unlabeled_rows, config.eval_batch_size)
-        test = pipeline.evaluation_batches(data.test_images, data.test_labels, config.eval_batch_size)
+        size, parallel = config.eval_batch_size, not config.deterministic
+        all_unlabeled = pipeline.prediction_batches(data.train_images, table.unlabeled_rows, size, parallel=parallel)
+        test = pipeline.evaluation_batches(data.test_images, data.test_labels, size, parallel=parallel)
         return keras.callbacks.CallbackList(
             [
                 Locator(self._progress, stage, state),
@@ -270,7 +273,7 @@ class Training:
             if self.state.consistent:
                 self._checkpoint(stage)
         except NotFinite as error:
-            _warn(f"the last steps are not saved: {error} is not finite")
+            warn(f"the last steps are not saved: {error} is not finite")
         else:
             print(f"\nsaved: {self._place()}", file=sys.stderr)
 
@@ -286,18 +289,11 @@ class Training:
     def _variables(self) -> dict[str, Any]:
         """Everything of network, metrics and optimizer that a run needs to go on: name -> Keras variable."""
         model = self.model
-        groups = {
-            "network": model.backbone.variables,
-            "metrics": model.metrics_variables,
-            "optimizer": model.optimizer.variables,
-        }
+        network, optimizer = model.backbone.variables, model.optimizer.variables
+        groups = {"network": network, "metrics": model.metrics_variables, "optimizer": optimizer}
         return {
             # Not by their own names, in which Keras counts the layers that a process has made.
             f"{group}/{number:04d}": variable
             for group, variables in groups.items()
             for number, variable in enumerate(variables)
         }
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

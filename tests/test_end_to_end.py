@@ -205,8 +205,9 @@ def test_the_same_command_twice_is_bit_identical_with_deterministic(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_the_command_prints_plan_epochs_and_result_and_no_warning(tmp_path):
-    code, out, err = command(*SHORT, f"--run_dir={tmp_path / 'run'}")
+@pytest.mark.parametrize("flags", [[], ["--deterministic"]], ids=["as_it_is", "deterministic"])
+def test_the_command_prints_plan_epochs_and_result_and_no_warning(flags, tmp_path):
+    code, out, err = command(*SHORT, *flags, f"--run_dir={tmp_path / 'run'}")
     assert code == 0
     assert err == ""
     for part in ("100 labeled", "Stage 2 of 3: D2 and R2", "1/2", "Result:", " -m export --run_dir="):
