@@ -112,11 +112,12 @@ def main(arguments: Sequence[str]) -> int:
         title = run_directory.title_of(run_directory.read_summary(folder))
         networks = networks_of(folder, config)
         given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
+        # Before the data: what reads TFDS sets imports TensorFlow.
+        import_tensorflow_quietly()
         data_dir = flag_values["data_dir"].value
         data = DATASETS[config.dataset].load(Path(data_dir).expanduser() if data_dir else config.data_path)
         if len(given_labels) != len(data.train_labels):
             raise ValueError(f"the run had {len(given_labels)} training images and the data set has {len(data.train_labels)}")
-        import_tensorflow_quietly()
         panels = panels_of(networks, data, np.flatnonzero(given_labels >= 0), config.eval_batch_size)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
