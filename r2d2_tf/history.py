@@ -14,7 +14,7 @@ MEASURES = {
     "class_loss": np.float32,
     "entropy": np.float32,
 }
-"""What is kept of a row, in the order of `R2D2Model.comparisons`: the largest class of row and prediction; both
+"""What is kept of a row, in the order of `R2D2Model`'s notes: the largest class of row and prediction; both
 probabilities of the *predicted* class n (the paper's p~_n and p^_n); L_c and L_e in nats."""
 
 

@@ -102,7 +102,7 @@ class Locator(keras.callbacks.Callback):
 
 
 class ProgressReport(keras.callbacks.Callback):
-    """A progress bar an epoch (on a terminal) and a line after it; the last callback in the list.
+    """A progress bar an epoch (on a terminal) and a line after it; after all callbacks that measure.
 
     Args:
         progress: of the run.
