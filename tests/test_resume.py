@@ -89,7 +89,7 @@ class StopWhen(StopSignals):
         pytest.param((1, 0, 1), True, id="first_step", marks=pytest.mark.slow),
         pytest.param((2, 0, 0), False, id="first_prediction", marks=pytest.mark.slow),
         pytest.param((2, 0, 81), True, id="evaluation_after_an_epoch"),
-        pytest.param((2, 1, 0), False, id="later_prediction"),
+        pytest.param((2, 1, 0), False, id="later_prediction", marks=pytest.mark.slow),
         pytest.param((2, 1, 1), True, id="step_after_a_prediction", marks=pytest.mark.slow),
         pytest.param((2, 1, 81), True, id="evaluation_after_the_last_epoch_of_a_stage", marks=pytest.mark.slow),
         pytest.param((2, 2, 0), True, id="comparison_at_the_end_of_stage_2", marks=pytest.mark.slow),
@@ -110,9 +110,8 @@ def test_a_run_may_be_stopped_at_any_kind_of_moment(place, consistent, undisturb
     assert differences(tmp_path / "run", undisturbed) == []
 
 
-@pytest.mark.parametrize(
-    ("first", "then"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)], ids=["from_1_to_2_replicas", "from_2_to_1"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
 def test_the_number_of_replicas_may_change_on_the_way(first, then, undisturbed, tmp_path):
     strategies = {1: ["--num_logical_cpus=2"], 2: ["--num_logical_cpus=2", "--strategy=mirrored"]}
     with pytest.raises(RunInterrupted):
@@ -184,6 +183,7 @@ def test_a_run_that_goes_wrong_rolls_back_with_half_the_rate_and_says_so(tmp_pat
     assert re.search(r"rolling back to the checkpoint 0.*: stage 2 .*, epoch 3 of 3.*0\.5 times", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_wrong_again_and_again_stops_after_three_roll_backs(tmp_path, monkeypatch):
     arrived = damage_rows_of(monkeypatch, (2, 1), times=100)
     with pytest.raises(RunStopped, match=r"a pseudo-logit is not finite.*learning rate 0\.00125.*after 3 roll-backs"):
@@ -268,6 +268,7 @@ def test_a_run_that_took_over_a_stage_1_and_was_killed_before_its_first_checkpoi
     assert results_of_later_stages(tmp_path / "run") == same
 
 
+@pytest.mark.slow
 def test_a_run_with_a_checkpoint_no_longer_needs_the_stage_1_that_it_took_over(undisturbed, tmp_path):
     elsewhere = shutil.copytree(undisturbed, tmp_path / "elsewhere")
     flags = [f"--stage_1_from={elsewhere}", f"--run_dir={tmp_path / 'run'}"]
