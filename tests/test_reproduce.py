@@ -270,7 +270,11 @@ def test_a_program_that_is_interrupted_is_given_the_time_to_save(tmp_path):
         f"def save(*_): time.sleep(1); pathlib.Path({str(saved)!r}).touch(); raise SystemExit(130)\n"
         "signal.signal(signal.SIGINT, save); print(flush=True); time.sleep(60)"
     )
-    outer = f"import sys; from tools import training; training.run_to_the_end([sys.executable, '-c', {program!r}])"
+    # A test that runs in the background inherits that Ctrl-C is ignored.
+    outer = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tools import training\n"
+        f"training.run_to_the_end([sys.executable, '-c', {program!r}])"
+    )
     command = [sys.executable, "-c", outer]
     # Ctrl-C reaches all processes of a terminal: here, of a session.
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
