@@ -25,19 +25,36 @@ class Augmentation:
     crop_scale: float = 1.0
 
 
-def augment(images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Applies `augmentation` with fresh random numbers for each image; float32 where it cuts out, else the input's type."""
-    batch = tf.shape(images)[0]
+def augment(
+    images: tf.Tensor,
+    augmentation: Augmentation,
+    seed: tf.Tensor,
+    *,
+    first: int | tf.Tensor = 0,
+    batch: int | tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Applies `augmentation` with fresh random numbers for each image; float32 where it cuts out, else the input's type.
+
+    Args:
+        images: a batch, or a stretch of one, which is then augmented as it would be within the whole.
+        augmentation: what is done.
+        seed: of the batch.
+        first: place of the stretch in the batch.
+        batch: images in the batch; None: `images` is all of it.
+    """
+    count = tf.shape(images)[0]
+    batch = count if batch is None else batch
+    own = slice(first, first + count)
     seeds = tf.unstack(tf.random.split(seed, 3), num=3)
     if augmentation.translate:
         reach = augmentation.translate
         shifts = tf.random.stateless_uniform([batch, 2], seeds[0], -reach, reach + 1, tf.int32)
-        images = translate(images, shifts)
+        images = translate(images, shifts[own])
     if augmentation.flip:
-        images = flip(images, tf.random.stateless_uniform([batch], seeds[1]) < 0.5)
+        images = flip(images, tf.random.stateless_uniform([batch], seeds[1])[own] < 0.5)
     if augmentation.cutout:
         sides = tf.cast(tf.shape(images)[1:3], tf.float32)
-        centers = tf.cast(tf.random.stateless_uniform([batch, 2], seeds[2]) * sides, tf.int32)
+        centers = tf.cast(tf.random.stateless_uniform([batch, 2], seeds[2])[own] * sides, tf.int32)
         images = cutout(images, centers, augmentation.cutout, augmentation.fill)
     return images
 

@@ -1,4 +1,4 @@
-"""Callbacks: reprediction, evaluation, what the table shows, the stop at a collapse, and checkpoints.
+"""Callbacks: reprediction, evaluation, what the table shows, and checkpoints.
 
 None keeps anything from one epoch or step to the next but in the RunState, so a run can begin at any step. Each adds what
 it measured to the epoch's logs, where the callbacks after it in the list find it.
@@ -10,35 +10,28 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from r2d2_tf.collapse import labeled_shares
 from r2d2_tf.history import PredictionHistory
-from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import Stage
+from r2d2_tf.workers import Batches
 
 Logs = dict[str, Any]
 
 
 TOP5_ABOVE_CLASSES = 20
 """With so few classes or fewer, the top-5 error says nothing."""
-_ENOUGH_A_CLASS = 100
-"""Predictions a class from which a collapse can be told in the middle of an epoch."""
 _CHEAP = 0.02
 """Share of a run's time that checkpoints may take beyond those that --checkpoint_minutes asks for."""
 
 
-class RunStopped(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to change.
+class EpochMeans(keras.callbacks.Callback):
+    """Puts what the model measured into the logs of each epoch, under the metrics' names."""
 
-    Attributes:
-        rate_matters: whether a smaller learning rate, from an earlier checkpoint on, might help.
-    """
-
-    def __init__(self, message: str, *, rate_matters: bool = True) -> None:
-        super().__init__(message)
-        self.rate_matters = rate_matters
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        logs.update(self.model.get_metrics_result())
 
 
 class RepetitiveReprediction(keras.callbacks.Callback):
@@ -58,7 +51,7 @@ class RepetitiveReprediction(keras.callbacks.Callback):
         state: of the run.
     """
 
-    def __init__(self, stage: Stage, batches: tf.data.Dataset, history: PredictionHistory, state: RunState) -> None:
+    def __init__(self, stage: Stage, batches: Batches, history: PredictionHistory, state: RunState) -> None:
         super().__init__()
         self.stage = stage
         self.batches = batches
@@ -102,7 +95,7 @@ class Evaluation(keras.callbacks.Callback):
         num_images: how many images the batches hold.
     """
 
-    def __init__(self, batches: tf.data.Dataset, num_images: int) -> None:
+    def __init__(self, batches: Batches, num_images: int) -> None:
         super().__init__()
         self.batches = batches
         self.num_images = num_images
@@ -140,11 +133,6 @@ class Diagnostics(keras.callbacks.Callback):
             logs.update(table_statistics(self.table, self.hidden_labels))
 
 
-def labeled_shares(table: PseudoLabelTable) -> np.ndarray:
-    """Share of each class among the labeled images, `[classes]`."""
-    return np.bincount(table.labels[table.labeled_rows], minlength=table.num_classes) / len(table.labeled_rows)
-
-
 def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) -> Logs:
     """What the unlabeled rows look like, read in chunks.
 
@@ -170,79 +158,6 @@ def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) 
     return statistics
 
 
-class CollapseGuard(keras.callbacks.Callback):
-    """Stops a run whose predictions have collapsed into few classes; see `is_collapsed`.
-
-    Looks at the first predictions of pseudo-labels and at every later one, and at what was predicted in training and, after
-    each epoch, in evaluation (classes only: it never sees a true label). Not in stage 1, whose first epochs are allowed to
-    know nothing. A long epoch is looked at after 1, 2, 4, 8, ... steps too, once it has predicted enough images.
-
-    Args:
-        stage: that is trained.
-        table: the pseudo-labels.
-        state: of the run.
-
-    Raises:
-        RunStopped: with the classes and the likely flag.
-    """
-
-    def __init__(self, stage: Stage, table: PseudoLabelTable, state: RunState) -> None:
-        super().__init__()
-        self.stage = stage
-        self.table = table
-        self.state = state
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        step = self.state.step + 1
-        if self.stage.use_unlabeled and step & (step - 1) == 0:
-            counts = np.asarray(self.model.predicted_classes.result())
-            if counts.sum() >= _ENOUGH_A_CLASS * len(counts):
-                self._check(counts, "unlabeled", self.stage.advice)
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        if epoch in self.stage.prediction_epochs and not self.state.step:
-            largest = [logits.argmax(1) for _, logits in self.table.walk(self.table.unlabeled_rows)]
-            counts = np.bincount(np.concatenate(largest), minlength=self.table.num_classes)
-            if epoch:
-                self._check(counts, "unlabeled", self.stage.advice)
-            else:
-                # Stage 1 is done: what it learned is not for this stage's rates to mend.
-                self._check(counts, "unlabeled", self.stage.advice_before, rate_matters=False)
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if self.stage.use_unlabeled:
-            self._check(np.asarray(logs["predicted_classes"]), "unlabeled", self.stage.advice)
-            self._check(logs["evaluated_classes"], "test", self.stage.advice)
-
-    def _check(self, counts: np.ndarray, kind: str, advice: str, *, rate_matters: bool = True) -> None:
-        shares = labeled_shares(self.table)
-        if is_collapsed(counts, shares):
-            top = int(counts.argmax())
-            raise RunStopped(
-                f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the {kind} images fall into class "
-                f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; {advice} "
-                "(--nostop_on_collapse goes on regardless)",
-                rate_matters=rate_matters,
-            )
-
-
-def is_collapsed(counts: np.ndarray, shares: np.ndarray) -> bool:
-    """Whether predictions have collapsed into few classes.
-
-    A class is *lost* when it gets under a tenth of its share among the labeled images. It is a collapse when lost
-    classes make up a third or more of what lies outside the largest class, which holds for unequal classes too and
-    which no drift of proportions brings about; or when the total variation between the two histograms is above 0.7.
-
-    Args:
-        counts: images predicted in each class, `[classes]`.
-        shares: of each class among the labeled images, `[classes]`, adding up to 1.
-    """
-    predicted = counts / max(1.0, counts.sum())
-    lost = shares[predicted < 0.1 * shares].sum()
-    distance = 0.5 * np.abs(predicted - shares).sum()
-    return bool(lost > 0 and lost >= (1.0 - shares.max()) / 3 - 1e-9) or bool(distance > 0.7)
-
-
 class RunCheckpoint(keras.callbacks.Callback):
     """Keeps the place of the run true and saves it; the last callback in the list.
 
@@ -256,11 +171,12 @@ class RunCheckpoint(keras.callbacks.Callback):
         state: of the run.
         save: writes a checkpoint.
         minutes: between checkpoints, at most.
-        signals: that ask for a stop.
+        ask: whether to stop and whether to save, as all processes agree: takes whether this one would save, and returns
+            whether all do; raises RunInterrupted where a stop was asked for.
     """
 
     def __init__(
-        self, stage: Stage, steps: int, state: RunState, save: Callable[[], None], minutes: float, signals: StopSignals
+        self, stage: Stage, steps: int, state: RunState, save: Callable[[], None], minutes: float, ask: Callable[[bool], bool]
     ) -> None:
         super().__init__()
         self.stage = stage
@@ -268,7 +184,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.state = state
         self.save = save
         self.minutes = minutes
-        self.signals = signals
+        self.ask = ask
         self._saved = time.monotonic()
         self._cost = 0.0
 
@@ -277,16 +193,16 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.state.consistent = True
         # An epoch that is resumed has fewer steps than Keras was told.
         self.model.stop_training = self.state.step == self.steps
-        self.signals.check()
-        if time.monotonic() - self._saved >= 60 * self.minutes:
+        if self.ask(time.monotonic() - self._saved >= 60 * self.minutes):
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self.model.stop_training = False
         self.state.begin_epoch()
-        self.signals.check()
         since = time.monotonic() - self._saved
-        if self.state.epoch in self.stage.prediction_epochs or self._cost < _CHEAP * since or since >= 60 * self.minutes:
+        if self.ask(
+            self.state.epoch in self.stage.prediction_epochs or self._cost < _CHEAP * since or since >= 60 * self.minutes
+        ):
             self._save()
 
     def _save(self) -> None:
@@ -294,4 +210,4 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.save()
         self._saved = time.monotonic()
         self._cost = self._saved - began
-        self.signals.check()
+        self.ask(False)

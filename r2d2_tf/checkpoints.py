@@ -15,9 +15,12 @@ from r2d2_tf import files, run_directory
 from r2d2_tf.history import PredictionHistory
 from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
 from r2d2_tf.run_state import RunState
+from r2d2_tf.workers import Workers
 
 KEPT = 2
 """Checkpoints that are kept."""
+OPTIMIZER = "optimizer/"
+"""How the names of an optimizer's variables begin, which are the same in all replicas."""
 _STATE, _CONFIG, _VARIABLES = "state.json", "config.cfg", "variables/"
 
 
@@ -31,9 +34,10 @@ class Checkpoint:
 
     path: Path
     state: RunState
+    workers: Workers
 
     def restore(self, variables: Mapping[str, Any], table: PseudoLabelTable, history: PredictionHistory) -> None:
-        """Puts the saved values into variables, table and history.
+        """Puts the saved values into variables, table and history; all processes call it.
 
         Raises:
             CannotResume: if the checkpoint is of another network.
@@ -49,7 +53,7 @@ class Checkpoint:
                     raise CannotResume(
                         self._other_network(f"{name} has shape {saved_copies.shape[1:]} in place of {tuple(variable.shape)}")
                     )
-                _assign_copies(variable, saved_copies)
+                _assign_copies(variable, saved_copies, self.workers)
             table.read(archive)
             history.read(archive)
 
@@ -69,11 +73,13 @@ class Checkpoints:
     Args:
         folder: of the run.
         config_text: the run's flags, kept in each checkpoint.
+        workers: the processes of the run, which all call each method; the chief writes, and all read. None: this one alone.
     """
 
-    def __init__(self, folder: Path, config_text: str) -> None:
+    def __init__(self, folder: Path, config_text: str, workers: Workers | None = None) -> None:
         self.folder = folder / run_directory.CHECKPOINTS
         self._config_text = config_text
+        self._workers = workers or Workers(tf.distribute.get_strategy())
         self._good: list[Path] = []
 
     def save(self, state: RunState, variables: Mapping[str, Any], table: PseudoLabelTable, history: PredictionHistory) -> None:
@@ -89,15 +95,49 @@ class Checkpoints:
             NotFinite: if a value to be saved is NaN or infinite.
             OSError: if the file cannot be written; earlier checkpoints are untouched.
         """
+        own_copies = self._own_copies(variables)
+        problem = None
+        if self._workers.is_chief:
+            try:
+                self._write(state, variables, own_copies, table, history)
+            except NotFinite as error:
+                problem = error
+        if self._workers.largest([problem is not None])[0]:
+            raise problem or NotFinite("a value that worker 0 was to save")
+
+    def _own_copies(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Of the variables whose copies may differ between replicas, the copies of all processes: `[replicas, *shape]`."""
+        local = {
+            name: np.array([copy.numpy() for copy in _copies(variable)])
+            for name, variable in variables.items()
+            if not variable.trainable and not name.startswith(OPTIMIZER)
+        }
+        packed = b"".join(values.tobytes() for values in local.values())
+        lines = self._workers.exchange(np.frombuffer(packed + b"\0" * (-len(packed) % 4), np.int32))
+        gathered, start = {}, 0
+        for name, values in local.items():
+            stretches = [line.tobytes()[start : start + values.nbytes] for line in lines]
+            gathered[name] = np.frombuffer(b"".join(stretches), values.dtype).reshape(-1, *values.shape[1:])
+            start += values.nbytes
+        return gathered
+
+    def _write(
+        self,
+        state: RunState,
+        variables: Mapping[str, Any],
+        own_copies: Mapping[str, np.ndarray],
+        table: PseudoLabelTable,
+        history: PredictionHistory,
+    ) -> None:
         self.folder.mkdir(exist_ok=True)
-        number = 1 + max((int(path.stem.split("-")[0]) for path in self._files()), default=0)
+        number = 1 + max(map(_number_of, self._files()), default=0)
         temporary = self.folder / f"{files.PARTIAL}{number:06d}.npz"
         try:
             with zipfile.ZipFile(temporary, "w") as archive:
                 archive.writestr(_STATE, state.to_json())
                 archive.writestr(_CONFIG, self._config_text)
                 for name, variable in variables.items():
-                    value = _copies_to_save(variable)
+                    value = _copies_to_save(variable, own_copies.get(name))
                     if not np.isfinite(value).all():
                         raise NotFinite(f"the value of {variable.path}")
                     with archive.open(_member(name), "w", force_zip64=True) as file:
@@ -116,15 +156,28 @@ class Checkpoints:
                 other.unlink()
 
     def newest(self, warn: Callable[[str], None], before: tuple[int, int, int] | None = None) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None if there is none.
+        """The newest checkpoint that is whole, or None if there is none; the chief chooses it for all.
 
         Args:
             warn: is told of each damaged one.
             before: only one from before this place (stage, epoch, step) will do.
 
         Raises:
-            CannotResume: if there are checkpoints, and all are damaged.
+            CannotResume: if there are checkpoints, and all are damaged; or another process does not see the same ones.
         """
+        chosen = self._newest(warn, before) if self._workers.is_chief else None
+        number = self._workers.of_the_chief(_number_of(chosen.path) if chosen else 0)
+        if number and chosen is None:
+            path = next((path for path in self._files() if _number_of(path) == number), None)
+            if path is None or _damage_of(path):
+                raise CannotResume(
+                    f"{self._workers.cluster.name} does not see the checkpoint {number:06d} in {self.folder} as worker 0 does: "
+                    "all workers need the same --run_dir, on a file system that they share"
+                )
+            chosen = self._read(path)
+        return chosen
+
+    def _newest(self, warn: Callable[[str], None], before: tuple[int, int, int] | None) -> Checkpoint | None:
         found = self._files()
         whole = 0
         for path in reversed(found):
@@ -132,24 +185,27 @@ class Checkpoints:
             if damage:
                 warn(f"the checkpoint {path} is damaged and not used: {damage}")
                 continue
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    state = RunState.from_json(archive.read(_STATE))
-            except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-                raise CannotResume(
-                    f"the checkpoint {path} was written by another version of this program ({error}): go on with that version, "
-                    "or add --new_run to start afresh"
-                ) from error
+            checkpoint = self._read(path)
             whole += 1
-            if before is None or state.place < before:
+            if before is None or checkpoint.state.place < before:
                 self._good = [path]
-                return Checkpoint(path, state)
+                return checkpoint
         if found and not whole:
             raise CannotResume(
                 f"none of the {len(found)} checkpoints in {self.folder} is whole: put a good copy there, or add --new_run to "
                 "start afresh (this folder is then moved aside)"
             )
         return None
+
+    def _read(self, path: Path) -> Checkpoint:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return Checkpoint(path, RunState.from_json(archive.read(_STATE)), self._workers)
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            raise CannotResume(
+                f"the checkpoint {path} was written by another version of this program ({error}): go on with that version, or "
+                "add --new_run to start afresh"
+            ) from error
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name))
@@ -158,8 +214,12 @@ class Checkpoints:
 _NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.npz")
 
 
+def _number_of(path: Path) -> int:
+    return int(path.stem.split("-")[0])
+
+
 def _copies(variable: Any) -> tuple[Any, ...]:
-    """The copies of a Keras variable, one a replica."""
+    """The copies of a Keras variable, one a replica of this process."""
     return getattr(variable.value, "values", (variable.value,))
 
 
@@ -168,19 +228,25 @@ def _is_summed(variable: Any) -> bool:
     return variable.value.synchronization == tf.VariableSynchronization.ON_READ
 
 
-def _copies_to_save(variable: Any) -> np.ndarray:
-    """`[copies, *shape]`. A weight's copies are saved as one where they are equal: those of running statistics are not."""
-    copies = np.array([copy.numpy() for copy in _copies(variable)])
+def _copies_to_save(variable: Any, copies: np.ndarray | None) -> np.ndarray:
+    """`[copies, *shape]`. A weight's copies are saved as one where they are equal: those of running statistics are not.
+
+    Args:
+        variable: to be saved.
+        copies: those of all processes; None: all processes have the same.
+    """
+    if copies is None:
+        copies = np.array([copy.numpy() for copy in _copies(variable)])
     return copies if _is_summed(variable) or (copies != copies[0]).any() else copies[:1]
 
 
-def _assign_copies(variable: Any, saved: np.ndarray) -> None:
+def _assign_copies(variable: Any, saved: np.ndarray, workers: Workers) -> None:
     """Gives each replica its own saved copy; where their number has changed, all get the first, or their share of the sum."""
     copies = _copies(variable)
-    if _is_summed(variable) and len(saved) != len(copies):
+    if _is_summed(variable) and len(saved) != len(copies) * workers.count:
         variable.assign(saved.sum(0))
         return
-    for number, copy in enumerate(copies):
+    for number, copy in enumerate(copies, workers.first_replica):
         copy.assign(saved[number if number < len(saved) else 0])
 
 

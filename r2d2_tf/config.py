@@ -115,8 +115,9 @@ class Config:
     )
     strategy: str = _flag(
         "auto",
-        "auto = all visible GPUs, else one CPU; none = one device; mirrored = MirroredStrategy",
-        choices=("auto", "none", "mirrored"),
+        "auto = all visible GPUs, else one CPU; none = one device; mirrored = MirroredStrategy; multi_worker = the processes "
+        "that TF_CONFIG lists, each with its GPUs or one CPU",
+        choices=("auto", "none", "mirrored", "multi_worker"),
         cosmetic=True,
     )
     num_logical_cpus: int = _flag(
@@ -175,6 +176,11 @@ class Config:
         if self.translate >= min(spec.image_shape[:2]):
             raise ValueError(
                 f"translate ({self.translate}) must be below the image's {min(spec.image_shape[:2])} pixels: lower --translate"
+            )
+        if self.strategy == "multi_worker" and self.num_logical_cpus > 1:
+            raise ValueError(
+                f"num_logical_cpus ({self.num_logical_cpus}) does nothing with --strategy=multi_worker, where each process has "
+                "one CPU replica: leave it out, or start more processes"
             )
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
         _ = self.parsed_rounds, self.labeled_per_batch

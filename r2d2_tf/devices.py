@@ -4,13 +4,17 @@ import functools
 
 import tensorflow as tf
 
+from r2d2_tf.cluster import ALONE, Cluster
+from r2d2_tf.workers import Connecting
 
-def make_strategy(choice: str, num_logical_cpus: int) -> tf.distribute.Strategy:
-    """The strategy for `--strategy`: all visible GPUs or one CPU (auto), one device (none), or mirrored.
+
+def make_strategy(choice: str, num_logical_cpus: int, cluster: Cluster = ALONE) -> tf.distribute.Strategy:
+    """The strategy for `--strategy`: all visible GPUs or one CPU (auto), one device (none), mirrored, or several processes.
 
     Args:
-        choice: `auto`, `none` or `mirrored`.
+        choice: `auto`, `none`, `mirrored` or `multi_worker`.
         num_logical_cpus: split the CPU into so many devices; 0 leaves it whole.
+        cluster: the processes of multi_worker; this call returns when all of them have made it.
 
     Raises:
         ValueError: if TensorFlow has started already with another number of CPUs.
@@ -20,6 +24,8 @@ def make_strategy(choice: str, num_logical_cpus: int) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    if choice == "multi_worker":
+        return _multi_worker(cluster)
     if choice == "mirrored" or (choice == "auto" and len(gpus) > 1):
         kind = "GPU" if gpus else "CPU"
         return _mirrored(tuple(device.name for device in tf.config.list_logical_devices(kind)))
@@ -32,9 +38,20 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
+@functools.cache
+def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+    # It reads TF_CONFIG itself, from which the cluster was made.
+    with Connecting(cluster):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+
+
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """The devices in words: `1 replica on CPU`, `2 replicas on CPU:0, CPU:1`."""
+    """The devices in words: `1 replica on CPU`, `2 replicas on CPU:0, CPU:1`, `2 replicas on the CPUs of 2 workers`."""
     count = strategy.num_replicas_in_sync
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        kind = "GPUs" if tf.config.list_physical_devices("GPU") else "CPUs"
+        jobs = strategy.cluster_resolver.cluster_spec().as_dict().values()
+        return f"{count} replicas on the {kind} of {sum(map(len, jobs))} workers"
     if count == 1:
         return f"1 replica on {'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'}"
     names = [":".join(device.split(":")[-2:]) for device in strategy.extended.worker_devices]

@@ -1,7 +1,10 @@
 """A run from a Config to a folder of results: `run(config)`."""
 
+import contextlib
+import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, run_directory, splits
+from r2d2_tf.cluster import ALONE, Cluster, wait_to_see
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, ImageData
 from r2d2_tf.interrupts import StopSignals
@@ -22,6 +26,7 @@ from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import plan
 from r2d2_tf.tfds_reader import FAKE, is_fake
 from r2d2_tf.training import Training
+from r2d2_tf.workers import Workers
 
 Summary = dict[str, Any]
 
@@ -37,7 +42,7 @@ def run(config: Config) -> Summary:
         raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
     began = time.perf_counter()
     experiment = Experiment(config)
-    with run_directory.claimed(config) as folder:
+    with experiment.claimed() as folder:
         return experiment.run(folder, began)
 
 
@@ -46,19 +51,25 @@ class Experiment:
 
     Args:
         config: of the run.
+        cluster: the processes that train together; each makes one.
+        signals: that may ask for a stop while the processes wait for each other.
 
     Raises:
-        ValueError: if the config does not fit the data or the devices.
+        ValueError: if the config does not fit the data, the devices or the other processes.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, cluster: Cluster = ALONE, signals: StopSignals | None = None) -> None:
         self.config = config
         self.spec = DATASETS[config.dataset]
         self.stages = plan(config)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus)
+        self.signals = signals or StopSignals()
+        with self.signals.ending_at_once():
+            # Where there are others, it waits for them.
+            self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus, cluster)
         config.check_replicas(self.strategy.num_replicas_in_sync)
+        self.workers = Workers(self.strategy, cluster)
         loaded = self.spec.load(config.data_path)
         loaded, self.left_out = data_health.checked(
             loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=_left_out_before(config)
@@ -81,6 +92,30 @@ class Experiment:
         )
         if config.stage_1_from and not run_directory.has_checkpoint(config):
             self.state.borrowed = self._borrow_stage_1()
+        self.workers.check_same(
+            {
+                "flags": dataclasses.replace(config, data_dir="").to_flagfile() + f"{config.resolved_run_dir} {config.new_run}",
+                "program or package versions": json.dumps([provenance.git_commit(), provenance.versions()], sort_keys=True),
+                "data set": self.state.data_fingerprint,
+                "split": self.state.split_fingerprint,
+            }
+        )
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[Path]:
+        """Gives the run's folder to the end of the block; where several processes train, the chief claims it for all.
+
+        Raises:
+            ValueError: if it is taken, or is not the same folder in all processes.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.workers.is_chief:
+                stack.enter_context(run_directory.claimed(self.config))
+            self.workers.wait_for_all()
+            if not self.workers.is_chief:
+                wait_to_see(self.config.resolved_run_dir / run_directory.CONFIG_FILE)
+            self.workers.wait_for_all()
+            yield self.config.resolved_run_dir
 
     def _check_batches(self) -> None:
         num_labeled, num_unlabeled = len(self.table.labeled_rows), len(self.table.unlabeled_rows)
@@ -112,15 +147,15 @@ class Experiment:
                 alpha=config.alpha,
                 beta=config.beta,
                 pseudo_label_lr=config.pseudo_label_lr,
+                processes=self.workers.count,
             )
 
-    def run(self, folder: Path, began: float, signals: StopSignals | None = None) -> Summary:
+    def run(self, folder: Path, began: float) -> Summary:
         """Trains all stages, from the last checkpoint on if there is one, and writes the results into the run's folder.
 
         Args:
-            folder: given by `run_directory.claimed`.
+            folder: given by `claimed`.
             began: `time.perf_counter()` when the program started.
-            signals: that may ask for a stop; None: none do.
 
         Returns:
             What summary.json holds.
@@ -136,12 +171,27 @@ class Experiment:
             self.config,
             data=self.data,
             model=self.model,
-            strategy=self.strategy,
+            workers=self.workers,
             folder=folder,
-            signals=signals or StopSignals(),
+            signals=self.signals,
             state=self.state,
         )
-        # Only now: data or split that are not the run's own are refused before they overwrite what it says of them.
+        if self.workers.is_chief:
+            # Only now: data or split that are not the run's own are refused before they overwrite what it says of them.
+            self._save_split(folder)
+        training.run(began)
+        if self.workers.is_chief:
+            self._save(folder, training)
+        training.spend("end")
+        summary = self._summary(folder, training.state)
+        if self.workers.is_chief:
+            with files.written_whole(folder / run_directory.SUMMARY_FILE) as path:
+                path.write_text(json.dumps(summary, indent=2) + "\n")
+            run_directory.remove_checkpoints(folder)
+        self.workers.wait_for_all()
+        return summary
+
+    def _save_split(self, folder: Path) -> None:
         with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
             splits.write_split(
                 path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
@@ -149,14 +199,6 @@ class Experiment:
         if self.spec.photographs:
             with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
                 path.write_text("".join(f"{name}\n" for name in self.left_out))
-        training.run(began)
-        self._save(folder, training)
-        training.spend("end")
-        summary = self._summary(folder, training.state)
-        with files.written_whole(folder / run_directory.SUMMARY_FILE) as path:
-            path.write_text(json.dumps(summary, indent=2) + "\n")
-        run_directory.remove_checkpoints(folder)
-        return summary
 
     def _plan_text(self, folder: Path) -> str:
         return plan_text(

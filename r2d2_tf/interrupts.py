@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM: a run finishes its step, saves, and says how to go on."""
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -35,6 +37,7 @@ class StopSignals:
     def __init__(self) -> None:
         self._requested: int | None = None
         self._deferring = False
+        self._ending_at_once = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -42,8 +45,11 @@ class StopSignals:
         os.set_blocking(self._writer, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writer)
         threading.Thread(target=self._count, args=[reader], daemon=True).start()
-        self._before = {number: signal.signal(number, self._receive) for number in _NAMES}
+        self._before = self._install()
         return self
+
+    def _install(self) -> dict[signal.Signals, Any]:
+        return {number: signal.signal(number, self._receive) for number in _NAMES}
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         for number, handler in self._before.items():
@@ -56,10 +62,27 @@ class StopSignals:
         self._deferring = True
         self.check()
 
+    @property
+    def requested(self) -> int:
+        """Number of the first signal that has come; 0: none."""
+        return self._requested or 0
+
     def check(self) -> None:
         """Raises RunInterrupted if a signal has come."""
         if self._requested is not None:
             raise RunInterrupted(self._requested)
+
+    @contextlib.contextmanager
+    def ending_at_once(self) -> Iterator[None]:
+        """Within it the first signal ends the process: for a long call in which Python runs no handler."""
+        self._ending_at_once = True
+        try:
+            yield
+        finally:
+            self._ending_at_once = False
+            if self._before:
+                # TensorFlow, once it has connected several processes, handles SIGTERM in their place: it only takes note.
+                self._install()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._requested = self._requested or number
@@ -72,7 +95,7 @@ class StopSignals:
             while byte := pipe.read(1):
                 if byte[0] not in _NAMES:
                     continue
-                if asked:
+                if asked or self._ending_at_once:
                     os.write(2, b"\nstopped at once\n")
                     os._exit(128 + byte[0])
                 asked = True

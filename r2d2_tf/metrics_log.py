@@ -48,11 +48,16 @@ class MetricsLog:
         folder: of the run.
         file_name: of the table in it.
         rows: of the epochs that are done; `add` appends to this list. Values are plain numbers and lists.
+        writes: whether there are to be files; else only the rows are kept.
     """
 
-    def __init__(self, folder: Path, file_name: str, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, file_name: str, rows: list[dict[str, Any]], *, writes: bool = True) -> None:
         self.rows = rows
+        self._writes = writes
         self._path = folder / file_name
+        if not writes:
+            self._events = tf.summary.create_noop_writer()
+            return
         events = folder / "tensorboard"
         shutil.rmtree(events, ignore_errors=True)
         self._events = tf.summary.create_file_writer(str(events))
@@ -64,6 +69,8 @@ class MetricsLog:
     def add(self, row: dict[str, Any]) -> None:
         """Adds one epoch; keys are among COLUMNS."""
         self.rows.append(row)
+        if not self._writes:
+            return
         self._write_table()
         self._write_events(row)
         self._events.flush()

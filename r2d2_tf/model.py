@@ -1,7 +1,7 @@
 """R2D2Model: one Keras model for all three stages; two switches tell them apart."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
 from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
+from r2d2_tf.workers import Batches, of_all_processes
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 _NOT_FINITE = "not finite:"
@@ -35,7 +36,8 @@ class R2D2Model(keras.Model):
     `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
     `between_batches` is called before each batch of an evaluation or prediction; what it raises abandons them.
 
-    Make it inside the strategy's scope, and the table outside.
+    Make it inside the strategy's scope, and the table outside. Where several processes share the strategy, each has a table,
+    and applies what all of them learn: so the tables stay the same.
 
     Args:
         backbone: pixels `[batch, height, width, channels]` to logits `[batch, classes]`.
@@ -44,6 +46,7 @@ class R2D2Model(keras.Model):
         alpha: weight of the class loss.
         beta: weight of the prediction's entropy.
         pseudo_label_lr: lambda, quoted for a batch of 512.
+        processes: that share the strategy.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class R2D2Model(keras.Model):
         alpha: float,
         beta: float,
         pseudo_label_lr: float,
+        processes: int = 1,
     ) -> None:
         super().__init__(name="r2d2")
         self.backbone = backbone
@@ -66,13 +70,15 @@ class R2D2Model(keras.Model):
         self.weight_decay = 0.0
         self.use_unlabeled = False
         self.learn_pseudo_labels = False
+        self.shares_rows = processes > 1
+        self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
         self.step_metrics = {
             name: keras.metrics.Mean(name)
             for name in ("loss", "class_loss", "entropy", "largest_prediction", "largest_pseudo_label")
         }
         self.predicted_classes = ClassCounts(table.num_classes, name="predicted_classes")
         self.resumes_epoch = False
-        self.between_batches: Callable[[], None] = lambda: None
+        self.between_batches: Callable[[], object] = lambda: None
         self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
         self.built = True
 
@@ -113,16 +119,22 @@ class R2D2Model(keras.Model):
         gradients, row_gradient = tape.gradient(loss, (weights, pseudo_logits))
         names = [f"the gradient of {weight.path}" for weight in weights]
         row_gradients = {"a pseudo-logit's gradient": row_gradient} if self.learn_pseudo_labels else {}
-        finite = _finite(
+        finite = self._finite(
             {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True))
         )
         # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
         decay = self.weight_decay / replica.num_replicas_in_sync
         self.optimizer.apply([finite[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
+        self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
         if self.learn_pseudo_labels:
             # A row's step is that of its own loss, whatever the batch: undo the mean.
-            self.table.descend(rows, finite["a pseudo-logit's gradient"] * global_count, self.pseudo_label_lr)
-        self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
+            own_gradient = finite["a pseudo-logit's gradient"] * global_count
+            rows, own_gradient = self._shared(rows, own_gradient)
+            self.table.descend(rows, own_gradient, self.pseudo_label_lr)
+        if self.shares_rows:
+            # Keras averages, in each step and over the network, whatever is returned, and wants something, of rank 1:
+            # callbacks.EpochMeans reads the metrics of an epoch instead.
+            return {"images": tf.reshape(global_count, [1])}
         # All of `metrics`, under their names: Keras then reads an epoch's values over all replicas itself.
         return {metric.name: metric.result() for metric in self.metrics}
 
@@ -151,7 +163,26 @@ class R2D2Model(keras.Model):
         padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
         return tf.cast(self.backbone(padded, training=training), tf.float32)[:count]
 
-    def evaluate_images(self, batches: tf.data.Dataset) -> tuple[int, int, np.ndarray]:
+    def _shared(self, *values: tf.Tensor) -> Sequence[tf.Tensor]:
+        """`values`, `[n, ...]` each, as they are to be applied to this process's table: those of all processes."""
+        return of_all_processes(self._num_local_replicas, values) if self.shares_rows else values
+
+    def _finite(self, tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The tensors; if one holds a NaN or infinity, what uses them stops, with the name of the first such tensor."""
+        # A sum shows them, too, at one number a tensor; a finite sum that overflows is a run gone wrong as well.
+        finite = tf.math.is_finite(tf.stack([tf.reduce_sum(tensor) for tensor in tensors.values()]))
+        if self.shares_rows:
+            # All processes must stop at the same step: one that went on would wait for the others for ever.
+            context = tf.distribute.get_replica_context()
+            finite = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.int32)) == 0
+        with tf.device("/CPU:0"):
+            first = tf.gather(tf.constant(list(tensors)), tf.argmin(tf.cast(finite, tf.int32)))
+            check = tf.debugging.Assert(tf.reduce_all(finite), [tf.strings.join([_NOT_FINITE, first], " ")])
+        # Passed on behind the check: by itself nothing would make an update wait for it.
+        with tf.control_dependencies([check]):
+            return {name: tf.identity(tensor) for name, tensor in tensors.items()}
+
+    def evaluate_images(self, batches: Batches) -> tuple[int, int, np.ndarray]:
         """Predicts batches of (images, true classes) in evaluation mode.
 
         Returns:
@@ -164,7 +195,7 @@ class R2D2Model(keras.Model):
         errors, top5_errors, *counts = self._sum_over(batches, self._evaluation_step)
         return int(errors), int(top5_errors), np.array(counts)
 
-    def repredict(self, batches: tf.data.Dataset) -> int:
+    def repredict(self, batches: Batches) -> int:
         """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
 
         Args:
@@ -175,12 +206,12 @@ class R2D2Model(keras.Model):
         """
         return int(self._sum_over(batches, self._repredict_step))
 
-    def compare(self, batches: tf.data.Dataset) -> None:
+    def compare(self, batches: Batches) -> None:
         """Notes in the table how every row in `batches` of (images, rows) compares with the network's prediction for it."""
         self._sum_over(batches, self._compare_step)
 
     def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        logits = _finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        logits = self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
         predicted = tf.argmax(logits, -1)
         counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
         in_top5 = tf.math.in_top_k(classes, logits, k=min(5, self.table.num_classes))
@@ -188,10 +219,12 @@ class R2D2Model(keras.Model):
         return tf.concat([errors, counts], 0)
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        logits = _finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        logits = self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        changes = self.table.argmax_changes(rows, logits)
         # The old rows must have been read before new ones are written.
-        with tf.control_dependencies([self._note_comparison(rows, logits)]):
-            return self.table.repredict(rows, logits)
+        with tf.control_dependencies([self._note_comparison(rows, logits), changes]):
+            self.table.repredict(*self._shared(rows, logits))
+        return changes
 
     def _compare_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._note_comparison(rows, self._logits(images, training=False)), tf.int64)
@@ -208,10 +241,10 @@ class R2D2Model(keras.Model):
             self.class_loss(log_p, log_pseudo_p),
             prediction_entropy(log_p),
         )
-        self.table.note(rows, tf.stack(measures, axis=1))
+        self.table.note(*self._shared(rows, tf.stack(measures, axis=1)))
         return tf.shape(rows)[0]
 
-    def _sum_over(self, batches: tf.data.Dataset, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:
+    def _sum_over(self, batches: Batches, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:
         """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns."""
         strategy = self.distribute_strategy
         key = replica_step.__name__
@@ -222,7 +255,9 @@ class R2D2Model(keras.Model):
 
             self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
         total = np.int64(0)
-        for batch in strategy.experimental_distribute_dataset(batches):
+        if isinstance(batches, tf.data.Dataset):
+            batches = strategy.experimental_distribute_dataset(batches)
+        for batch in batches:
             self.between_batches()
             total = total + self._functions[key](batch).numpy()
         return total
@@ -231,18 +266,6 @@ class R2D2Model(keras.Model):
         # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.
         # Everything is built in the constructor. The name is private: Keras is pinned and a test watches it.
         return
-
-
-def _finite(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The tensors; if one holds a NaN or infinity, what uses them stops, with the name of the first such tensor."""
-    # A sum shows them, too, at one number a tensor; a finite sum that overflows is a run gone wrong as well.
-    finite = tf.math.is_finite(tf.stack([tf.reduce_sum(tensor) for tensor in tensors.values()]))
-    with tf.device("/CPU:0"):
-        first = tf.gather(tf.constant(list(tensors)), tf.argmin(tf.cast(finite, tf.int32)))
-        check = tf.debugging.Assert(tf.reduce_all(finite), [tf.strings.join([_NOT_FINITE, first], " ")])
-    # Passed on behind the check: by itself nothing would make an update wait for it.
-    with tf.control_dependencies([check]):
-        return {name: tf.identity(tensor) for name, tensor in tensors.items()}
 
 
 class ClassCounts(keras.metrics.Metric):

@@ -52,15 +52,26 @@ class Photographs:
         """Resizes to `resize` and cuts out the center: `[batch]` to `[batch, size, size, 3]` uint8."""
         return self._map(lambda image, _: central_crop(image, self.resize, self.size), rows, tf.zeros([tf.shape(rows)[0]]))
 
-    def random(self, rows: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
-        """A random-resized crop of each: `[batch]` to `[batch, size, size, 3]` uint8.
+    def random(
+        self,
+        rows: tf.Tensor,
+        scale: float,
+        seed: tf.Tensor,
+        *,
+        first: int | tf.Tensor = 0,
+        batch: int | tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """A random-resized crop of each: `[n]` to `[n, size, size, 3]` uint8.
 
         Args:
-            rows: `[batch]` int64.
+            rows: `[n]` int64, a batch or a stretch of one, which is then cropped as it would be within the whole.
             scale: smallest share (0..1) of an image's area.
             seed: of the batch, `[2]` int32.
+            first: place of the stretch in the batch.
+            batch: images in the batch; None: `rows` is all of it.
         """
-        seeds = tf.random.split(seed, tf.shape(rows)[0])
+        count = tf.shape(rows)[0]
+        seeds = tf.random.split(seed, count if batch is None else batch)[first : first + count]
         return self._map(lambda image, own: random_crop(image, scale, self.size, own), rows, seeds)
 
     def _map(self, crop: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], rows: tf.Tensor, extra: tf.Tensor) -> tf.Tensor:

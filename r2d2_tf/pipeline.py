@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from r2d2_tf.augment import augment
 from r2d2_tf.datasets import ImageData
+from r2d2_tf.parts import WHOLE, Part
 from r2d2_tf.photographs import Photographs
 from r2d2_tf.stages import Stage
 
@@ -81,10 +82,12 @@ def training_batches(
     first_epoch: int = 0,
     first_step: int = 0,
     parallel: bool = True,
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """All batches of a stage, epoch after epoch, from a step of an epoch on: (augmented images, rows).
 
     Not `parallel` where operations are to be deterministic: TensorFlow would make it so itself, and complain on the terminal.
+    Of each batch only `part` is read, and it is what it would be in the whole batch.
     """
     cropped = _random_crops(images, stage.augmentation.crop_scale)
     steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
@@ -101,18 +104,22 @@ def training_batches(
     def batch(step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.boolean_mask(rows, rows != _NO_ROW)
         key = tf.random.fold_in(tf.constant([seed, stage.number], tf.int32), tf.cast(step, tf.int32))
-        return augment(cropped(rows, key), stage.augmentation, key), rows
+        count = tf.shape(rows)[0]
+        first, end = part.bounds(count)
+        own = rows[first:end]
+        images = cropped(own, key, first, count)
+        return augment(images, stage.augmentation, key, first=first, batch=count), own
 
     epochs = tf.data.Dataset.range(first_epoch, stage.epochs)
     return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
 
 
-def _random_crops(images: Images, scale: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Function of (rows, seed) that gives training images: a random crop of each photograph, any other image whole."""
+def _random_crops(images: Images, scale: float) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Function of (rows, seed, first, batch) that gives training images: a random crop of each photograph, any other whole."""
     if isinstance(images, Photographs):
-        return lambda rows, seed: images.random(rows, scale, tf.random.fold_in(seed, 0))
+        return lambda rows, seed, first, batch: images.random(rows, scale, tf.random.fold_in(seed, 0), first=first, batch=batch)
     pixels = _pixels(images)
-    return lambda rows, seed: tf.gather(pixels, rows)
+    return lambda rows, seed, first, batch: tf.gather(pixels, rows)
 
 
 def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -127,15 +134,24 @@ def _calls(parallel: bool) -> int | None:
     return tf.data.AUTOTUNE if parallel else None
 
 
-def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, parallel: bool = True) -> tf.data.Dataset:
-    """One pass over `rows`, unaugmented: (images, rows)."""
+def prediction_batches(
+    images: Images, rows: np.ndarray, batch_size: int, *, parallel: bool = True, part: Part = WHOLE
+) -> tf.data.Dataset:
+    """One pass over `rows`, unaugmented: (images, rows); of each batch of `batch_size` only `part` is read."""
     plain = plain_images(images)
+
+    def batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        first, end = part.bounds(tf.shape(rows)[0])
+        return plain(rows[first:end]), rows[first:end]
+
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(rows)).batch(batch_size)
-    return batches.map(lambda batch: (plain(batch), batch), num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
+    return batches.map(batch, num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, parallel: bool = True) -> tf.data.Dataset:
-    """One pass over test images: (images, true classes)."""
+def evaluation_batches(
+    images: Images, labels: np.ndarray, batch_size: int, *, parallel: bool = True, part: Part = WHOLE
+) -> tf.data.Dataset:
+    """One pass over test images: (images, true classes); of each batch only `part` is read."""
     known = tf.constant(labels)
-    batches = prediction_batches(images, np.arange(len(labels)), batch_size, parallel=parallel)
+    batches = prediction_batches(images, np.arange(len(labels)), batch_size, parallel=parallel, part=part)
     return batches.map(lambda pixels, rows: (pixels, tf.gather(known, rows)))

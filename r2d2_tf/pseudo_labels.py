@@ -98,24 +98,23 @@ class PseudoLabelTable:
             step = tf.where(self.is_labeled(rows)[:, None], tf.zeros_like(step), step)
             tf.raw_ops.ResourceScatterSub(resource=self.variable.handle, indices=rows, updates=step)
 
-    def repredict(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def argmax_changes(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Of how many of `rows` a reprediction with `logits` will change the largest class, an int64 scalar."""
+        with tf.device(_HOST):
+            changes = tf.argmax(self.gather(rows), -1) != tf.argmax(logits, -1)
+            return tf.math.count_nonzero(changes & ~self.is_labeled(rows))
+
+    def repredict(self, rows: tf.Tensor, logits: tf.Tensor) -> None:
         """Replaces the unlabeled ones of `rows` by the network's logits.
 
         Args:
             rows: `[batch]` int64.
             logits: the network's, `[batch, classes]`, in evaluation mode on unaugmented images.
-
-        Returns:
-            Number of rows whose largest class changed, an int64 scalar.
         """
         with tf.device(_HOST):
-            old = self.gather(rows)
-            new = tf.where(self.is_labeled(rows)[:, None], old, tf.cast(logits, tf.float32))
-            changed = tf.math.count_nonzero(tf.argmax(old, -1) != tf.argmax(new, -1))
-            with tf.control_dependencies([changed]):
-                _scatter_update(self.variable, rows, new)
+            new = tf.where(self.is_labeled(rows)[:, None], self.gather(rows), tf.cast(logits, tf.float32))
+            _scatter_update(self.variable, rows, new)
             _scatter_update(self._predicted_sums, rows, tf.reduce_sum(new, -1))
-            return changed
 
     def note(self, rows: tf.Tensor, values: tf.Tensor) -> None:
         """Keeps what was measured of `rows`, `[batch, NOTE_WIDTH]`, until it is measured again."""

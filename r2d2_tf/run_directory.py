@@ -52,10 +52,14 @@ NETWORK_FILES = {1: STAGE_1_FILE, 2: STAGE_2_FILE}
 """Where the network after a stage is kept."""
 
 
-def finished_summary(config: Config) -> dict[str, Any] | None:
+def finished_summary(config: Config, *, claims: bool = True) -> dict[str, Any] | None:
     """The summary of the run that already finished in the config's folder, or None if there is something to train.
 
     Writes nothing.
+
+    Args:
+        config: of the run.
+        claims: whether this process will claim the folder; else another one may hold it already.
 
     Raises:
         ValueError: if the folder holds another run, a run that a living process trains, or files that are no run.
@@ -64,7 +68,7 @@ def finished_summary(config: Config) -> dict[str, Any] | None:
     check_writable(folder)
     if _is_free(folder):
         return None
-    if is_in_use(folder):
+    if claims and is_in_use(folder):
         raise ValueError(_in_use(folder))
     return _finished_summary(config)
 

@@ -4,13 +4,14 @@ import os
 import tempfile
 
 
-def import_tensorflow_quietly() -> None:
+def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
     """Imports TensorFlow and Keras; what they print while being imported is shown only if that fails.
 
     TF_CPP_MIN_LOG_LEVEL, which is set to 2 if nobody chose, reaches what comes later, but not these lines: they are
-    written before the logger is ready.
+    written before the logger is ready. Where other processes train too and one of them ends, TensorFlow writes
+    pages of what the program itself says in a line: then it is 3.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if others_may_end else "2")
     with tempfile.TemporaryFile() as chatter:
         terminal = os.dup(2)
         os.dup2(chatter.fileno(), 2)

@@ -8,6 +8,7 @@ Ctrl-C, and 143, SIGTERM: the run was saved.
 """
 
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2d2_tf import run_directory
+from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
@@ -47,7 +49,8 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         return 0
     try:
         config = from_command_line(arguments)
-        finished = run_directory.finished_summary(config)
+        cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
+        finished = run_directory.finished_summary(config, claims=cluster.is_chief)
         if finished is None:
             _check_data(config)
     except (ValueError, OSError) as error:
@@ -56,22 +59,29 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     for line in config.warnings():
         warn(line)
     if finished is not None:
-        # A process that was killed as it finished may have left them.
-        run_directory.remove_checkpoints(config.resolved_run_dir)
+        if cluster.is_chief:
+            # A process that was killed as it finished may have left them.
+            run_directory.remove_checkpoints(config.resolved_run_dir)
         print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config)}")
         return 0
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
-    import_tensorflow_quietly()
+    import_tensorflow_quietly(others_may_end=len(cluster.addresses) > 1)
     from tensorflow.errors import OpError
 
-    from r2d2_tf.callbacks import RunStopped
     from r2d2_tf.checkpoints import CannotResume
+    from r2d2_tf.collapse import RunStopped
     from r2d2_tf.experiment import Experiment
+    from r2d2_tf.workers import lost_worker
 
     with contextlib.ExitStack() as stack:
         try:
-            experiment = Experiment(config)
-            folder = stack.enter_context(run_directory.claimed(config))
+            experiment = Experiment(config, cluster, signals)
+            folder = stack.enter_context(experiment.claimed())
+        except OpError as error:
+            if not (lost := lost_worker(error, cluster)):
+                raise
+            print(f"error: {lost}; nothing was trained yet", file=sys.stderr)
+            return 1
         except (ValueError, OSError) as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
@@ -79,7 +89,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         addition = ", without --new_run," if config.new_run else ""
         how_to_go_on = f"the same command{addition} goes on from the last checkpoint"
         try:
-            print(_result(experiment.run(folder, began, signals), config))
+            print(_result(experiment.run(folder, began), config))
         except RunInterrupted as interrupted:
             print(f"{interrupted}; {how_to_go_on}", file=sys.stderr)
             return interrupted.exit_code
@@ -87,6 +97,9 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 1
         except (OSError, OpError) as error:
+            if lost := lost_worker(error, cluster):
+                print(f"error: {lost}; once all are started again, {how_to_go_on}", file=sys.stderr)
+                return 1
             print(f"error: {one_line(error)}; once that is mended, {how_to_go_on}", file=sys.stderr)
             return 1
         except RunStopped as error:

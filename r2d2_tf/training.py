@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from r2d2_tf import files, pipeline, run_directory
-from r2d2_tf.callbacks import CollapseGuard, Diagnostics, Evaluation, RepetitiveReprediction, RunCheckpoint, RunStopped
-from r2d2_tf.checkpoints import CannotResume, Checkpoint, Checkpoints
+from r2d2_tf import files, run_directory
+from r2d2_tf.callbacks import Diagnostics, EpochMeans, Evaluation, RepetitiveReprediction, RunCheckpoint
+from r2d2_tf.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
+from r2d2_tf.collapse import CollapseGuard, RunStopped
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import ImageData
 from r2d2_tf.history import PredictionHistory
@@ -21,8 +22,10 @@ from r2d2_tf.metrics_log import EpochRecorder, MetricsLog
 from r2d2_tf.model import R2D2Model, not_finite
 from r2d2_tf.progress import Locator, ProgressReport, RunProgress
 from r2d2_tf.pseudo_labels import NotFinite
+from r2d2_tf.run_batches import RunBatches
 from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import Stage, plan
+from r2d2_tf.workers import Workers
 
 MAX_ROLLBACKS = 3
 """With --on_divergence=rollback; each halves the learning rates."""
@@ -37,7 +40,7 @@ class Training:
         config: of the run.
         data: the images.
         model: to be trained, made in the scope of `strategy`, and its table.
-        strategy: of the devices.
+        workers: the processes that train it, and their devices.
         folder: given by `run_directory.claimed`.
         signals: that may ask for a stop.
         state: of a run that is begun.
@@ -56,18 +59,19 @@ class Training:
         *,
         data: ImageData,
         model: R2D2Model,
-        strategy: tf.distribute.Strategy,
+        workers: Workers,
         folder: Path,
         signals: StopSignals,
         state: RunState,
     ) -> None:
-        self.config, self.data, self.model, self.table, self.strategy = config, data, model, model.table, strategy
+        self.config, self.data, self.model, self.table, self.workers = config, data, model, model.table, workers
         self.folder, self.signals, self.state = folder, signals, state
         self.stages = plan(config)
         self.history = PredictionHistory(self.table.unlabeled_rows)
-        self.checkpoints = Checkpoints(folder, config.to_flagfile())
-        model.between_batches = signals.check
-        # Set while weights and table are still to be taken from a checkpoint.
+        self._batches = RunBatches(config, data, self.table, workers)
+        self.checkpoints = Checkpoints(folder, config.to_flagfile(), workers)
+        model.between_batches = lambda: self._ask(False)
+        # Still to be restored, as the stage's optimizer is not made yet.
         self._pending: Checkpoint | None = None
         self._saved: tuple[tuple[int, int, int], int] | None = None
         found = self.checkpoints.newest(warn)
@@ -117,7 +121,7 @@ class Training:
             except RunStopped as stopped:
                 self._roll_back(stopped)
                 continue
-            if stage.number in run_directory.NETWORK_FILES:
+            if stage.number in run_directory.NETWORK_FILES and self.workers.is_chief:
                 with files.written_whole(self.folder / run_directory.NETWORK_FILES[stage.number]) as path:
                     self.model.backbone.save(path)
             self.state.begin_stage(stage.number + 1)
@@ -137,7 +141,7 @@ class Training:
         )
 
     def _begin_log(self) -> None:
-        self._log = MetricsLog(self.folder, run_directory.METRICS_FILE, self.state.rows)
+        self._log = MetricsLog(self.folder, run_directory.METRICS_FILE, self.state.rows, writes=self.workers.is_chief)
         self._progress.go_to(self.state)
 
     def spend(self, part: str) -> None:
@@ -209,7 +213,7 @@ class Training:
         model.use_unlabeled = stage.use_unlabeled
         model.learn_pseudo_labels = stage.learn_pseudo_labels
         model.weight_decay = stage.weight_decay
-        with self.strategy.scope():
+        with self.workers.strategy.scope():
             # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
             optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=self.config.momentum, nesterov=True)
             optimizer.build(model.trainable_variables)
@@ -217,7 +221,7 @@ class Training:
             model.compile(optimizer=optimizer, jit_compile=False)
 
     def _fit_from_here(self, stage: Stage, report: ProgressReport) -> None:
-        data, table, model, state = self.data, self.table, self.model, self.state
+        table, model, state = self.table, self.model, self.state
         steps = stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
         callbacks = self._callbacks(stage, steps, report)
         model.resumes_epoch = state.step > 0
@@ -226,19 +230,9 @@ class Training:
             callbacks.on_train_begin()
             model.reset_metrics()
             callbacks.on_epoch_begin(state.epoch)
-            callbacks.on_epoch_end(state.epoch, dict(model.get_metrics_result()))
-        batches = pipeline.training_batches(
-            data.train_images,
-            table.labeled_rows,
-            table.unlabeled_rows,
-            stage,
-            seed=self.config.seed,
-            first_epoch=state.epoch,
-            first_step=state.step,
-            parallel=not self.config.deterministic,
-        )
+            callbacks.on_epoch_end(state.epoch, {})
         model.fit(
-            batches,
+            self._batches.training(stage, epoch=state.epoch, step=state.step),
             initial_epoch=state.epoch,
             epochs=stage.epochs,
             steps_per_epoch=steps,
@@ -249,19 +243,17 @@ class Training:
 
     def _callbacks(self, stage: Stage, steps: int, report: ProgressReport) -> keras.callbacks.CallbackList:
         config, data, table, state = self.config, self.data, self.table, self.state
-        size, parallel = config.eval_batch_size, not config.deterministic
-        all_unlabeled = pipeline.prediction_batches(data.train_images, table.unlabeled_rows, size, parallel=parallel)
-        test = pipeline.evaluation_batches(data.test_images, data.test_labels, size, parallel=parallel)
         return keras.callbacks.CallbackList(
             [
                 Locator(self._progress, stage, state),
-                RepetitiveReprediction(stage, all_unlabeled, self.history, state),
-                Evaluation(test, len(data.test_images)),
+                EpochMeans(),
+                RepetitiveReprediction(stage, self._batches.unlabeled(), self.history, state),
+                Evaluation(self._batches.test(), len(data.test_images)),
                 Diagnostics(stage, table, data.train_labels),
                 *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),
                 EpochRecorder(self._log, stage, first_run_epoch=len(self._log.rows) - state.epoch + 1),
                 report,
-                RunCheckpoint(stage, steps, state, lambda: self._checkpoint(stage), config.checkpoint_minutes, self.signals),
+                RunCheckpoint(stage, steps, state, lambda: self._checkpoint(stage), config.checkpoint_minutes, self._ask),
             ],
             add_history=True,
             model=self.model,
@@ -286,14 +278,21 @@ class Training:
         self.checkpoints.save(self.state, self._variables(), self.table, self.history)
         self._saved = version
 
+    def _ask(self, save: bool) -> bool:
+        """Whether to save now, as the chief says; raises RunInterrupted, in all processes, if a signal came to any."""
+        signal, agreed = self.workers.largest([self.signals.requested, save and self.workers.is_chief])
+        if signal:
+            raise RunInterrupted(signal)
+        return bool(agreed)
+
     def _variables(self) -> dict[str, Any]:
         """Everything of network, metrics and optimizer that a run needs to go on: name -> Keras variable."""
         model = self.model
         network, optimizer = model.backbone.variables, model.optimizer.variables
-        groups = {"network": network, "metrics": model.metrics_variables, "optimizer": optimizer}
+        groups = {"network/": network, "metrics/": model.metrics_variables, OPTIMIZER: optimizer}
         return {
             # Not by their own names, in which Keras counts the layers that a process has made.
-            f"{group}/{number:04d}": variable
+            f"{group}{number:04d}": variable
             for group, variables in groups.items()
             for number, variable in enumerate(variables)
         }

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"photographs", "tfrecord", "messages"},
-    {"tfds_reader"},
+    {"photographs", "tfrecord", "messages", "parts", "cluster"},
+    {"tfds_reader", "workers"},
     {
         "losses",
         "pseudo_labels",
@@ -30,7 +30,9 @@ LAYERS = (
     {"config"},
     {"stages", "command_line"},
     {"run_directory"},
+    {"collapse"},
     {"pipeline", "data_health", "model", "callbacks", "metrics_log", "progress", "checkpoints"},
+    {"run_batches"},
     {"training"},
     {"experiment"},
     {"train"},

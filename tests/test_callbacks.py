@@ -6,19 +6,11 @@ import pytest
 import tensorflow as tf
 from conftest import NUM_CLASSES, batches_of, make_model, make_strategy, softmax, table_values, tiny_images, tiny_labels
 
-from r2d2_tf.callbacks import (
-    CollapseGuard,
-    Diagnostics,
-    RepetitiveReprediction,
-    RunCheckpoint,
-    RunStopped,
-    is_collapsed,
-    labeled_shares,
-    table_statistics,
-)
+from r2d2_tf.callbacks import Diagnostics, RepetitiveReprediction, RunCheckpoint, table_statistics
+from r2d2_tf.collapse import CollapseGuard, RunStopped, is_collapsed, labeled_shares
 from r2d2_tf.config import Config
 from r2d2_tf.history import PredictionHistory
-from r2d2_tf.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.interrupts import RunInterrupted
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.run_state import RunState
@@ -222,7 +214,7 @@ def saved_at(monkeypatch):
     clock, saved = [0.0], []
     monkeypatch.setattr("r2d2_tf.callbacks.time.monotonic", lambda: clock[0])
 
-    def run(*, seconds_of_epochs, minutes=15.0, seconds_to_save=0.0, predictions=()):
+    def run(*, seconds_of_epochs, minutes=15.0, seconds_to_save=0.0, predictions=(), ask=lambda save: save):
         state = RunState(2)
 
         def save():
@@ -230,7 +222,7 @@ def saved_at(monkeypatch):
             clock[0] += seconds_to_save
 
         stage = dataclasses.replace(STAGE, prediction_epochs=predictions)
-        callback = RunCheckpoint(stage, 10, state, save, minutes, StopSignals())
+        callback = RunCheckpoint(stage, 10, state, save, minutes, ask)
         callback.set_model(make_model(make_strategy(1), tiny_labels(COUNT, LABELED)))
         for epoch, seconds in enumerate(seconds_of_epochs):
             for step in range(10):
@@ -258,7 +250,13 @@ def test_a_checkpoint_is_always_written_before_a_prediction(saved_at):
     assert saved_at(seconds_of_epochs=[10] * 4, seconds_to_save=100, predictions=(0, 3)) == [(1, 0), (3, 0)]
 
 
-def test_a_stop_that_is_asked_for_takes_place_after_the_step(saved_at, monkeypatch):
-    monkeypatch.setattr(StopSignals, "check", lambda self: (_ for _ in ()).throw(RunInterrupted(2)))
+def test_a_stop_that_is_asked_for_takes_place_after_the_step(saved_at):
+    def stop(save):
+        raise RunInterrupted(2)
+
     with pytest.raises(RunInterrupted):
-        saved_at(seconds_of_epochs=[60])
+        saved_at(seconds_of_epochs=[60], ask=stop)
+
+
+def test_what_all_processes_agree_on_is_done_whatever_this_one_would_do(saved_at):
+    assert saved_at(seconds_of_epochs=[60], ask=lambda save: True) == [(0, step) for step in range(1, 11)] + [(1, 0)]

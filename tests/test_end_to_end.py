@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, SHORT
 
 from r2d2_tf import run_directory, train
-from r2d2_tf.callbacks import RunStopped
+from r2d2_tf.collapse import RunStopped
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.experiment import Experiment, run
 from r2d2_tf.losses import CLASS_LOSSES

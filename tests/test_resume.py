@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT, SHORT
 
 from r2d2_tf import run_directory, train
-from r2d2_tf.callbacks import RunStopped
 from r2d2_tf.checkpoints import CannotResume, Checkpoints
+from r2d2_tf.collapse import RunStopped
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
@@ -31,17 +31,17 @@ class StopAt(StopSignals):
         super().__init__()
         self.count = count
 
-    def check(self):
+    @property
+    def requested(self):
         self.count -= 1
-        if self.count == 0:
-            raise RunInterrupted(signal.SIGINT)
+        return signal.SIGINT if self.count == 0 else 0
 
 
 def start(folder, *flags, signals=None):
     config = from_command_line([*DETERMINISTIC, *flags, f"--run_dir={folder}"])
-    experiment = Experiment(config)
-    with run_directory.claimed(config) as claimed:
-        return experiment.run(claimed, time.perf_counter(), signals)
+    experiment = Experiment(config, signals=signals)
+    with experiment.claimed() as claimed:
+        return experiment.run(claimed, time.perf_counter())
 
 
 def run_in_pieces(folder, checks_a_piece, *flags):
@@ -78,9 +78,10 @@ class StopWhen(StopSignals):
         self.moment = (place, consistent)
         self.state = None
 
-    def check(self):
-        if self.state is not None and (self.state.place, self.state.consistent) == self.moment:
-            raise RunInterrupted(signal.SIGINT)
+    @property
+    def requested(self):
+        reached = self.state is not None and (self.state.place, self.state.consistent) == self.moment
+        return signal.SIGINT if reached else 0
 
 
 @pytest.mark.parametrize(
