@@ -88,6 +88,9 @@ class Config:
     finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0, later=True)
     finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0, later=True)
 
+    synchronized_batch_norm: bool = _flag(
+        False, "batch normalisation over the images of all replicas, not of each replica's own; slower"
+    )
     momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
     weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
     supervised_weight_decay: float = _flag(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)

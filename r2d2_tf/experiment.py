@@ -139,7 +139,14 @@ class Experiment:
         config, spec = self.config, self.spec
         keras.utils.set_random_seed(config.seed)
         with self.strategy.scope():
-            backbone = backbones.build(config.backbone, spec.image_shape, spec.num_classes, mean=spec.mean, std=spec.std)
+            backbone = backbones.build(
+                config.backbone,
+                spec.image_shape,
+                spec.num_classes,
+                mean=spec.mean,
+                std=spec.std,
+                synchronized_batch_norm=config.synchronized_batch_norm,
+            )
             return R2D2Model(
                 backbone,
                 self.table,

@@ -157,11 +157,12 @@ class R2D2Model(keras.Model):
 
     def _logits(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
         # Where a last batch has fewer images than there are replicas, a replica gets none, and oneDNN's convolution
-        # fails on an empty batch: show it one blank image, whose logits nobody sees.
+        # fails on an empty batch: show it one blank image, whose logits nobody sees. `num_images` keeps the blank out of
+        # statistics that replicas share.
         count = tf.shape(images)[0]
         blank = tf.cast(count == 0, tf.int32)
         padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
-        return tf.cast(self.backbone(padded, training=training), tf.float32)[:count]
+        return tf.cast(self.backbone(padded, training=training, num_images=count), tf.float32)[:count]
 
     def _shared(self, *values: tf.Tensor) -> Sequence[tf.Tensor]:
         """`values`, `[n, ...]` each, as they are to be applied to this process's table: those of all processes."""

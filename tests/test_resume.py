@@ -150,8 +150,8 @@ def test_layers_that_draw_random_numbers_go_on_with_them(tmp_path, monkeypatch):
     assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
 
 
-def random_network(image_shape, num_classes):
-    from r2d2_tf.backbones.layers import batch_norm, conv, dense
+def random_network(image_shape, num_classes, batch_norm):
+    from r2d2_tf.backbones.layers import conv, dense
 
     layers = [conv(8, 5, strides=2), batch_norm(), keras.layers.ReLU(), keras.layers.Dropout(0.3), keras.layers.Flatten()]
     return keras.Sequential([keras.Input(image_shape), *layers, dense(num_classes)], name="random_network")

@@ -1,5 +1,6 @@
 """Networks. BACKBONES names them without importing TensorFlow; `build` makes one, ready for raw pixels."""
 
+import functools
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +22,20 @@ BACKBONES: dict[str, str] = {
     "wrn_28_2": "r2d2_tf.backbones.resnet:wrn_28_2",
     "resnet18": "r2d2_tf.backbones.resnet:resnet18",
 }
-"""Name -> `module:function`, a function of (image_shape, num_classes) that returns logits."""
+"""Name -> `module:function`, a function of (image_shape, num_classes, batch_norm) that returns logits.
+
+`batch_norm()` makes a layer of batch normalisation.
+"""
 
 
 def build(
-    name: str, image_shape: tuple[int, int, int], num_classes: int, *, mean: Sequence[float], std: Sequence[float]
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    synchronized_batch_norm: bool = False,
 ) -> "keras.Model":
     """A network from pixels to logits.
 
@@ -38,14 +48,20 @@ def build(
         num_classes: width of the logits.
         mean: mean of each channel, in 0..1.
         std: standard deviation of each channel, in 0..1.
+        synchronized_batch_norm: batch normalisation over the images of all replicas.
 
     Returns:
         A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]`.
     """
     import keras
 
+    from r2d2_tf.backbones import layers
+
     module, function = BACKBONES[name].split(":")
-    network = getattr(importlib.import_module(module), function)(image_shape, num_classes)
+    batch_norm = functools.partial(layers.batch_norm, synchronized=synchronized_batch_norm)
+    network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
+    # The network within the one that is returned passes on what it is told, too.
+    network._register_call_context_args(layers.NUM_IMAGES)
     pixels = keras.Input(image_shape, name="pixels")
     scale = [1.0 / (255.0 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]

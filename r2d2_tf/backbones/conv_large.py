@@ -6,9 +6,9 @@ import keras
 from keras import layers
 
 from r2d2_tf.backbones.layers import (
+    LayerMaker,
     WeightNormConv2D,
     WeightNormDense,
-    batch_norm,
     conv,
     conv_initializer,
     dense,
@@ -18,27 +18,30 @@ from r2d2_tf.backbones.layers import (
 ConvMaker = Callable[[int, int, str], layers.Layer]
 
 
-def conv_large(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def conv_large(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
     """Plain convolutions without bias. 3,121,802 parameters at 32x32x3 and 10 classes."""
     return _build(
         image_shape,
         lambda filters, size, padding: conv(filters, size, padding=padding),
         dense(num_classes),
+        batch_norm,
         "conv_large",
     )
 
 
-def conv_large_weight_norm(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def conv_large_weight_norm(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
     """Weight-normalised convolutions and head, with biases. 3,125,908 parameters at 32x32x3 and 10 classes."""
 
     def weight_norm_conv(filters: int, size: int, padding: str) -> layers.Layer:
         return WeightNormConv2D(filters, size, padding=padding, kernel_initializer=conv_initializer())
 
     head = WeightNormDense(num_classes, kernel_initializer=dense_initializer())
-    return _build(image_shape, weight_norm_conv, head, "conv_large_weight_norm")
+    return _build(image_shape, weight_norm_conv, head, batch_norm, "conv_large_weight_norm")
 
 
-def _build(image_shape: tuple[int, int, int], make_conv: ConvMaker, head: layers.Layer, name: str) -> keras.Model:
+def _build(
+    image_shape: tuple[int, int, int], make_conv: ConvMaker, head: layers.Layer, batch_norm: LayerMaker, name: str
+) -> keras.Model:
     def block(filters: int, size: int, padding: str) -> list[layers.Layer]:
         return [make_conv(filters, size, padding), batch_norm(), layers.LeakyReLU(0.1)]
 

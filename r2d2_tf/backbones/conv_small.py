@@ -3,10 +3,10 @@
 import keras
 from keras import layers
 
-from r2d2_tf.backbones.layers import batch_norm, conv, dense
+from r2d2_tf.backbones.layers import LayerMaker, conv, dense
 
 
-def conv_small(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def conv_small(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
     """Two 3x3 convolutions at each of 16, 32 and 64 channels, on a half, a quarter and an eighth of the image's side.
 
     72,954 parameters and 2.5 million multiply-adds at 32x32x3 and 10 classes.

@@ -1,8 +1,15 @@
 """Layers that the backbones share, initialised as the authors do."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import keras
 import tensorflow as tf
 from keras import initializers, layers
+
+LayerMaker: TypeAlias = Callable[[], layers.Layer]
+NUM_IMAGES = "num_images"
+"""Argument that Keras passes down from a network to its layers, like `training`: how many images a replica has."""
 
 
 def conv_initializer() -> initializers.Initializer:
@@ -32,9 +39,13 @@ def dense(units: int) -> layers.Layer:
     return layers.Dense(units, kernel_initializer=dense_initializer())
 
 
-def batch_norm() -> layers.Layer:
-    """Batch normalisation with the authors' momentum 0.9 and epsilon 1e-5 (Keras' defaults are 0.99 and 1e-3)."""
-    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5)
+def batch_norm(*, synchronized: bool = False) -> layers.Layer:
+    """Batch normalisation with the authors' momentum 0.9 and epsilon 1e-5 (Keras' defaults are 0.99 and 1e-3).
+
+    Args:
+        synchronized: over the images of all replicas, not of each replica's own.
+    """
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=synchronized)
 
 
 @keras.saving.register_keras_serializable(package="r2d2_tf")
@@ -43,24 +54,52 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     Keras' own is put together from simple operations, which costs passes over memory that the fused kernel saves. The
     running variance is the unbiased one, as in the authors' framework.
+
+    With `synchronized=True` training takes the statistics over all replicas, which no kernel does. Keras' own way would count
+    the blank image that a replica without images is shown, and takes the variance as mean(x^2) - mean(x)^2, which cancels.
+    Who calls the network may say `num_images=0` on such a replica: what it sees then stays out of the statistics.
     """
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self._register_call_context_args(NUM_IMAGES)
+
+    def call(self, inputs: tf.Tensor, training: bool = False, num_images: tf.Tensor | None = None) -> tf.Tensor:
         """Normalises with the batch's statistics in training, with the running ones otherwise."""
-        empty = tf.zeros([0])
-        output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=empty if training else self.moving_mean,
-            variance=empty if training else self.moving_variance,
-            epsilon=self.epsilon,
-            is_training=bool(training),
-        )
+        if training and self.synchronized:
+            output, mean, variance = self._normalized_over_replicas(inputs, num_images)
+        else:
+            empty = tf.zeros([0])
+            output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=self.gamma,
+                offset=self.beta,
+                mean=empty if training else self.moving_mean,
+                variance=empty if training else self.moving_variance,
+                epsilon=self.epsilon,
+                is_training=bool(training),
+            )
         if training:
             for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 running.assign(running * self.momentum + batch * (1.0 - self.momentum))
         return output
+
+    def _normalized_over_replicas(
+        self, inputs: tf.Tensor, num_images: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The normalised inputs, and mean and unbiased variance of those on all replicas."""
+        x = tf.cast(inputs, tf.float32)
+        weight = 1.0 if num_images is None else tf.cast(num_images > 0, tf.float32)
+        count = _over_replicas(weight * tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32))
+        mean = _over_replicas(weight * tf.reduce_sum(x, (0, 1, 2))) / count
+        squares = _over_replicas(weight * tf.reduce_sum(tf.math.squared_difference(x, mean), (0, 1, 2)))
+        output = tf.nn.batch_normalization(x, mean, squares / count, self.beta, self.gamma, self.epsilon)
+        return tf.cast(output, inputs.dtype), mean, squares / tf.maximum(count - 1.0, 1.0)
+
+
+def _over_replicas(values: tf.Tensor) -> tf.Tensor:
+    """The sum of `values` over the replicas, through which gradients flow."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 class WeightNormalized(layers.Layer):

@@ -3,40 +3,42 @@
 import keras
 from keras import layers
 
-from r2d2_tf.backbones.layers import ShakeShake, batch_norm, conv, dense
+from r2d2_tf.backbones.layers import LayerMaker, ShakeShake, conv, dense
 
 
-def shake_shake_26_2x96d(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def shake_shake_26_2x96d(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
     """The paper's network for CIFAR-10. 26,193,466 parameters at 32x32x3 and 10 classes."""
-    return _build(image_shape, num_classes, 96, "shake_shake_26_2x96d")
+    return _build(image_shape, num_classes, batch_norm, 96, "shake_shake_26_2x96d")
 
 
-def shake_shake_26_2x32d(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def shake_shake_26_2x32d(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
     """The same at a third of the width."""
-    return _build(image_shape, num_classes, 32, "shake_shake_26_2x32d")
+    return _build(image_shape, num_classes, batch_norm, 32, "shake_shake_26_2x32d")
 
 
-def _build(image_shape: tuple[int, int, int], num_classes: int, base_width: int, name: str) -> keras.Model:
+def _build(
+    image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker, base_width: int, name: str
+) -> keras.Model:
     images = keras.Input(image_shape)
     x = conv(16, 3, padding="same")(images)
     for width, strides in ((base_width, 1), (2 * base_width, 2), (4 * base_width, 2)):
         for block in range(4):
-            x = _block(x, width, strides if block == 0 else 1)
+            x = _block(x, width, strides if block == 0 else 1, batch_norm)
     return keras.Model(images, dense(num_classes)(layers.GlobalAveragePooling2D()(x)), name=name)
 
 
-def _block(x: keras.KerasTensor, width: int, strides: int) -> keras.KerasTensor:
-    mixed = ShakeShake()((_branch(x, width, strides), _branch(x, width, strides)))
-    return layers.add([mixed, _skip(x, width, strides)])
+def _block(x: keras.KerasTensor, width: int, strides: int, batch_norm: LayerMaker) -> keras.KerasTensor:
+    mixed = ShakeShake()(tuple(_branch(x, width, strides, batch_norm) for _ in range(2)))
+    return layers.add([mixed, _skip(x, width, strides, batch_norm)])
 
 
-def _branch(x: keras.KerasTensor, width: int, strides: int) -> keras.KerasTensor:
+def _branch(x: keras.KerasTensor, width: int, strides: int, batch_norm: LayerMaker) -> keras.KerasTensor:
     y = layers.ZeroPadding2D(1)(layers.ReLU()(x))
     y = layers.ReLU()(batch_norm()(conv(width, 3, strides=strides)(y)))
     return batch_norm()(conv(width, 3, padding="same")(y))
 
 
-def _skip(x: keras.KerasTensor, width: int, strides: int) -> keras.KerasTensor:
+def _skip(x: keras.KerasTensor, width: int, strides: int, batch_norm: LayerMaker) -> keras.KerasTensor:
     if strides == 1:
         return x if x.shape[-1] == width else batch_norm()(conv(width, 1)(x))
     # Every second pixel, and every second pixel one step down and right, each through its own half of a grouped 1x1
