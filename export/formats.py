@@ -14,11 +14,19 @@ from r2d2_tf.files import written_whole
 def serving_model(backbone: keras.Model) -> keras.Model:
     """The model that is exported: uint8 pixels `[batch, height, width, channels]` to probabilities `[batch, classes]`.
 
-    Normalising is the backbone's first layer, so a server needs no preprocessing.
+    Normalising is the backbone's first layer, so a server needs no preprocessing. A backbone in mixed precision is turned to
+    float32, as its weights are: TensorFlow Lite has no convolutions in 16 bits.
     """
+    _compute_in_float32(backbone)
     images = keras.Input(backbone.input_shape[1:], dtype="uint8", name="images")
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(backbone(images))
     return keras.Model(images, probabilities, name="serving")
+
+
+def _compute_in_float32(layer: keras.layers.Layer) -> None:
+    layer.dtype_policy = "float32"
+    for part in getattr(layer, "layers", ()):
+        _compute_in_float32(part)
 
 
 def write_saved_model(model: keras.Model, path: Path) -> None:

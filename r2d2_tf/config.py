@@ -91,6 +91,11 @@ class Config:
     synchronized_batch_norm: bool = _flag(
         False, "batch normalisation over the images of all replicas, not of each replica's own; slower"
     )
+    mixed_precision: str = _flag(
+        "none",
+        "what the network computes in: none = float32, bfloat16, or float16 with loss scaling; weights and table are float32",
+        choices=("none", "bfloat16", "float16"),
+    )
     momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
     weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
     supervised_weight_decay: float = _flag(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)

@@ -12,16 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, run_directory, splits
+from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, run_data, run_directory, splits
 from r2d2_tf.cluster import ALONE, Cluster, wait_to_see
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.datasets import DATASETS
 from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import plot_run
 from r2d2_tf.model import R2D2Model
 from r2d2_tf.progress import plan_text
-from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.run_state import RunState
 from r2d2_tf.stages import plan
 from r2d2_tf.tfds_reader import FAKE, is_fake
@@ -72,7 +72,7 @@ class Experiment:
         self.workers = Workers(self.strategy, cluster)
         loaded = self.spec.load(config.data_path)
         loaded, self.left_out = data_health.checked(
-            loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=_left_out_before(config)
+            loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=run_data.left_out_before(config)
         )
         self.data = pipeline.sharing_images(loaded)
         if not len(self.data.test_labels):
@@ -80,7 +80,9 @@ class Experiment:
         self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
         self.title = f"{config.name}, seed {config.seed}{f' ({FAKE})' if self.is_fake else ''}"
         self.table = PseudoLabelTable(
-            given_labels(self.data, config, self.spec.num_classes), self.spec.num_classes, label_logit=config.label_logit
+            run_data.given_labels(self.data, config, self.spec.num_classes),
+            self.spec.num_classes,
+            label_logit=config.label_logit,
         )
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         self._check_batches()
@@ -146,6 +148,7 @@ class Experiment:
                 mean=spec.mean,
                 std=spec.std,
                 synchronized_batch_norm=config.synchronized_batch_norm,
+                mixed_precision=config.mixed_precision,
             )
             return R2D2Model(
                 backbone,
@@ -270,31 +273,3 @@ class Experiment:
             "machine": provenance.machine(),
             "files": run_directory.files_in(folder),
         }
-
-
-def _left_out_before(config: Config) -> list[str] | None:
-    """The unreadable images that a run which goes on left out when it began; None: they are to be found."""
-    path = config.resolved_run_dir / run_directory.LEFT_OUT_FILE
-    return path.read_text().splitlines() if run_directory.is_unfinished(config) and path.is_file() else None
-
-
-def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarray:
-    """The labels that training may see, `[rows]`, -1 outside the split.
-
-    Raises:
-        ValueError: if the split does not fit the data.
-    """
-    if config.split_file:
-        path = Path(config.split_file).expanduser()
-        labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
-        if len(labeled) != config.num_labels:
-            raise ValueError(
-                f"split_file ({path}) lists {len(labeled)} images, but num_labels is {config.num_labels}: "
-                f"set --num_labels={len(labeled)}"
-            )
-    else:
-        num_labels = config.num_labels or len(data.train_labels)
-        labeled = splits.labeled_split(data.train_labels, num_labels, num_classes, seed=config.seed)
-    given = np.full(len(data.train_labels), UNLABELED, np.int64)
-    given[labeled] = data.train_labels[labeled]
-    return given

@@ -1,6 +1,5 @@
 """R2D2Model: one Keras model for all three stages; two switches tell them apart."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,20 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from r2d2_tf import finite, precision
 from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
-from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
+from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.workers import Batches, of_all_processes
 
 Batch = tuple[tf.Tensor, tf.Tensor]
-_NOT_FINITE = "not finite:"
-
-
-def not_finite(error: Exception) -> str | None:
-    """What was NaN or infinite, in words, if that is why a step, a prediction or a checkpoint failed; else None."""
-    if isinstance(error, NotFinite):
-        return str(error)
-    found = re.search(rf"{_NOT_FINITE} ([^\]\n]*)", str(error))
-    return found[1].strip() if found else None
 
 
 class R2D2Model(keras.Model):
@@ -104,8 +95,8 @@ class R2D2Model(keras.Model):
         global_count = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.shape(rows)[0]), tf.float32)
         weights = self.trainable_variables
         pseudo_logits = self.table.gather(rows)
-        with tf.GradientTape() as tape:
-            tape.watch(pseudo_logits)
+        with tf.GradientTape(watch_accessed_variables=False) as row_tape, tf.GradientTape() as tape:
+            row_tape.watch(pseudo_logits)
             log_p = tf.nn.log_softmax(self._logits(images, training=True))
             log_pseudo_p = tf.nn.log_softmax(pseudo_logits)
             entropy = prediction_entropy(log_p)
@@ -116,19 +107,24 @@ class R2D2Model(keras.Model):
                 losses = class_loss = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(losses) / global_count
-        gradients, row_gradient = tape.gradient(loss, (weights, pseudo_logits))
+            scaled_loss = self.optimizer.scale_loss(loss)
+        # Loss scaling, where there is any (precision.py), is the weights' affair, not the rows'.
+        gradients = precision.agreed(self.optimizer, tape.gradient(scaled_loss, weights))
+        row_gradient = row_tape.gradient(loss, pseudo_logits)
         names = [f"the gradient of {weight.path}" for weight in weights]
         row_gradients = {"a pseudo-logit's gradient": row_gradient} if self.learn_pseudo_labels else {}
-        finite = self._finite(
-            {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True))
+        checked = self._finite(
+            {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True)),
+            excused=names,
+            excuse=precision.may_skip(self.optimizer),
         )
         # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
-        decay = self.weight_decay / replica.num_replicas_in_sync
-        self.optimizer.apply([finite[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
+        decay = self.optimizer.scale_loss(self.weight_decay / replica.num_replicas_in_sync)
+        self.optimizer.apply([checked[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
         self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
         if self.learn_pseudo_labels:
             # A row's step is that of its own loss, whatever the batch: undo the mean.
-            own_gradient = finite["a pseudo-logit's gradient"] * global_count
+            own_gradient = checked["a pseudo-logit's gradient"] * global_count
             rows, own_gradient = self._shared(rows, own_gradient)
             self.table.descend(rows, own_gradient, self.pseudo_label_lr)
         if self.shares_rows:
@@ -168,20 +164,8 @@ class R2D2Model(keras.Model):
         """`values`, `[n, ...]` each, as they are to be applied to this process's table: those of all processes."""
         return of_all_processes(self._num_local_replicas, values) if self.shares_rows else values
 
-    def _finite(self, tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The tensors; if one holds a NaN or infinity, what uses them stops, with the name of the first such tensor."""
-        # A sum shows them, too, at one number a tensor; a finite sum that overflows is a run gone wrong as well.
-        finite = tf.math.is_finite(tf.stack([tf.reduce_sum(tensor) for tensor in tensors.values()]))
-        if self.shares_rows:
-            # All processes must stop at the same step: one that went on would wait for the others for ever.
-            context = tf.distribute.get_replica_context()
-            finite = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.int32)) == 0
-        with tf.device("/CPU:0"):
-            first = tf.gather(tf.constant(list(tensors)), tf.argmin(tf.cast(finite, tf.int32)))
-            check = tf.debugging.Assert(tf.reduce_all(finite), [tf.strings.join([_NOT_FINITE, first], " ")])
-        # Passed on behind the check: by itself nothing would make an update wait for it.
-        with tf.control_dependencies([check]):
-            return {name: tf.identity(tensor) for name, tensor in tensors.items()}
+    def _finite(self, tensors: dict[str, tf.Tensor], **excuse: Any) -> dict[str, tf.Tensor]:
+        return finite.checked(tensors, in_all_replicas=self.shares_rows, **excuse)
 
     def evaluate_images(self, batches: Batches) -> tuple[int, int, np.ndarray]:
         """Predicts batches of (images, true classes) in evaluation mode.

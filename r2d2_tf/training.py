@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from r2d2_tf import files, run_directory
+from r2d2_tf import files, finite, precision, run_directory
 from r2d2_tf.callbacks import Diagnostics, EpochMeans, Evaluation, RepetitiveReprediction, RunCheckpoint
 from r2d2_tf.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
 from r2d2_tf.collapse import CollapseGuard, RunStopped
@@ -19,7 +19,7 @@ from r2d2_tf.history import PredictionHistory
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.messages import warn
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog
-from r2d2_tf.model import R2D2Model, not_finite
+from r2d2_tf.model import R2D2Model
 from r2d2_tf.progress import Locator, ProgressReport, RunProgress
 from r2d2_tf.pseudo_labels import NotFinite
 from r2d2_tf.run_batches import RunBatches
@@ -193,7 +193,7 @@ class Training:
         except RunStopped as stopped:
             raise RunStopped(f"{self._progress.location}: {stopped}", rate_matters=stopped.rate_matters) from None
         except (NotFinite, tf.errors.InvalidArgumentError) as error:
-            what = not_finite(error)
+            what = finite.name_of(error)
             if what is None:
                 raise
             rate = stage.learning_rates[min(self.state.epoch, stage.epochs - 1)]
@@ -216,7 +216,7 @@ class Training:
         with self.workers.strategy.scope():
             # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
             optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=self.config.momentum, nesterov=True)
-            optimizer.build(model.trainable_variables)
+            optimizer = precision.built(optimizer, model.trainable_variables, self.config.mixed_precision)
             # jit_compile: XLA would have to compile the table's operations too, which run on the host.
             model.compile(optimizer=optimizer, jit_compile=False)
 

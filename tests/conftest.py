@@ -1,6 +1,7 @@
 """Two logical CPUs for every test, and small things to train."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from r2d2_tf import devices
+from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.model import R2D2Model
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
@@ -110,6 +112,19 @@ def table_values(table: PseudoLabelTable) -> np.ndarray:
 def softmax(logits: np.ndarray) -> np.ndarray:
     exponents = np.exp(logits - logits.max(-1, keepdims=True))
     return exponents / exponents.sum(-1, keepdims=True)
+
+
+class StopAt(StopSignals):
+    """Asks for a stop at the n-th check."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    @property
+    def requested(self):
+        self.count -= 1
+        return signal.SIGINT if self.count == 0 else 0
 
 
 SHORT = (

@@ -11,6 +11,7 @@ LAYERS = (
     {"tfds_reader", "workers"},
     {
         "losses",
+        "precision",
         "pseudo_labels",
         "schedules",
         "augment",
@@ -30,7 +31,7 @@ LAYERS = (
     {"config"},
     {"stages", "command_line"},
     {"run_directory"},
-    {"collapse"},
+    {"collapse", "finite", "run_data"},
     {"pipeline", "data_health", "model", "callbacks", "metrics_log", "progress", "checkpoints"},
     {"run_batches"},
     {"training"},

@@ -15,8 +15,9 @@ from conftest import (
     tiny_labels,
 )
 
+from r2d2_tf import finite
 from r2d2_tf.losses import CLASS_LOSSES
-from r2d2_tf.model import R2D2Model, not_finite
+from r2d2_tf.model import R2D2Model
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 
 COUNT, LABELED = 12, 4
@@ -208,7 +209,7 @@ def test_what_is_not_finite_stops_the_step_before_weights_or_table_change_and_is
     before, weights = table_values(model.table), weights_of(model)
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         fit(model, images, COUNT)
-    assert re.fullmatch(named, not_finite(error.value))
+    assert re.fullmatch(named, finite.name_of(error.value))
     for old, new in zip(weights, weights_of(model), strict=True):
         np.testing.assert_array_equal(old, new)
     if strategy.num_replicas_in_sync == 1:
@@ -216,7 +217,7 @@ def test_what_is_not_finite_stops_the_step_before_weights_or_table_change_and_is
 
 
 def test_other_errors_are_not_taken_for_numbers_that_are_not_finite():
-    assert not_finite(tf.errors.InvalidArgumentError(None, None, "shapes do not fit")) is None
+    assert finite.name_of(tf.errors.InvalidArgumentError(None, None, "shapes do not fit")) is None
 
 
 def test_the_table_is_outside_the_strategy_and_exists_once():

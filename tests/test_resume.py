@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, SHORT
+from conftest import ROOT, SHORT, StopAt
 
 from r2d2_tf import run_directory, train
 from r2d2_tf.checkpoints import CannotResume, Checkpoints
@@ -22,19 +22,6 @@ from r2d2_tf.training import Training
 from tools.exactness import content_of, differences, results_of
 
 DETERMINISTIC = (*SHORT, "--deterministic")
-
-
-class StopAt(StopSignals):
-    """Asks for a stop at the n-th check."""
-
-    def __init__(self, count):
-        super().__init__()
-        self.count = count
-
-    @property
-    def requested(self):
-        self.count -= 1
-        return signal.SIGINT if self.count == 0 else 0
 
 
 def start(folder, *flags, signals=None):

@@ -1,8 +1,9 @@
 """Networks. BACKBONES names them without importing TensorFlow; `build` makes one, ready for raw pixels."""
 
+import contextlib
 import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def build(
     mean: Sequence[float],
     std: Sequence[float],
     synchronized_batch_norm: bool = False,
+    mixed_precision: str = "none",
 ) -> "keras.Model":
     """A network from pixels to logits.
 
@@ -49,9 +51,11 @@ def build(
         mean: mean of each channel, in 0..1.
         std: standard deviation of each channel, in 0..1.
         synchronized_batch_norm: batch normalisation over the images of all replicas.
+        mixed_precision: what the network computes in: `none` (float32), `bfloat16` or `float16`.
 
     Returns:
-        A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]`.
+        A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]` float32. Its weights
+        are float32.
     """
     import keras
 
@@ -59,14 +63,32 @@ def build(
 
     module, function = BACKBONES[name].split(":")
     batch_norm = functools.partial(layers.batch_norm, synchronized=synchronized_batch_norm)
-    network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
+    with _dtype_policy(mixed_precision):
+        network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
     # The network within the one that is returned passes on what it is told, too.
     network._register_call_context_args(layers.NUM_IMAGES)
     pixels = keras.Input(image_shape, name="pixels")
     scale = [1.0 / (255.0 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     normalized = keras.layers.Rescaling(scale, offset, name="normalize")(pixels)
-    return keras.Model(pixels, network(normalized), name=f"{name}_backbone")
+    logits = network(normalized)
+    if mixed_precision != "none":
+        logits = keras.layers.Activation("linear", dtype="float32", name="to_float32")(logits)
+    return keras.Model(pixels, logits, name=f"{name}_backbone")
+
+
+@contextlib.contextmanager
+def _dtype_policy(mixed_precision: str) -> Iterator[None]:
+    """Has the layers that are made in the block compute in mixed precision. Keras has no other way than its global setting."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    if mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def load(path: Path) -> "keras.Model":

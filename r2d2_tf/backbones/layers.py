@@ -116,14 +116,18 @@ class WeightNormalized(layers.Layer):
         self.v = self._kernel
 
         def length_of_v(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
-            return tf.cast(_norm(self.v), dtype or tf.float32)
+            return tf.cast(_norm(tf.cast(self.v, tf.float32)), dtype or tf.float32)
 
         self.g = self.add_weight(shape=(self.v.shape[-1],), name="g", initializer=length_of_v)
 
     @property
     def kernel(self) -> tf.Tensor:
         """The normalised kernel."""
-        return self.g * (self.v / _norm(self.v)) if hasattr(self, "g") else self._kernel
+        if not hasattr(self, "g"):
+            return self._kernel
+        # In mixed precision the norm, a sum of squares, would overflow in 16 bits.
+        g, v = tf.cast(self.g, tf.float32), tf.cast(self.v, tf.float32)
+        return tf.cast(g * (v / _norm(v)), self.compute_dtype)
 
     def save_own_variables(self, store: dict) -> None:
         """Saves every variable; Keras' own list for convolutions and dense layers would leave out g."""
@@ -135,7 +139,6 @@ class WeightNormalized(layers.Layer):
 
 
 def _norm(v: tf.Tensor) -> tf.Tensor:
-    v = tf.convert_to_tensor(v)
     return tf.sqrt(tf.reduce_sum(tf.square(v), axis=list(range(len(v.shape) - 1))))
 
 
@@ -169,7 +172,9 @@ class ShakeShake(layers.Layer):
         shape = (tf.shape(first)[0], 1, 1, 1)
         forward, backward = (
             weight * first + (1.0 - weight) * second
-            for weight in (keras.random.uniform(shape, seed=self.seed_generator) for _ in range(2))
+            for weight in (
+                tf.cast(keras.random.uniform(shape, dtype="float32", seed=self.seed_generator), first.dtype) for _ in range(2)
+            )
         )
         # The value is the forward mix; what it is differentiated through, the backward mix.
         return backward + tf.stop_gradient(forward - backward)
