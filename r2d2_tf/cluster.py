@@ -1,6 +1,7 @@
 """TF_CONFIG: which processes train together (`--strategy=multi_worker`). Needs no TensorFlow."""
 
 import json
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Cluster:
         return f"worker {self.index} (of {len(self.addresses)})"
 
 
+_SECONDS_BETWEEN_MESSAGES = 10
 _SECONDS_TO_SEE = 60
 """Network file systems remember for a while that a file was not there."""
 
@@ -78,6 +80,45 @@ def cluster_from_environment(environment: Mapping[str, str]) -> Cluster:
     if kind not in _JOBS or type(index) is not int or not 0 <= index < len(cluster.get(kind, [])):
         raise ValueError(_message(f"says that this process is {kind!r} number {index!r}, which its cluster does not list"))
     return Cluster(tuple(addresses), first[kind] + index)
+
+
+def meet(cluster: Cluster) -> None:
+    """Returns when all processes of the cluster are there, and says on the way for whom it waits.
+
+    TensorFlow's own waiting, which follows, lets no thread of Python run: no message, and no Ctrl-C. So each process first
+    listens at its own address here, where the others look for it; later they find TensorFlow listening there.
+
+    Raises:
+        ValueError: if this process cannot listen at its address.
+    """
+    port = int(cluster.addresses[cluster.index].rpartition(":")[2])
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+            listener.listen(len(cluster.addresses))
+        except OSError as error:
+            raise ValueError(
+                f"{cluster.name} cannot listen at port {port} ({error.strerror}): another program may use it; give another "
+                "port in TF_CONFIG"
+            ) from error
+        missing = [address for number, address in enumerate(cluster.addresses) if number != cluster.index]
+        began = told = time.monotonic()
+        while missing := [address for address in missing if not _is_there(address)]:
+            if time.monotonic() - told > _SECONDS_BETWEEN_MESSAGES:
+                told = time.monotonic()
+                print(f"{cluster.name} has waited {told - began:.0f} s for {', '.join(missing)}; Ctrl-C stops it", flush=True)
+            time.sleep(0.2)
+
+
+def _is_there(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        # Its name may not be known yet, either.
+        return False
+    return True
 
 
 def wait_to_see(path: Path) -> None:

@@ -1,11 +1,14 @@
 """Which devices a run uses."""
 
+import faulthandler
 import functools
+import os
 
 import tensorflow as tf
 
 from r2d2_tf.cluster import ALONE, Cluster
-from r2d2_tf.workers import Connecting
+
+_SECONDS_TO_CONNECT = 300
 
 
 def make_strategy(choice: str, num_logical_cpus: int, cluster: Cluster = ALONE) -> tf.distribute.Strategy:
@@ -40,9 +43,15 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 
 @functools.cache
 def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
-    # It reads TF_CONFIG itself, from which the cluster was made.
-    with Connecting(cluster):
-        return tf.distribute.MultiWorkerMirroredStrategy()
+    print(f"{cluster.name} connects to the others; it gives up after {_SECONDS_TO_CONNECT // 60} minutes", flush=True)
+    # Where a process has died since it was met, TensorFlow would wait for ever, and hold the lock that Python needs.
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(_SECONDS_TO_CONNECT, exit=True, file=nowhere)
+        try:
+            # It reads TF_CONFIG itself, from which the cluster was made.
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:

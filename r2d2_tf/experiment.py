@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, run_data, run_directory, splits
-from r2d2_tf.cluster import ALONE, Cluster, wait_to_see
+from r2d2_tf.cluster import ALONE, Cluster, meet, wait_to_see
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.interrupts import StopSignals
@@ -65,8 +65,10 @@ class Experiment:
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.signals = signals or StopSignals()
-        with self.signals.ending_at_once():
-            # Where there are others, it waits for them.
+        with contextlib.ExitStack() as stack:
+            if config.strategy == "multi_worker":
+                meet(cluster)
+                stack.enter_context(self.signals.of_the_system())
             self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus, cluster)
         config.check_replicas(self.strategy.num_replicas_in_sync)
         self.workers = Workers(self.strategy, cluster)

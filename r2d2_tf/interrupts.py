@@ -37,7 +37,6 @@ class StopSignals:
     def __init__(self) -> None:
         self._requested: int | None = None
         self._deferring = False
-        self._ending_at_once = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -73,15 +72,18 @@ class StopSignals:
             raise RunInterrupted(self._requested)
 
     @contextlib.contextmanager
-    def ending_at_once(self) -> Iterator[None]:
-        """Within it the first signal ends the process: for a long call in which Python runs no handler."""
-        self._ending_at_once = True
+    def of_the_system(self) -> Iterator[None]:
+        """Within it a signal ends the process, as if nobody handled it: for a long call in which Python can do nothing.
+
+        Afterwards the signals are handled here again, whoever else has taken them meanwhile: TensorFlow, as it connects several
+        processes, takes SIGTERM, and then only takes note of it.
+        """
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
         try:
             yield
         finally:
-            self._ending_at_once = False
             if self._before:
-                # TensorFlow, once it has connected several processes, handles SIGTERM in their place: it only takes note.
                 self._install()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -95,7 +97,7 @@ class StopSignals:
             while byte := pipe.read(1):
                 if byte[0] not in _NAMES:
                     continue
-                if asked or self._ending_at_once:
+                if asked:
                     os.write(2, b"\nstopped at once\n")
                     os._exit(128 + byte[0])
                 asked = True

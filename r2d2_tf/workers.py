@@ -1,7 +1,6 @@
 """The processes that train one model together, perhaps on several machines; most often there is one alone."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -137,22 +136,3 @@ def lost_worker(error: Exception, cluster: Cluster) -> str | None:
     named = [str(task) for task in range(len(cluster.addresses)) if f"task:{task}\n" in f"{error}\n"]
     who = f"worker {' and '.join(named)}" if named else "another worker"
     return one_line(f"{who} stopped, or cannot be reached from {cluster.name}")
-
-
-class Connecting:
-    """While it is entered, says every `seconds` that this process still waits for the others."""
-
-    def __init__(self, cluster: Cluster, seconds: float = 20.0) -> None:
-        self._text = f"{cluster.name} waits for the others: {', '.join(cluster.addresses)} (Ctrl-C stops it)"
-        self._seconds = seconds
-        self._done = threading.Event()
-
-    def __enter__(self) -> None:
-        threading.Thread(target=self._tell, daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-
-    def _tell(self) -> None:
-        while not self._done.wait(self._seconds):
-            print(self._text, flush=True)

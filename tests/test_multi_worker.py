@@ -16,7 +16,7 @@ from conftest import ROOT, SHORT, batches_of, make_model, make_strategy, table_v
 
 from r2d2_tf import pipeline, workers
 from r2d2_tf.augment import Augmentation
-from r2d2_tf.cluster import Cluster, cluster_from_environment, wait_to_see
+from r2d2_tf.cluster import Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.config import Config
 from r2d2_tf.parts import Part
 from r2d2_tf.stages import plan
@@ -160,7 +160,7 @@ def test_a_signal_to_one_worker_saves_and_stops_both(index, undisturbed, tmp_pat
     run = tmp_path / "run"
     codes, _ = disturb(run, FLAGS, index, signal.SIGTERM)
     assert codes == [143, 143], logs_of(run)
-    assert all("saved: stage" in log for log in logs_of(run))
+    assert all("saved: " in log for log in logs_of(run))
     assert end_of(start_pair(run, *FLAGS)) == [0, 0], logs_of(run)
     assert differences(run, undisturbed) == []
 
@@ -200,13 +200,15 @@ def test_a_worker_that_waits_says_for_whom_and_stops_at_ctrl_c(tmp_path, monkeyp
     run = tmp_path / "run"
     waiting, other = start_pair(run, *FLAGS)
     other.kill()
+    other.wait()
     deadline = time.monotonic() + 120
-    while "waits for the others: localhost:" not in logs_of(run)[0]:
+    while "has waited 10 s for localhost:" not in logs_of(run)[0]:
         assert time.monotonic() < deadline, logs_of(run)
         assert waiting.poll() is None, logs_of(run)
         time.sleep(0.2)
     waiting.send_signal(signal.SIGINT)
     assert end_of([waiting], seconds=20) == [130]
+    assert "stopped by Ctrl-C; nothing was trained yet" in logs_of(run)[0]
     assert not run.exists()
 
 
@@ -251,6 +253,15 @@ def test_a_file_that_the_chief_wrote_and_nobody_sees_is_told(tmp_path, monkeypat
     monkeypatch.setattr("r2d2_tf.cluster._SECONDS_TO_SEE", 0)
     with pytest.raises(ValueError, match="a --run_dir on a file system that they share"):
         wait_to_see(tmp_path / "config.cfg")
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        address = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(ValueError, match=r"worker 0 \(of 2\) cannot listen at port .* give another port"):
+            meet(Cluster((address, "localhost:1"), 0))
 
 
 def test_logical_cpus_and_processes_are_not_for_each_other():
