@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-import tensorflow as tf
+import numpy as np
+
+from r2d2_tf.photographs import NO_ROW
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,27 @@ class Part:
     number: int
     of: int
 
-    def bounds(self, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the part of a batch of `count` images begins and ends; the last parts may be smaller, or empty."""
-        size = -(-count // self.of)
-        return tf.minimum(self.number * size, count), tf.minimum((self.number + 1) * size, count)
+    def size_of(self, batch_size: int) -> int:
+        """Images of the part, at most."""
+        return -(-batch_size // self.of)
+
+    def of_batches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The part of each batch; of a short one all parts are short, and the last ones perhaps empty.
+
+        Args:
+            rows: `[batches, batch]`, filled up with NO_ROW.
+
+        Returns:
+            Its rows, `[batches, size_of(batch)]`, filled up with NO_ROW; and where it begins in the batch, and how many rows the
+            batch has, `[batches, 2]`.
+        """
+        count = (rows != NO_ROW).sum(1)
+        share = -(-count // self.of)
+        first, end = (np.minimum(number * share, count) for number in (self.number, self.number + 1))
+        places = first[:, None] + np.arange(self.size_of(rows.shape[1]))
+        # Behind the part there may be another's rows, and behind the batch nothing.
+        own = np.take_along_axis(rows, np.minimum(places, rows.shape[1] - 1), 1)
+        return np.where(places < end[:, None], own, NO_ROW), np.stack([first, count], 1)
 
 
 WHOLE = Part(0, 1)

@@ -4,14 +4,25 @@ One piece of code decodes and resizes for training, reprediction and evaluation,
 """
 
 import math
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+NO_ROW = -1
+"""Stands for an image that is not there, in a batch that is filled up."""
+
 _LOG_ASPECT = math.log(4 / 3)
+# The default of TensorFlow may be the fast, inexact one, with which no other decoder agrees.
+_DCT = "INTEGER_ACCURATE"
+_MARGIN = 16
+"""Pixels around a crop of a JPEG that are decoded with it; 2 are enough for the usual halved colors."""
+# Whatever ends first, the order stays.
+_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+_READ_TOGETHER = 16
+"""Images that are read by one call of Python's: fewer calls wait less for its lock, more wait longer for a slow disk."""
 
 
 @dataclass(frozen=True)
@@ -44,50 +55,71 @@ class Photographs:
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row."""
-        with self.files[self.file_of_row[row]].open("rb") as file:
-            file.seek(self.offset[row])
-            return file.read(self.length[row])
+        # Opened anew each time: a set may have more files than a process may hold open.
+        with self.files[self.file_of_row[row]].open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), int(self.length[row]), int(self.offset[row]))
 
     def central(self, rows: tf.Tensor) -> tf.Tensor:
-        """Resizes to `resize` and cuts out the center: `[batch]` to `[batch, size, size, 3]` uint8."""
-        return self._map(lambda image, _: central_crop(image, self.resize, self.size), rows, tf.zeros([tf.shape(rows)[0]]))
+        """The centers of a few images, all in one tensor: `[batch]` to `[batch, size, size, 3]` uint8."""
+        encoded = self._read_rows(tf.cast(rows, tf.int64))
+        of_one = tf.TensorSpec([self.size, self.size, 3], tf.uint8)
+        return tf.map_fn(lambda one: central_crop(decode(one), self.resize, self.size), encoded, fn_output_signature=of_one)
 
-    def random(
-        self,
-        rows: tf.Tensor,
-        scale: float,
-        seed: tf.Tensor,
-        *,
-        first: int | tf.Tensor = 0,
-        batch: int | tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        """A random-resized crop of each: `[n]` to `[n, size, size, 3]` uint8.
+    def central_batches(self, batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """Resizes to `resize` and cuts out the center.
 
         Args:
-            rows: `[n]` int64, a batch or a stretch of one, which is then cropped as it would be within the whole.
-            scale: smallest share (0..1) of an image's area.
-            seed: of the batch, `[2]` int32.
-            first: place of the stretch in the batch.
-            batch: images in the batch; None: `rows` is all of it.
+            batches: of rows, `[batch]` int64. All are of one length, which rows of NO_ROW fill up.
+            batch_size: that length.
+
+        Returns:
+            Batches (images `[batch, size, size, 3]` uint8, rows), those of NO_ROW blank.
         """
-        count = tf.shape(rows)[0]
-        seeds = tf.random.split(seed, count if batch is None else batch)[first : first + count]
-        return self._map(lambda image, own: random_crop(image, scale, self.size, own), rows, seeds)
 
-    def _map(self, crop: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], rows: tf.Tensor, extra: tf.Tensor) -> tf.Tensor:
-        def one(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            row, own = arguments
-            encoded = tf.ensure_shape(tf.numpy_function(self.read, [row], tf.string), [])
-            return crop(decode(encoded), own)
+        def center(encoded: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._unless_filler(row, lambda: central_crop(decode(encoded), self.resize, self.size)), row
 
-        return tf.map_fn(one, (rows, extra), fn_output_signature=tf.TensorSpec([self.size, self.size, 3], tf.uint8))
+        return self._encoded(batches.map(lambda rows: (rows,))).map(center, **_PARALLEL).batch(batch_size)
+
+    def random_batches(self, batches: tf.data.Dataset, batch_size: int, scale: float) -> tf.data.Dataset:
+        """A random-resized crop of each image, a function of its own seed.
+
+        Args:
+            batches: (rows `[batch]` int64, seeds `[batch, 2]` int32, keys `[batch, ...]`). All are of one length, which rows
+                of NO_ROW fill up.
+            batch_size: that length.
+            scale: smallest share (0..1) of an image's area.
+
+        Returns:
+            Batches (images `[batch, size, size, 3]` uint8, rows, keys), those of NO_ROW blank.
+        """
+
+        def crop(encoded: tf.Tensor, row: tf.Tensor, seed: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = self._unless_filler(row, lambda: decoded_random_crop(encoded, scale, self.size, seed))
+            return image, row, key
+
+        return self._encoded(batches).map(crop, **_PARALLEL).batch(batch_size)
+
+    def _unless_filler(self, row: tf.Tensor, make: Callable[[], tf.Tensor]) -> tf.Tensor:
+        return tf.cond(row == NO_ROW, lambda: tf.zeros([self.size, self.size, 3], tf.uint8), make)
+
+    def _encoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches (rows, ...) to single images (encoded, row, ...)."""
+        groups = batches.unbatch().batch(_READ_TOGETHER)
+        return groups.map(lambda rows, *more: (self._read_rows(rows), rows, *more), **_PARALLEL).unbatch()
+
+    def _read_rows(self, rows: tf.Tensor) -> tf.Tensor:
+        def read(numbers: np.ndarray) -> np.ndarray:
+            return np.array([b"" if row == NO_ROW else self.read(row) for row in numbers], object)
+
+        # stateful=False: what has no state may run in parallel where operations are to be deterministic.
+        return tf.ensure_shape(tf.numpy_function(read, [rows], tf.string, stateful=False), rows.shape)
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes one JPEG, PNG or GIF, a grey one too: `[height, width, 3]` uint8."""
-    # The default of TensorFlow may be the fast, inexact DCT, with which no other decoder agrees. The operation
-    # reads PNG and GIF too.
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    # It reads PNG and GIF too.
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
 
 
 def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
@@ -106,7 +138,31 @@ def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> t
     Its share of the area is uniform in `scale`..1, the logarithm of its width / height in that of 3/4..4/3. Of ten draws
     the first that fits into the image; the central square if none does.
     """
-    height, width = tf.cast(tf.shape(image)[0], tf.float32), tf.cast(tf.shape(image)[1], tf.float32)
+    top, left, height, width = tf.unstack(_random_box(tf.shape(image), scale, seed), num=4)
+    return _resize(image[top : top + height, left : left + width], (size, size))
+
+
+def decoded_random_crop(encoded: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """`random_crop` of `decode`, to the same pixel, but of a JPEG little more than the rectangle is decoded."""
+
+    def of_jpeg() -> tf.Tensor:
+        shape = tf.image.extract_jpeg_shape(encoded)
+        top, left, height, width = tf.unstack(_random_box(shape, scale, seed), num=4)
+        # At the border of what is decoded the colors, which have fewer pixels than the brightness, lack neighbors to be
+        # interpolated with: a margin is decoded, too, and cut off.
+        above, before = tf.maximum(top - _MARGIN, 0), tf.maximum(left - _MARGIN, 0)
+        below, after = tf.minimum(top + height + _MARGIN, shape[0]), tf.minimum(left + width + _MARGIN, shape[1])
+        window = [above, before, below - above, after - before]
+        image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=_DCT)
+        top, left = top - above, left - before
+        return _resize(image[top : top + height, left : left + width], (size, size))
+
+    return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, lambda: random_crop(decode(encoded), scale, size, seed))
+
+
+def _random_box(shape: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
+    """Top, left, height and width of the rectangle that `random_crop` cuts out of an image of a shape."""
+    height, width = tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32)
     area_seed, shape_seed, place_seed = tf.unstack(tf.random.split(seed, 3), num=3)
     area = height * width * tf.random.stateless_uniform([10], area_seed, scale, 1.0)
     aspect = tf.exp(tf.random.stateless_uniform([10], shape_seed, -_LOG_ASPECT, _LOG_ASPECT))
@@ -116,10 +172,8 @@ def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> t
     crop_height = tf.where(tf.reduce_any(fits), heights[first], shorter)
     crop_width = tf.where(tf.reduce_any(fits), widths[first], shorter)
     place = tf.where(tf.reduce_any(fits), tf.random.stateless_uniform([2], place_seed), 0.5)
-    top = tf.cast(place[0] * (height - crop_height + 1), tf.int32)
-    left = tf.cast(place[1] * (width - crop_width + 1), tf.int32)
-    crop = image[top : top + tf.cast(crop_height, tf.int32), left : left + tf.cast(crop_width, tf.int32)]
-    return _resize(crop, (size, size))
+    top, left = place[0] * (height - crop_height + 1), place[1] * (width - crop_width + 1)
+    return tf.cast(tf.stack([top, left, crop_height, crop_width]), tf.int32)
 
 
 def _resize(image: tf.Tensor, shape: tuple[tf.Tensor | int, tf.Tensor | int]) -> tf.Tensor:

@@ -10,11 +10,10 @@ import tensorflow as tf
 from r2d2_tf.augment import augment
 from r2d2_tf.datasets import ImageData
 from r2d2_tf.parts import WHOLE, Part
-from r2d2_tf.photographs import Photographs
+from r2d2_tf.photographs import NO_ROW, Photographs
 from r2d2_tf.stages import Stage
 
 Images: TypeAlias = np.ndarray | tf.Tensor | Photographs
-_NO_ROW = -1
 
 
 def sharing_images(data: ImageData) -> ImageData:
@@ -47,7 +46,7 @@ def epoch_rows(stage: Stage, labeled_rows: np.ndarray, unlabeled_rows: np.ndarra
     shuffle = np.random.default_rng([seed, 1, stage.number, epoch])
     if stage.labeled_per_batch is None:
         pool = np.concatenate([labeled_rows, unlabeled_rows]) if stage.use_unlabeled else labeled_rows
-        rows = np.full(steps * stage.batch_size, _NO_ROW, np.int64)
+        rows = np.full(steps * stage.batch_size, NO_ROW, np.int64)
         rows[: len(pool)] = shuffle.permutation(pool)[: len(rows)]
         return rows.reshape(steps, stage.batch_size)
     unlabeled_per_batch = stage.batch_size - stage.labeled_per_batch
@@ -81,45 +80,60 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     first_step: int = 0,
-    parallel: bool = True,
     part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """All batches of a stage, epoch after epoch, from a step of an epoch on: (augmented images, rows).
 
-    Not `parallel` where operations are to be deterministic: TensorFlow would make it so itself, and complain on the terminal.
     Of each batch only `part` is read, and it is what it would be in the whole batch.
     """
-    cropped = _random_crops(images, stage.augmentation.crop_scale)
     steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
+    size = part.size_of(stage.batch_size)
 
     def rows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        def draw(epoch_number: np.ndarray) -> np.ndarray:
-            return epoch_rows(stage, labeled_rows, unlabeled_rows, seed=seed, epoch=int(epoch_number))
+        def draw(epoch_number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return part.of_batches(epoch_rows(stage, labeled_rows, unlabeled_rows, seed=seed, epoch=int(epoch_number)))
 
-        rows = tf.ensure_shape(tf.numpy_function(draw, [epoch], tf.int64), [steps, stage.batch_size])
+        # stateful=False: where operations are to be deterministic, nothing that comes after a state may run in parallel.
+        rows, place = tf.numpy_function(draw, [epoch], (tf.int64, tf.int64), stateful=False)
+        rows, place = tf.ensure_shape(rows, [steps, size]), tf.ensure_shape(place, [steps, 2])
         step = epoch * steps + tf.range(steps, dtype=tf.int64)
         done = tf.where(epoch == first_epoch, first_step, 0)
-        return tf.data.Dataset.from_tensor_slices((step[done:], rows[done:]))
+        return tf.data.Dataset.from_tensor_slices((rows[done:], tf.concat([step[:, None], place], 1)[done:]))
 
-    def batch(step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = tf.boolean_mask(rows, rows != _NO_ROW)
-        key = tf.random.fold_in(tf.constant([seed, stage.number], tf.int32), tf.cast(step, tf.int32))
-        count = tf.shape(rows)[0]
-        first, end = part.bounds(count)
-        own = rows[first:end]
-        images = cropped(own, key, first, count)
-        return augment(images, stage.augmentation, key, first=first, batch=count), own
+    def key_of(step: tf.Tensor) -> tf.Tensor:
+        return tf.random.fold_in(tf.constant([seed, stage.number], tf.int32), tf.cast(step, tf.int32))
 
-    epochs = tf.data.Dataset.range(first_epoch, stage.epochs)
-    return epochs.flat_map(rows_of_epoch).map(batch, num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
+    def augmented(pixels: tf.Tensor, rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step, first, count = tf.unstack(tf.cast(where, tf.int32))
+        return augment(pixels, stage.augmentation, key_of(step), first=first, batch=count), rows
 
+    def with_seeds(rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # Each place in a batch has its own seed, whoever decodes it.
+        seeds = tf.random.split(tf.random.fold_in(key_of(where[0]), 0), stage.batch_size)
+        own = tf.gather(seeds, tf.minimum(where[1] + tf.range(size, dtype=tf.int64), stage.batch_size - 1))
+        return rows, own, tf.tile(where[None], [size, 1])
 
-def _random_crops(images: Images, scale: float) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Function of (rows, seed, first, batch) that gives training images: a random crop of each photograph, any other whole."""
+    def without_fillers(pixels: tf.Tensor, rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *_without_fillers(pixels, rows), where[0]
+
+    batches = tf.data.Dataset.range(first_epoch, stage.epochs).flat_map(rows_of_epoch)
     if isinstance(images, Photographs):
-        return lambda rows, seed, first, batch: images.random(rows, scale, tf.random.fold_in(seed, 0), first=first, batch=batch)
-    pixels = _pixels(images)
-    return lambda rows, seed, first, batch: tf.gather(pixels, rows)
+        crops = images.random_batches(batches.map(with_seeds), size, stage.augmentation.crop_scale)
+        return crops.map(without_fillers).map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    whole = plain_images(images)
+
+    def batch(rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = tf.boolean_mask(rows, rows != NO_ROW)
+        return augmented(whole(rows), rows, where)
+
+    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _without_fillers(pixels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    there = rows != NO_ROW
+    # Only the last batch of an epoch may be short; a copy of each of the others would take a tenth of the time.
+    pixels = tf.cond(tf.reduce_all(there), lambda: pixels, lambda: tf.boolean_mask(pixels, there))
+    return pixels, tf.boolean_mask(rows, there)
 
 
 def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -130,28 +144,26 @@ def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda rows: tf.gather(pixels, rows)
 
 
-def _calls(parallel: bool) -> int | None:
-    return tf.data.AUTOTUNE if parallel else None
-
-
-def prediction_batches(
-    images: Images, rows: np.ndarray, batch_size: int, *, parallel: bool = True, part: Part = WHOLE
-) -> tf.data.Dataset:
+def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, part: Part = WHOLE) -> tf.data.Dataset:
     """One pass over `rows`, unaugmented: (images, rows); of each batch of `batch_size` only `part` is read."""
+    steps = -(-len(rows) // batch_size)
+    padded = np.full(steps * batch_size, NO_ROW, np.int64)
+    padded[: len(rows)] = rows
+    own, _ = part.of_batches(padded.reshape(steps, batch_size))
+    batches = tf.data.Dataset.from_tensor_slices(tf.constant(own))
+    if isinstance(images, Photographs):
+        return images.central_batches(batches, own.shape[1]).map(_without_fillers).prefetch(tf.data.AUTOTUNE)
     plain = plain_images(images)
 
     def batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first, end = part.bounds(tf.shape(rows)[0])
-        return plain(rows[first:end]), rows[first:end]
+        rows = tf.boolean_mask(rows, rows != NO_ROW)
+        return plain(rows), rows
 
-    batches = tf.data.Dataset.from_tensor_slices(tf.constant(rows)).batch(batch_size)
-    return batches.map(batch, num_parallel_calls=_calls(parallel)).prefetch(tf.data.AUTOTUNE)
+    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(
-    images: Images, labels: np.ndarray, batch_size: int, *, parallel: bool = True, part: Part = WHOLE
-) -> tf.data.Dataset:
+def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, part: Part = WHOLE) -> tf.data.Dataset:
     """One pass over test images: (images, true classes); of each batch only `part` is read."""
     known = tf.constant(labels)
-    batches = prediction_batches(images, np.arange(len(labels)), batch_size, parallel=parallel, part=part)
+    batches = prediction_batches(images, np.arange(len(labels)), batch_size, part=part)
     return batches.map(lambda pixels, rows: (pixels, tf.gather(known, rows)))

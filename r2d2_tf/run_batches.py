@@ -20,7 +20,6 @@ class RunBatches:
 
     def __init__(self, config: Config, data: ImageData, table: PseudoLabelTable, workers: Workers) -> None:
         self.config, self.data, self.table, self.workers = config, data, table, workers
-        self._parallel = not config.deterministic
 
     def training(self, stage: Stage, *, epoch: int, step: int) -> Batches:
         """(augmented images, rows) of a stage, from a step of an epoch on."""
@@ -33,7 +32,6 @@ class RunBatches:
                 seed=self.config.seed,
                 first_epoch=epoch,
                 first_step=step,
-                parallel=self._parallel,
                 part=part,
             )
         )
@@ -45,7 +43,6 @@ class RunBatches:
                 self.data.train_images,
                 self.table.unlabeled_rows,
                 self.config.eval_batch_size,
-                parallel=self._parallel,
                 part=part,
             )
         )
@@ -57,7 +54,6 @@ class RunBatches:
                 self.data.test_images,
                 self.data.test_labels,
                 self.config.eval_batch_size,
-                parallel=self._parallel,
                 part=part,
             )
         )

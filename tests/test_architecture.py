@@ -7,8 +7,9 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"photographs", "tfrecord", "messages", "parts", "cluster"},
-    {"tfds_reader", "workers"},
+    {"photographs", "tfrecord", "messages", "cluster"},
+    {"tfds_reader", "parts"},
+    {"workers"},
     {
         "losses",
         "precision",

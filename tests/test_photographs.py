@@ -10,7 +10,7 @@ from export import inference
 from r2d2_tf import pipeline
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
-from r2d2_tf.photographs import Photographs, central_crop, decode, random_crop
+from r2d2_tf.photographs import NO_ROW, Photographs, central_crop, decode, decoded_random_crop, random_crop
 from r2d2_tf.stages import plan
 
 
@@ -44,11 +44,54 @@ def test_a_row_is_its_stretch_of_bytes_whatever_kind_of_image_it_is(photographs)
     assert photographs[np.array([2, 0])].read(1) == photographs.read(0)
 
 
+def crops(photographs, rows):
+    seeds = tf.random.split(tf.constant([1, 0]), len(rows))
+    batches = tf.data.Dataset.from_tensors((tf.constant(rows, tf.int64), seeds, tf.zeros([len(rows)])))
+    (images, own_rows, _), *none = photographs.random_batches(batches, len(rows), 0.1)
+    assert not none
+    assert own_rows.numpy().tolist() == rows
+    return images
+
+
 def test_crops_of_a_batch_are_squares_of_the_networks_size(photographs):
-    rows = tf.constant([3, 1, 0, 2], tf.int64)
-    for batch in (photographs.central(rows), photographs.random(rows, 0.1, tf.constant([1, 2]))):
+    rows = [3, 1, 0, 2]
+    centers, own_rows = next(iter(photographs.central_batches(tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64)), 4)))
+    assert own_rows.numpy().tolist() == rows
+    for batch in (photographs.central(tf.constant(rows, tf.int64)), centers, crops(photographs, rows)):
         assert batch.shape == (4, 24, 24, 3)
         assert batch.dtype == tf.uint8
+
+
+def test_a_crop_is_a_function_of_its_seed_alone_however_many_are_decoded_at_once(photographs):
+    rows = [2, NO_ROW, 0, 1, 3, 3, *[0] * 40]
+    at_once = crops(photographs, rows)
+    assert not at_once[1].numpy().any(), "no image"
+    assert (at_once[4].numpy() != at_once[5].numpy()).any(), "another seed"
+    for place, seed in enumerate(tf.random.split(tf.constant([1, 0]), len(rows))[:6]):
+        if rows[place] != NO_ROW:
+            expected = random_crop(decode(photographs.read(rows[place])), 0.1, 24, seed)
+            np.testing.assert_array_equal(at_once[place], expected)
+
+
+JPEGS = {
+    "full color": {"subsampling": 0},
+    "half color": {"subsampling": 1},
+    "quarter color": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+}
+
+
+@pytest.mark.parametrize("kind", ["grey", *JPEGS])
+def test_decoding_a_part_of_a_jpeg_gives_the_pixels_of_the_whole(kind):
+    pixels = smooth(97, 131, 4) ^ np.random.default_rng(0).integers(0, 64, (97, 131, 3)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if kind == "grey" else pixels).save(file, "JPEG", **JPEGS.get(kind, {}))
+    jpeg = tf.constant(file.getvalue())
+    part, whole = tf.function(decoded_random_crop), tf.function(lambda *args: random_crop(decode(args[0]), *args[1:]))
+    for number in range(25):
+        seed = tf.constant([5, number])
+        np.testing.assert_array_equal(part(jpeg, 0.01, 32, seed), whole(jpeg, 0.01, 32, seed))
 
 
 def test_the_central_crop_is_the_middle_of_the_resized_image():
