@@ -1,6 +1,7 @@
 """Is a data set fit to train on? Looked at once it is loaded, so that what is wrong with it is one line, not a failing step."""
 
 import dataclasses
+import enum
 import hashlib
 import os
 from collections import Counter
@@ -16,6 +17,7 @@ from r2d2_tf.photographs import Photographs, decode
 
 _ROWS_A_TASK = 64
 _MOST_NAMED = 10
+_SUBJECT = "unreadable"
 _DELAY = 2
 """Seconds of decoding before a progress bar is shown."""
 
@@ -149,8 +151,26 @@ def _unreadable(data: ImageData) -> list[str]:
 
 
 def _unreadable_rows(photographs: Photographs, bar: tqdm) -> list[int]:
-    def look_at(rows: range) -> list[int]:
-        found = [row for row in rows if not _is_readable(photographs, row)]
+    """Rows that cannot be decoded, as an earlier run found in these very files, or else as is found now and kept."""
+    findings, count = photographs.findings, len(photographs)
+    # Another decoder may see another thing.
+    known = np.array([f"TensorFlow {tf.__version__}, {count} images"])
+    kept = None if findings is None else findings.load(_SUBJECT, ("rows", "known"))
+    if kept is not None and np.array_equal(kept["known"], known) and np.isin(kept["rows"], np.arange(count)).all():
+        bar.update(count)
+        return [int(row) for row in kept["rows"]]
+    rows, all_were_read = _looked_at(photographs, bar)
+    # A disk or a network that failed once says nothing of the images.
+    if findings is not None and all_were_read:
+        findings.save(_SUBJECT, {"rows": np.array(rows, np.int64), "known": known})
+    return rows
+
+
+def _looked_at(photographs: Photographs, bar: tqdm) -> tuple[list[int], bool]:
+    """Decodes all; rows that cannot be, and whether the bytes of all could at least be read."""
+
+    def look_at(rows: range) -> list[tuple[int, _Readable]]:
+        found = [(row, _readable(photographs, row)) for row in rows]
         bar.update(len(rows))
         return found
 
@@ -158,16 +178,26 @@ def _unreadable_rows(photographs: Photographs, bar: tqdm) -> list[int]:
     tasks = [range(start, min(start + _ROWS_A_TASK, count)) for start in range(0, count, _ROWS_A_TASK)]
     # Threads: TensorFlow holds no lock of Python's while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [row for found in pool.map(look_at, tasks) for row in found]
+        bad = [one for found in pool.map(look_at, tasks) for one in found if one[1] != _Readable.YES]
+    return [row for row, _ in bad], all(readable == _Readable.NO for _, readable in bad)
 
 
-def _is_readable(photographs: Photographs, row: int) -> bool:
+class _Readable(enum.Enum):
+    YES = "it is an image"
+    NO = "its bytes are none"
+    UNKNOWN = "its bytes could not be had"
+
+
+def _readable(photographs: Photographs, row: int) -> _Readable:
     try:
         encoded = photographs.read(row)
         # Some decoders forgive an image that is cut short.
-        return len(encoded) == photographs.length[row] and decode(encoded).shape[0] > 0
-    except (OSError, tf.errors.OpError):
-        return False
+        whole = len(encoded) == photographs.length[row] and decode(encoded).shape[0] > 0
+        return _Readable.YES if whole else _Readable.NO
+    except OSError:
+        return _Readable.UNKNOWN
+    except tf.errors.OpError:
+        return _Readable.NO
 
 
 def _without(data: ImageData, names: Collection[str]) -> ImageData:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_labels, tfds_photographs
+from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_labels, tfds_photograph_ids, tfds_photographs
 
 if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
@@ -152,6 +152,10 @@ def _ids_of(name: str, count: int | None = None) -> Callable[[Path | None], list
     return lambda data_dir: tfds_ids(name, "train", data_dir)[:count]
 
 
+def _photograph_ids_of(name: str) -> Callable[[Path | None], list[str]]:
+    return lambda data_dir: tfds_photograph_ids(name, "train", data_dir)
+
+
 def _load_photographs(name: str) -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
         sides = {"size": 224, "resize": RESIZE}
@@ -267,6 +271,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=1_281_167,
         load=_load_photographs("imagenet2012"),
         tfds_name="imagenet2012",
+        read_ids=_photograph_ids_of("imagenet2012"),
         photographs=True,
     ),
     "imagenette": DatasetSpec(
@@ -278,7 +283,7 @@ DATASETS: dict[str, DatasetSpec] = {
         num_train=9469,
         load=_load_photographs("imagenette/160px-v2"),
         tfds_name="imagenette/160px-v2",
-        read_ids=_ids_of("imagenette/160px-v2"),
+        read_ids=_photograph_ids_of("imagenette/160px-v2"),
         photographs=True,
     ),
 }

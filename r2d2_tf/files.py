@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: if the file cannot be written, as on a full disk, with what to do about it.
     """
-    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it. Two processes have a file each.
-    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    # The ending is kept: Keras, NumPy and Matplotlib choose a format by it. Two processes, of two machines
+    # too, have a file each.
+    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         move_into_place(temporary, path)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from r2d2_tf.findings import Findings
+
 NO_ROW = -1
 """Stands for an image that is not there, in a batch that is filled up."""
 
@@ -36,6 +38,7 @@ class Photographs:
         length: how many there are, `[rows]`.
         size: side of the square that a network sees, in pixels.
         resize: length of the shorter side before the central square is cut out in evaluation, in pixels.
+        findings: of `files`, where these are all of their photographs; None: nothing is kept of them.
     """
 
     files: tuple[Path, ...]
@@ -44,6 +47,7 @@ class Photographs:
     length: np.ndarray
     size: int
     resize: int
+    findings: Findings | None = None
 
     def __len__(self) -> int:
         return len(self.offset)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from r2d2_tf.findings import Findings
+from r2d2_tf.photograph_index import PhotographIndex, photograph_index
 from r2d2_tf.tfrecord import read_examples
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarra
 def tfds_photographs(
     name: str, split: str, data_dir: Path | None, *, size: int, resize: int
 ) -> tuple["Photographs", np.ndarray, list[str], tuple[str, ...]]:
-    """Finds the images of one split of a prepared TFDS set of photographs, in one pass over its files.
+    """Finds the images of one split of a prepared TFDS set of photographs.
 
     Rows are in the order of their file names; where a set has none (Imagenette), in the order of the SHA-256 of their
     encoded bytes, and the ids are made from that order.
@@ -76,29 +78,35 @@ def tfds_photographs(
     Raises:
         ValueError: if the set is not there or not whole.
     """
-    check_tfds(name, data_dir)
+    paths, index = _photograph_index(name, split, data_dir)
     import tensorflow_datasets as tfds
 
     from r2d2_tf.photographs import Photographs
 
-    builder = tfds.builder(name, data_dir=data_dir)
-    files = tuple(Path(path) for path in builder.info.splits[split].filepaths)
-    places, labels, keys = [], [], []
-    for number, path in enumerate(files):
-        for offset, record, feature in read_examples(path):
-            if not feature["image"].bytes_list.value or not feature["label"].int64_list.value:
-                raise ValueError(f"{path} is damaged: a record has no image or label; prepare the data set again")
-            encoded = feature["image"].bytes_list.value[0]
-            places.append((number, offset + record.index(encoded), len(encoded)))
-            labels.append(feature["label"].int64_list.value[0])
-            named = feature["file_name"].bytes_list.value if "file_name" in feature else ()
-            keys.append(named[0] if named else hashlib.sha256(encoded).digest())
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
-    named_ids = "file_name" in builder.info.features
-    ids = [keys[row].decode() for row in order] if named_ids else _numbered(name, split, len(order))
-    file_of_row, offset, length = np.array(places, np.int64)[order].T
-    photographs = Photographs(files, file_of_row, offset, length, size=size, resize=resize)
-    return photographs, np.array(labels, np.int64)[order], ids, tuple(builder.info.features["label"].names)
+    class_names = tuple(tfds.builder(name, data_dir=data_dir).info.features["label"].names)
+    places = (index.file_of_row, index.offset, index.length)
+    photographs = Photographs(paths, *places, size=size, resize=resize, findings=Findings(paths))
+    return photographs, index.labels, _photograph_ids(name, split, index), class_names
+
+
+def tfds_photograph_ids(name: str, split: str, data_dir: Path | None) -> list[str]:
+    """The ids of `tfds_photographs`, without TensorFlow.
+
+    Raises:
+        ValueError: if the set is not there or not whole.
+    """
+    return _photograph_ids(name, split, _photograph_index(name, split, data_dir)[1])
+
+
+def _photograph_index(name: str, split: str, data_dir: Path | None) -> tuple[tuple[Path, ...], PhotographIndex]:
+    paths = tuple(_paths(check_tfds(name, data_dir), name, split))
+    if not paths:
+        raise ValueError(f"data set {name} in {data_dir} has no {split} part: prepare it again")
+    return paths, photograph_index(paths, num_examples(name, split, data_dir))
+
+
+def _photograph_ids(name: str, split: str, index: PhotographIndex) -> list[str]:
+    return _numbered(name, split, len(index.labels)) if index.names is None else index.names
 
 
 def tfds_ids(name: str, split: str, data_dir: Path | None) -> list[str]:
@@ -133,9 +141,13 @@ def tfds_labels(name: str, split: str, data_dir: Path | None) -> dict[str, int]:
 def _features(name: str, split: str, data_dir: Path | None) -> Iterator[Any]:
     """The features of each example, name -> tf.train.Feature, as `read_examples` gives them."""
     folder = check_tfds(name, data_dir)
-    for path in sorted(folder.glob(f"{_file_prefix(name)}-{split}.tfrecord-*")):
+    for path in _paths(folder, name, split):
         for _, _, features in read_examples(path):
             yield features
+
+
+def _paths(folder: Path, name: str, split: str) -> list[Path]:
+    return sorted(folder.glob(f"{_file_prefix(name)}-{split}.tfrecord-*"))
 
 
 def download_tfds(name: str, data_dir: Path) -> None:
@@ -217,7 +229,7 @@ def check_tfds(name: str, data_dir: Path | None) -> Path:
         ) from error
     for split, num_bytes, count in splits:
         expected = num_bytes + 16 * count  # A record's frame takes 16 bytes.
-        found = sum(file.stat().st_size for file in folder.glob(f"{_file_prefix(name)}-{split}.tfrecord-*"))
+        found = sum(file.stat().st_size for file in _paths(folder, name, split))
         if found != expected:
             raise ValueError(
                 f"data set {name} in {folder} is damaged: the files of its {split} part have {found:,} bytes in "

@@ -124,11 +124,13 @@ def _check_data(config: Config) -> None:
                 raise
             import_tensorflow_quietly()
             download_tfds(spec.tfds_name, config.data_path)
-    if spec.read_ids is not None and spec.tfds_name is not None:
-        # A copy may be a part of the set.
-        check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(spec.read_ids(config.data_path)))
-    if config.split_file and spec.read_ids is not None:
-        parse_split(Path(config.split_file).expanduser(), spec.read_ids(config.data_path))
+    if spec.read_ids is not None and (spec.tfds_name is not None or config.split_file):
+        ids = spec.read_ids(config.data_path)
+        if spec.tfds_name is not None:
+            # A copy may be a part of the set.
+            check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(ids))
+        if config.split_file:
+            parse_split(Path(config.split_file).expanduser(), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
 

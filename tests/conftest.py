@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2d2_tf import devices
+from r2d2_tf import devices, findings
 from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.model import R2D2Model
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 
+# Tests leave nothing beside somebody's data, nor do the programs that they start.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ[findings.FOLDER_VARIABLE] = _CACHE.name
 ROOT = Path(__file__).parent.parent
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2

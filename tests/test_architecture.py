@@ -7,7 +7,9 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"photographs", "tfrecord", "messages", "cluster"},
+    {"tfrecord", "messages", "files", "cluster"},
+    {"findings"},
+    {"photographs", "photograph_index"},
     {"tfds_reader", "parts"},
     {"workers"},
     {
@@ -23,7 +25,6 @@ LAYERS = (
         "startup",
         "devices",
         "interrupts",
-        "files",
         "flag_values",
         "provenance",
         "run_state",

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from r2d2_tf.config import Config
 from r2d2_tf.data_health import check_classes_are_labeled, checked, fingerprint
 from r2d2_tf.datasets import DatasetSpec, ImageData
 from r2d2_tf.experiment import Experiment
+from r2d2_tf.findings import Findings
 from r2d2_tf.photographs import Photographs
 from tools import fake_data
 
@@ -192,3 +194,49 @@ def test_a_run_may_skip_damaged_photographs(damaged_imagenette, tmp_path):
     assert len(experiment.left_out) == 3
     assert (len(experiment.data.train_ids), len(experiment.data.test_labels)) == (48, 39)
     assert from_command_line(arguments).digest != experiment.config.digest, "it can change a result"
+
+
+def kept(data):
+    """Photographs of which is kept what was found: all of one file."""
+    images = data.train_images
+    whole = dataclasses.replace(images, findings=Findings(images.files))
+    return dataclasses.replace(data, train_images=whole, test_images=dataclasses.replace(data.test_images))
+
+
+def test_only_the_first_run_on_a_copy_decodes_all_its_photographs(tmp_path, monkeypatch):
+    data = kept(photographs(tmp_path, bad=(1, 4)))
+    with pytest.raises(ValueError, match=r"^2 images cannot be read"):
+        checked(data, PHOTOGRAPHS)
+    decoded = []
+    monkeypatch.setattr(data_health, "decode", lambda encoded: decoded.append(encoded) or np.zeros((1, 1, 3)))
+    _, skipped = checked(data, PHOTOGRAPHS, skip_bad_images=True)
+    assert skipped == ["train id_1", "train id_4"]
+    assert len(decoded) == 3, "the test images, of which nothing is kept"
+    path = tmp_path / "images"
+    os.utime(path, ns=(0, 12_345))
+    assert checked(data, PHOTOGRAPHS)[1] == []
+    assert len(decoded) == 12, "the file changed"
+
+
+def test_another_tensorflow_decodes_all_again(tmp_path, monkeypatch):
+    data = kept(photographs(tmp_path))
+    checked(data, PHOTOGRAPHS)
+    monkeypatch.setattr(data_health.tf, "__version__", "another")
+    monkeypatch.setattr(data_health, "decode", lambda encoded: np.zeros((0, 0, 3)))
+    with pytest.raises(ValueError, match=r"^9 images cannot be read"):
+        checked(data, PHOTOGRAPHS)
+
+
+def test_of_a_disk_that_failed_nothing_is_kept(tmp_path, monkeypatch):
+    data, read = kept(photographs(tmp_path)), Photographs.read
+
+    def fail(self, row):
+        if row == 2:
+            raise OSError("Input/output error")
+        return read(self, row)
+
+    monkeypatch.setattr(Photographs, "read", fail)
+    with pytest.raises(ValueError, match=r"images cannot be read"):
+        checked(data, PHOTOGRAPHS)
+    monkeypatch.setattr(Photographs, "read", read)
+    assert checked(data, PHOTOGRAPHS) == (data, [])

@@ -136,7 +136,7 @@ def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_di
 
 def test_sets_whose_split_may_be_listed_are_checked_early():
     assert {name for name, spec in DATASETS.items() if spec.read_ids} == {
-        "mnist5k", "mnist", "mnist_dev", "cifar10", "cifar10_dev", "cifar100", "svhn", "imagenette"
+        "mnist5k", "mnist", "mnist_dev", "cifar10", "cifar10_dev", "cifar100", "svhn", "imagenette", "imagenet2012"
     }  # fmt: skip
 
 
