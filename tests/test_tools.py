@@ -8,7 +8,7 @@ import pytest
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.tfds_reader import FAKE
-from tools import cost, dry_run, fake_data, input_speed, paper, reproduce, results, training
+from tools import cost, dry_run, fake_data, input_speed, paper, photograph_speed, reproduce, results, training
 
 IMAGENET = {"dataset": "imagenet2012", "num_labels": 128_000, "backbone": "resnet18"}
 
@@ -187,3 +187,17 @@ def test_the_input_is_measured_beside_training(monkeypatch):
 def test_bad_input_is_one_line(arguments, capsys):
     assert input_speed.main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_speed_of_photographs_is_a_line_for_each_way_to_have_them(tmp_path, capsys):
+    fake_data.make("imagenette", tmp_path)
+    assert photograph_speed.main([f"--data_dir={tmp_path}", "--rounds=1", "--images=32"]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^\| ([a-z ]+) \| [\d,]+ \([\d,]+ to [\d,]+\) \| [\d.]+ ", out, re.M) == [
+        "training",
+        "prediction",
+        "the least",
+    ]
+    assert photograph_speed.main([f"--data_dir={tmp_path / 'none'}"]) == 2
+    assert capsys.readouterr().err.startswith("error: data set imagenette")
