@@ -30,8 +30,8 @@ class Part:
             rows: `[batches, batch]`, filled up with NO_ROW.
 
         Returns:
-            Its rows, `[batches, size_of(batch)]`, filled up with NO_ROW; and where it begins in the batch, and how many rows the
-            batch has, `[batches, 2]`.
+            Its rows, `[batches, size_of(batch)]`, filled up with NO_ROW; and where it begins in the batch and how many rows
+            the batch has, `[batches, 2]`.
         """
         count = (rows != NO_ROW).sum(1)
         share = -(-count // self.of)

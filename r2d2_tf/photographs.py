@@ -5,6 +5,7 @@ One piece of code decodes and resizes for training, reprediction and evaluation,
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 

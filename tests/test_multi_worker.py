@@ -18,6 +18,7 @@ from r2d2_tf import pipeline, workers
 from r2d2_tf.augment import Augmentation
 from r2d2_tf.cluster import Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
 from r2d2_tf.parts import Part
 from r2d2_tf.stages import plan
 from tools.exactness import differences
@@ -338,3 +339,24 @@ def test_the_loss_of_a_worker_is_told_from_other_errors(error, told):
     lost = workers.lost_worker(error, Cluster(("a:1", "b:2"), 0))
     assert lost == (told and f"{told} stopped, or cannot be reached from worker 0 (of 2)")
     assert workers.lost_worker(error, Cluster(("a:1",), 0)) is None
+
+
+def test_the_parts_of_a_batch_of_photographs_are_what_they_are_in_the_whole_batch(data_dir):
+    data = DATASETS["imagenette"].load(data_dir)
+    photographs = data.train_images[np.arange(11)]
+    config = Config(dataset="imagenette", supervised_batch_size=4, translate=0, flip=True)
+
+    def training(**options):
+        made = pipeline.training_batches(photographs, np.arange(11), np.arange(0), plan(config)[0], seed=1, **options)
+        return list(made.take(3).as_numpy_iterator())
+
+    def predicting(**options):
+        return list(pipeline.prediction_batches(photographs, np.arange(11), 4, **options).as_numpy_iterator())
+
+    for batches in (training, predicting):
+        parts = [batches(part=Part(number, 3)) for number in range(3)]
+        for number, (pixels, rows) in enumerate(batches()):
+            # Of 4 images the first two parts have two each, and the third none.
+            assert [len(part[number][1]) for part in parts][2] == (0 if len(rows) == 4 else 1)
+            np.testing.assert_array_equal(rows, np.concatenate([part[number][1] for part in parts]))
+            np.testing.assert_array_equal(pixels, np.concatenate([part[number][0] for part in parts]))
