@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, run_data, run_directory, splits
+from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, resources, run_data, run_directory, splits
 from r2d2_tf.cluster import ALONE, Cluster, meet, wait_to_see
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
@@ -73,6 +73,10 @@ class Experiment:
         config.check_replicas(self.strategy.num_replicas_in_sync)
         self.workers = Workers(self.strategy, cluster)
         loaded = self.spec.load(config.data_path)
+        self.sizes = self._sizes_for(len(loaded.train_labels))
+        # Before all photographs are decoded, which may take hours, and again once the network's size is known.
+        resources.check_memory(resources.table_bytes(self.sizes))
+        self._check_disk(resources.checkpoint_bytes(self.sizes, variables=0))
         loaded, self.left_out = data_health.checked(
             loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=run_data.left_out_before(config)
         )
@@ -89,6 +93,7 @@ class Experiment:
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         self._check_batches()
         self.model = self._build_model()
+        self._check_disk(self.checkpoint_bytes)
         self.state = RunState(
             self.stages[0].number,
             data_fingerprint=data_health.fingerprint(loaded),
@@ -120,6 +125,25 @@ class Experiment:
                 wait_to_see(self.config.resolved_run_dir / run_directory.CONFIG_FILE)
             self.workers.wait_for_all()
             yield self.config.resolved_run_dir
+
+    def _sizes_for(self, num_rows: int) -> resources.Sizes:
+        return resources.Sizes(
+            num_rows,
+            self.spec.num_classes,
+            num_unlabeled=max(0, num_rows - (self.config.num_labels or num_rows)),
+            num_comparisons=sum(len(stage.prediction_epochs) + stage.learn_pseudo_labels for stage in self.stages),
+        )
+
+    def _check_disk(self, size_of_checkpoint: int) -> None:
+        reused = run_directory.bytes_of_checkpoints(self.config)
+        resources.check_disk(self.config.resolved_run_dir, size_of_checkpoint, reused=reused)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint gets."""
+        # Each weight that is trained has a momentum.
+        variables = (*self.model.backbone.variables, *self.model.trainable_variables)
+        return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
     def _check_batches(self) -> None:
         num_labeled, num_unlabeled = len(self.table.labeled_rows), len(self.table.unlabeled_rows)

@@ -99,6 +99,12 @@ def has_checkpoint(config: Config) -> bool:
     return is_unfinished(config) and any((config.resolved_run_dir / CHECKPOINTS).glob("*.npz"))
 
 
+def bytes_of_checkpoints(config: Config) -> int:
+    """Size of the checkpoints from which the config's run is to be continued."""
+    paths = (config.resolved_run_dir / CHECKPOINTS).glob("*.npz") if is_unfinished(config) else ()
+    return sum(path.stat().st_size for path in paths)
+
+
 def remove_checkpoints(folder: Path) -> None:
     """Removes the checkpoints of a finished run: they serve nothing."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -15,6 +15,7 @@ LAYERS = (
     {
         "losses",
         "precision",
+        "resources",
         "pseudo_labels",
         "schedules",
         "augment",
