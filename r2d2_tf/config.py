@@ -134,6 +134,9 @@ class Config:
     deterministic: bool = _flag(False, "bit-identical repetition on a CPU; slower", cosmetic=True)
     name: str = _flag("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
     run_dir: str = _flag("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
+    dry_run: bool = _flag(
+        False, "time a few steps, print what the run would take of time, memory and disk, and write nothing", cosmetic=True
+    )
     new_run: bool = _flag(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
 
     def __post_init__(self) -> None:
@@ -279,7 +282,7 @@ class Config:
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in ("run_dir", "new_run") or value == field.default == "":
+            if field.name in ("run_dir", "new_run", "dry_run") or value == field.default == "":
                 continue
             lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
         return "\n".join(lines) + "\n"

@@ -73,7 +73,7 @@ class Experiment:
         config.check_replicas(self.strategy.num_replicas_in_sync)
         self.workers = Workers(self.strategy, cluster)
         loaded = self.spec.load(config.data_path)
-        self.sizes = self._sizes_for(len(loaded.train_labels))
+        self.sizes = run_data.sizes_of(config, self.spec, self.stages, len(loaded.train_labels))
         # Before all photographs are decoded, which may take hours, and again once the network's size is known.
         resources.check_memory(resources.table_bytes(self.sizes))
         self._check_disk(resources.checkpoint_bytes(self.sizes, variables=0))
@@ -125,14 +125,6 @@ class Experiment:
                 wait_to_see(self.config.resolved_run_dir / run_directory.CONFIG_FILE)
             self.workers.wait_for_all()
             yield self.config.resolved_run_dir
-
-    def _sizes_for(self, num_rows: int) -> resources.Sizes:
-        return resources.Sizes(
-            num_rows,
-            self.spec.num_classes,
-            num_unlabeled=max(0, num_rows - (self.config.num_labels or num_rows)),
-            num_comparisons=sum(len(stage.prediction_epochs) + stage.learn_pseudo_labels for stage in self.stages),
-        )
 
     def _check_disk(self, size_of_checkpoint: int) -> None:
         reused = run_directory.bytes_of_checkpoints(self.config)
@@ -202,7 +194,7 @@ class Experiment:
             OSError: if a file cannot be written.
             ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
-        print(self._plan_text(folder))
+        print(self.plan_text(folder))
         training = Training(
             self.config,
             data=self.data,
@@ -236,7 +228,8 @@ class Experiment:
             with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
                 path.write_text("".join(f"{name}\n" for name in self.left_out))
 
-    def _plan_text(self, folder: Path) -> str:
+    def plan_text(self, folder: Path) -> str:
+        """What will be done, for people."""
         return plan_text(
             self.stages,
             title=f"R2-D2: {self.title}, into {folder}",

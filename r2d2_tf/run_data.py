@@ -1,13 +1,25 @@
-"""What of its data a run may see: the labels of its split, and the images that it did not leave out."""
+"""What of its data a run may see: the labels of its split, and the images that it did not leave out; and how much it is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf import run_directory, splits
+from r2d2_tf import resources, run_directory, splits
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import ImageData
+from r2d2_tf.datasets import DatasetSpec, ImageData
 from r2d2_tf.pseudo_labels import UNLABELED
+from r2d2_tf.stages import Stage
+
+
+def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], num_rows: int) -> resources.Sizes:
+    """What memory and disk are asked for."""
+    return resources.Sizes(
+        num_rows,
+        spec.num_classes,
+        num_unlabeled=max(0, num_rows - (config.num_labels or num_rows)),
+        num_comparisons=sum(len(stage.prediction_epochs) + stage.learn_pseudo_labels for stage in stages),
+    )
 
 
 def left_out_before(config: Config) -> list[str] | None:

@@ -8,6 +8,7 @@ Ctrl-C, and 143, SIGTERM: the run was saved.
 """
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
@@ -49,6 +50,8 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         return 0
     try:
         config = from_command_line(arguments)
+        if config.dry_run:
+            return _dry_run(config, began)
         cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
         finished = run_directory.finished_summary(config, claims=cluster.is_chief)
         if finished is None:
@@ -106,6 +109,40 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return STOPPED
     return 0
+
+
+def _dry_run(config: Config, began: float) -> int:
+    """Prints what the run would take, whatever is in its folder.
+
+    Raises:
+        ValueError: if the config does not fit the data, the devices, the memory or the disk.
+    """
+    for line in [*config.warnings(), *_what_is_in_the_folder(config)]:
+        warn(line)
+    if config.strategy == "multi_worker":
+        warn("a dry run looks at this process alone, as if there were no others")
+        config = dataclasses.replace(config, strategy="auto")
+    # A download would write.
+    _check_data(dataclasses.replace(config, download=False))
+    import_tensorflow_quietly()
+    from r2d2_tf.experiment import Experiment
+    from r2d2_tf.preview import preview
+
+    experiment = Experiment(config)
+    print(experiment.plan_text(config.resolved_run_dir), flush=True)
+    print(f"\n{preview(experiment, began)}\nA dry run: nothing was written.")
+    return 0
+
+
+def _what_is_in_the_folder(config: Config) -> list[str]:
+    try:
+        if run_directory.finished_summary(config) is not None:
+            return [f"this run is finished already, in {config.resolved_run_dir}; the times are those of another one"]
+    except (ValueError, OSError) as error:
+        return [f"the run itself would be refused: {one_line(error)}"]
+    if run_directory.is_unfinished(config):
+        return [f"the run would go on with what is in {config.resolved_run_dir}; the times are those of a whole run"]
+    return []
 
 
 def _check_data(config: Config) -> None:

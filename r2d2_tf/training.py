@@ -31,6 +31,18 @@ MAX_ROLLBACKS = 3
 """With --on_divergence=rollback; each halves the learning rates."""
 
 
+def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distribute.Strategy) -> None:
+    """Sets the switches of a stage, and compiles the model anew."""
+    model.use_unlabeled = stage.use_unlabeled
+    model.learn_pseudo_labels = stage.learn_pseudo_labels
+    model.weight_decay = stage.weight_decay
+    with strategy.scope():
+        # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
+        optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
+        # jit_compile: XLA would have to compile the table's operations too, which run on the host.
+        model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision), jit_compile=False)
+
+
 class Training:
     """Trains a model through the stages of a config, and keeps the checkpoints, metrics and networks in the run's folder.
 
@@ -181,7 +193,7 @@ class Training:
     def _fit(self, stage: Stage) -> None:
         """Trains a stage from the place of the state to its end."""
         stage = replace(stage, learning_rates=tuple(rate * self.state.learning_rate_scale for rate in stage.learning_rates))
-        self._compile(stage)
+        prepare(self.model, stage, self.config, self.workers.strategy)
         if self._pending is not None:
             self._pending.restore(self._variables(), self.table, self.history)
             self._pending = None
@@ -207,18 +219,6 @@ class Training:
         finally:
             report.close()
         self.spend(f"stage_{stage.number}")
-
-    def _compile(self, stage: Stage) -> None:
-        model = self.model
-        model.use_unlabeled = stage.use_unlabeled
-        model.learn_pseudo_labels = stage.learn_pseudo_labels
-        model.weight_decay = stage.weight_decay
-        with self.workers.strategy.scope():
-            # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
-            optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=self.config.momentum, nesterov=True)
-            optimizer = precision.built(optimizer, model.trainable_variables, self.config.mixed_precision)
-            # jit_compile: XLA would have to compile the table's operations too, which run on the host.
-            model.compile(optimizer=optimizer, jit_compile=False)
 
     def _fit_from_here(self, stage: Stage, report: ProgressReport) -> None:
         table, model, state = self.table, self.model, self.state

@@ -39,6 +39,7 @@ LAYERS = (
     {"run_batches"},
     {"training"},
     {"experiment"},
+    {"preview"},
     {"train"},
 )
 SOURCES = sorted(path for folder in ("r2d2_tf", "export", "tools") for path in (ROOT / folder).rglob("*.py"))
