@@ -8,7 +8,7 @@ import pytest
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.tfds_reader import FAKE
-from tools import cost, dry_run, fake_data, input_speed, paper, photograph_speed, reproduce, results, training
+from tools import cost, dry_run, fake_data, paper, photograph_speed, reproduce, results, training
 
 IMAGENET = {"dataset": "imagenet2012", "num_labels": 128_000, "backbone": "resnet18"}
 
@@ -172,21 +172,6 @@ def test_a_set_that_needs_no_data_folder_has_no_fake(tmp_path):
     fake_data.make("mnist5k", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
-
-def test_the_input_is_measured_beside_training(monkeypatch):
-    monkeypatch.setattr(input_speed, "NUM_IMAGES", 400)
-    config = Config(dataset="cifar10", backbone="conv_small", num_labels=100, batch_size=8)
-    read, trained = input_speed.measure(config, rounds=2, steps=3)
-    assert len(read) == len(trained) == 2
-    assert min(*read, *trained) > 0
-    lines = list(input_speed.lines_of(iter([("a case", ([100.0, 300.0, 200.0], [10.0, 20.0, 20.0]))])))
-    assert lines[-1] == "| a case | **10.0** | 200 (100 to 300) | 20 (10 to 20) |"
-
-
-@pytest.mark.parametrize("arguments", [["--rounds=0"], ["--rounds=x"], ["x"]])
-def test_bad_input_is_one_line(arguments, capsys):
-    assert input_speed.main(arguments) == 2
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,91 @@
+"""`python -m tools.benchmark`: what the program costs, beside what it could cost.
+
+Each part compares arms that take turns in one process, and prints a Markdown table: ratios of the medians first (and the
+range of the rounds' own ratios), then medians and ranges. --json=FILE writes every round. To be measured on a machine that
+does nothing else; --quick is a first look. What is compared with PyTorch needs torch: see BUILD.md.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from r2d2_tf import files, provenance
+from tools.benchmark.measuring import PartFailed, Row, in_fresh_process, table
+from tools.benchmark.settings import PARTS, Settings, define_flags, parse
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = flags.FlagValues()
+    define_flags(flag_values)
+    if "--help" in arguments:
+        print(f"{__doc__}\n{flag_values.get_help()}\n\nparts:")
+        print("\n".join(f"  {name}: {what}" for name, what in PARTS.items()))
+        return 0
+    try:
+        settings = parse(flag_values, arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    where = provenance_of(arguments, settings)
+    print("\n".join(heading(where)))
+    measured: dict[str, list[dict[str, Any]]] = {}
+    failed = False
+    for name in settings.parts:
+        try:
+            # A process each: its memory, threads and devices are its own.
+            measured[name] = in_fresh_process(f"{name}:part", settings)
+        except PartFailed as error:
+            print(f"error: {name} was not measured: {error}", file=sys.stderr)
+            failed = True
+            continue
+        print("\n".join(["", f"**{name}**: {PARTS[name]}", *table(rows_of(measured[name]))]), flush=True)
+    if flag_values["json"].value:
+        with files.written_whole(Path(flag_values["json"].value)) as path:
+            path.write_text(json.dumps(where | {"parts": measured}, indent=2) + "\n")
+    return 1 if failed else 0
+
+
+def rows_of(measured: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows that `Row.to_json` wrote."""
+    return [Row(**{key: value for key, value in row.items() if key != "ratios"}) for row in measured]
+
+
+def provenance_of(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """What the numbers come from."""
+    return {
+        "command": " ".join(["python -m tools.benchmark", *arguments]),
+        "machine": provenance.machine(),
+        "commit": provenance.git_commit(),
+        "threads": settings.threads,
+        "versions": provenance.versions() | _version_of_torch(),
+        "rounds": settings.rounds,
+        "seconds": settings.seconds,
+    }
+
+
+def _version_of_torch() -> dict[str, str]:
+    try:
+        return {"torch": metadata.version("torch")}
+    except metadata.PackageNotFoundError:
+        return {}
+
+
+def heading(where: dict[str, Any]) -> list[str]:
+    """The same in words."""
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    return [
+        f"    $ {where['command']}",
+        "",
+        f"{where['machine']}, {where['threads']} threads; commit {where['commit']}; {versions}. Medians of {where['rounds']} "
+        f"alternating rounds of about {where['seconds']:g} s, and their range.",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

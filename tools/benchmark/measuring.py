@@ -1,0 +1,137 @@
+"""Arms that take turns, what is read off them, and how it is written down."""
+
+import functools
+import gc
+import itertools
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.benchmark.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+Work = Callable[[int], object]
+"""Does so many steps."""
+_WARM_UP = 2
+_MOST_SAID = 10_000
+"""Characters of what a process that failed had said."""
+
+
+class PartFailed(RuntimeError):
+    """A part could not be measured; what went wrong is on the terminal."""
+
+
+@dataclass
+class Row:
+    """A line of a table.
+
+    Attributes:
+        what: was measured.
+        numbers: name, with its unit -> one number a round.
+        ratio_of: the name of a ratio -> the two numbers whose medians it divides.
+        note: whatever else must be known.
+        steps: of an arm in a round.
+    """
+
+    what: str
+    numbers: dict[str, list[float]]
+    ratio_of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    note: str = ""
+    steps: int = 0
+
+    def ratio(self, name: str) -> float:
+        """The ratio of two medians."""
+        above, below = (statistics.median(self.numbers[key]) for key in self.ratio_of[name])
+        return above / below
+
+    def to_json(self) -> dict[str, Any]:
+        """All of the row, with its ratios."""
+        return asdict(self) | {"ratios": {name: self.ratio(name) for name in self.ratio_of}}
+
+
+def alternate(arms: Mapping[str, Work], settings: Settings, *, steps: int = 0) -> tuple[dict[str, list[float]], int]:
+    """Seconds of a step of each arm in each round, and how many steps an arm did in a round.
+
+    The arms take turns, in every other round backwards, so that what else the machine does meets them alike. All do the
+    same number of steps: as many as take the slowest `settings.seconds`, if `steps` does not say.
+    """
+    for work in arms.values():
+        work(_WARM_UP)
+    if not steps:
+        slowest = max(seconds_of(functools.partial(work, _WARM_UP)) for work in arms.values()) / _WARM_UP
+        steps = max(1, math.ceil(settings.seconds / slowest))
+    measured: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(settings.rounds):
+        for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
+            gc.collect()
+            measured[name].append(seconds_of(functools.partial(arms[name], steps)) / steps)
+    return measured, steps
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """How long an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def per_second(count: int, seconds: Sequence[float]) -> list[float]:
+    """How many of `count` things, each round's seconds being those of all."""
+    return [count / value for value in seconds]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines of Markdown tables, ratios first; of numbers the median and the range. Rows of other columns have their own."""
+    lines: list[str] = []
+    for columns, of_these in itertools.groupby(rows, lambda row: [*row.ratio_of, *row.numbers]):
+        lines += ["", f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+        for row in of_these:
+            cells = [row.what, *(_ratio_cell(row, name) for name in row.ratio_of), *map(spread, row.numbers.values())]
+            lines.append(f"| {' | '.join(cells)} |")
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    return lines + [line for note in notes for line in ("", note)]
+
+
+def _ratio_cell(row: Row, name: str) -> str:
+    above, below = (row.numbers[key] for key in row.ratio_of[name])
+    if len(above) != len(below) or len(above) == 1:
+        return f"**{row.ratio(name):.3f}**"
+    rounds = [a / b for a, b in zip(above, below, strict=True)]
+    return f"**{row.ratio(name):.3f}** ({min(rounds):.3f} to {max(rounds):.3f})"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    median = statistics.median(values)
+    digits = 0 if median >= 100 else 1 if median >= 10 else 2 if median >= 1 else 4
+    if len(values) == 1:
+        return f"{median:,.{digits}f}"
+    return f"{median:,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def in_fresh_process(function: str, settings: Settings, *arguments: Any) -> Any:
+    """Calls `module:function` of this package in a new process: `function(settings, *arguments)`.
+
+    What it returns must be JSON. A new process has a peak of memory and devices of its own.
+
+    Raises:
+        PartFailed: if it fails, or is killed for want of memory.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        request = json.dumps({"function": function, "settings": asdict(settings), "arguments": arguments})
+        command = [sys.executable, "-m", "tools.benchmark.child", request, str(result)]
+        # What TensorFlow says of itself would stand between the tables.
+        ended = subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.PIPE, text=True, errors="replace")
+        if ended.returncode or not result.is_file():
+            sys.stderr.write(ended.stderr[-_MOST_SAID:])
+            raise PartFailed(f"{function} ended with exit code {ended.returncode}")
+        return json.loads(result.read_text())

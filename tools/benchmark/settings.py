@@ -1,0 +1,152 @@
+"""What a benchmark is asked for: flags to Settings. Needs no TensorFlow."""
+
+import math
+import os
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from r2d2_tf import run_directory
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.config import Config
+from r2d2_tf.messages import one_line
+
+CASES = {
+    "lenet": Config(dataset="mnist", backbone="lenet", num_labels=1000, batch_size=64, translate=2),
+    "conv_small": Config(dataset="cifar10", backbone="conv_small", num_labels=1000, batch_size=128, translate=4, flip=True),
+    "conv_large": Config(dataset="cifar10", backbone="conv_large", num_labels=1000, batch_size=32, translate=4, flip=True),
+}
+"""Network -> shapes, batch and augmentation that it is measured with."""
+PARTS = {
+    "steps": "the D2 step, the same network's supervised Keras step, and its D2 step in PyTorch where that is installed",
+    "prediction": "reprediction, and a bare forward loop over the same batches",
+    "input": "the input alone, and training on a ready batch",
+    "tables": "step time and peak memory at 1,000, 100,000 and --rows rows of --classes pseudo-logits",
+    "replicas": "1 and 2 replicas on the same global batch (two logical CPUs)",
+    "startup": "importing, and the time to the first step's end",
+    "export": "latency of the exported models, one image at a time",
+    "checkpoints": "what checkpoints cost, as shares of a run's time",
+}
+"""Part, which is the name of its module -> what it measures."""
+_QUICK = {"backbones": ["lenet", "conv_small"], "rounds": 2, "seconds": 0.2, "rows": 20_000}
+_MOST_ROWS, _MOST_BATCH = 100_000_000, 1_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, and for how long.
+
+    Attributes:
+        parts: names in PARTS.
+        backbones: names in CASES.
+        batch_sizes: images a training batch, one a backbone.
+        rounds: how many times each arm is measured, the arms taking turns.
+        seconds: an arm works in a round, about; one step at least.
+        rows: of the largest table.
+        classes: its width.
+        folder: where files are written.
+        threads: of TensorFlow and of PyTorch.
+        quick: shorten also what neither rounds nor seconds shorten.
+    """
+
+    parts: tuple[str, ...] = tuple(PARTS)
+    backbones: tuple[str, ...] = tuple(CASES)
+    batch_sizes: tuple[int, ...] = tuple(config.batch_size for config in CASES.values())
+    rounds: int = 7
+    seconds: float = 4.0
+    rows: int = 1_281_167
+    classes: int = 1000
+    folder: str = tempfile.gettempdir()
+    threads: int = 1
+    quick: bool = False
+
+    @property
+    def cases(self) -> list[Config]:
+        """One config a backbone, with its batch size."""
+        sizes = zip(self.backbones, self.batch_sizes, strict=True)
+        return [Config(**asdict(CASES[name]) | {"batch_size": size}) for name, size in sizes]
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the flags of the program in `flag_values`."""
+    default = Settings()
+    define = {"flag_values": flag_values}
+    flags.DEFINE_list("parts", list(default.parts), f"what to measure, among {', '.join(PARTS)}", **define)
+    flags.DEFINE_list("backbones", list(default.backbones), f"networks, among {', '.join(CASES)}", **define)
+    flags.DEFINE_list("batch_sizes", [], "images a training batch, one for each of --backbones", **define)
+    flags.DEFINE_integer("rounds", default.rounds, "alternating rounds", lower_bound=1, **define)
+    flags.DEFINE_float("seconds", default.seconds, "of a round, for each arm", lower_bound=0.0, upper_bound=3600.0, **define)
+    flags.DEFINE_integer("rows", default.rows, "rows of the largest table", lower_bound=2000, upper_bound=_MOST_ROWS, **define)
+    flags.DEFINE_integer("classes", default.classes, "its classes", lower_bound=2, upper_bound=100_000, **define)
+    flags.DEFINE_integer("threads", 0, "of TensorFlow and PyTorch; 0 = one a CPU", lower_bound=0, upper_bound=4096, **define)
+    flags.DEFINE_string("folder", default.folder, "for files; must have room for three checkpoints", **define)
+    flags.DEFINE_string("json", "", "file for the numbers", **define)
+    flags.DEFINE_bool("quick", False, f"a first look: {_words(_QUICK)}, unless given, and shorter runs", **define)
+
+
+def _words(values: dict[str, Any]) -> str:
+    return " ".join(f"--{name}={','.join(v) if isinstance(v, list) else v}" for name, v in values.items())
+
+
+def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
+    """The Settings of a command line.
+
+    Raises:
+        ValueError: in one line, for a flag that is wrong or a place that cannot be written.
+    """
+    parse_flags(flag_values, arguments)
+    given = {name: flag_values[name].value for name in flag_values if flag_values[name].present}
+    asked = {name: flag_values[name].value for name in _QUICK} | (_QUICK if flag_values["quick"].value else {}) | given
+    parts, backbones = flag_values["parts"].value, asked["backbones"]
+    if not math.isfinite(asked["seconds"]):
+        raise ValueError("seconds (nan) must be a number: change --seconds")
+    _check_among("parts", parts, PARTS)
+    _check_among("backbones", backbones, CASES)
+    settings = Settings(
+        parts=tuple(parts),
+        backbones=tuple(backbones),
+        batch_sizes=_batch_sizes(flag_values["batch_sizes"].value, backbones),
+        rounds=asked["rounds"],
+        seconds=asked["seconds"],
+        rows=asked["rows"],
+        classes=flag_values["classes"].value,
+        folder=flag_values["folder"].value,
+        threads=flag_values["threads"].value or num_cpus(),
+        quick=flag_values["quick"].value,
+    )
+    # Configs check batch sizes.
+    _ = settings.cases
+    run_directory.check_writable(Path(settings.folder))
+    if flag_values["json"].value:
+        run_directory.check_writable(Path(flag_values["json"].value).absolute().parent)
+    return settings
+
+
+def num_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_among(flag: str, names: Sequence[str], allowed: Collection[str]) -> None:
+    wrong = [name for name in names if name not in allowed]
+    if wrong or not names:
+        raise ValueError(one_line(f"{flag} ({', '.join(wrong)}) must be among {', '.join(allowed)}: change --{flag}"))
+    if len(set(names)) < len(names):
+        raise ValueError(f"{flag} ({', '.join(names)}) names one twice: change --{flag}")
+
+
+def _batch_sizes(texts: Sequence[str], backbones: Sequence[str]) -> tuple[int, ...]:
+    if not texts:
+        return tuple(CASES[name].batch_size for name in backbones)
+    if len(texts) != len(backbones):
+        raise ValueError(
+            f"batch_sizes has {len(texts)} numbers for {len(backbones)} backbones ({', '.join(backbones)}): give one for each"
+        )
+    wrong = [text for text in texts if not (text.isascii() and text.isdigit() and 4 <= int(text[:9]) <= _MOST_BATCH)]
+    if wrong:
+        raise ValueError(one_line(f"batch_sizes ({wrong[0]!r}) must be whole numbers from 4 to {_MOST_BATCH:,}"))
+    return tuple(int(text) for text in texts)
