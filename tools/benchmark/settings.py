@@ -51,6 +51,7 @@ class Settings:
         folder: where files are written.
         threads: of TensorFlow and of PyTorch.
         quick: shorten also what neither rounds nor seconds shorten.
+        torch_compile: PyTorch compiles the loss and its gradient.
     """
 
     parts: tuple[str, ...] = tuple(PARTS)
@@ -63,6 +64,7 @@ class Settings:
     folder: str = tempfile.gettempdir()
     threads: int = 1
     quick: bool = False
+    torch_compile: bool = False
 
     @property
     def cases(self) -> list[Config]:
@@ -85,6 +87,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer("threads", 0, "of TensorFlow and PyTorch; 0 = one a CPU", lower_bound=0, upper_bound=4096, **define)
     flags.DEFINE_string("folder", default.folder, "for files; must have room for three checkpoints", **define)
     flags.DEFINE_string("json", "", "file for the numbers", **define)
+    flags.DEFINE_bool("torch_compile", False, "torch.compile for PyTorch, which needs a C++ compiler", **define)
     flags.DEFINE_bool("quick", False, f"a first look: {_words(_QUICK)}, unless given, and shorter runs", **define)
 
 
@@ -117,6 +120,7 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
         folder=flag_values["folder"].value,
         threads=flag_values["threads"].value or num_cpus(),
         quick=flag_values["quick"].value,
+        torch_compile=flag_values["torch_compile"].value,
     )
     # Configs check batch sizes.
     _ = settings.cases

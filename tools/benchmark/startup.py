@@ -69,7 +69,7 @@ def first_step(settings: Settings) -> float:
 
     ended: list[float] = []
 
-    def stop(*_: Any) -> None:
+    def stop(callback: Any, batch: int, logs: Any = None) -> None:
         ended.append(time.time())
         raise _FirstStep
 

@@ -53,7 +53,7 @@ def measure(config: Config, settings: Settings) -> Row:
     }
     has_torch = importlib.util.find_spec("torch") is not None
     if has_torch:
-        arms["torch"] = _torch_steps(config, labels, images, rows, settings.threads)
+        arms["torch"] = _torch_steps(config, labels, images, rows, settings)
     seconds, steps = alternate(arms, settings)
     numbers = {
         name: per_second(size, seconds[arm])
@@ -90,12 +90,12 @@ def mixed_rows(labels: np.ndarray, config: Config) -> np.ndarray:
     return generator.permutation(np.concatenate([labeled, unlabeled]))
 
 
-def _torch_steps(config: Config, labels: np.ndarray, images: np.ndarray, rows: np.ndarray, threads: int) -> Work:
+def _torch_steps(config: Config, labels: np.ndarray, images: np.ndarray, rows: np.ndarray, settings: Settings) -> Work:
     import torch
 
     from tools.benchmark.torch_arm import TorchD2
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
     # As TensorFlow does.
     torch.set_flush_denormal(True)
     spec = DATASETS[config.dataset]
@@ -108,6 +108,8 @@ def _torch_steps(config: Config, labels: np.ndarray, images: np.ndarray, rows: n
         std=spec.std,
         learning_rate=networks.LEARNING_RATE,
     )
+    if settings.torch_compile:
+        arm.compile()
     ready, ready_rows = arm.batch(images), torch.from_numpy(rows)
 
     def work(steps: int) -> None:
