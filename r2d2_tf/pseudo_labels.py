@@ -14,7 +14,8 @@ REFERENCE_BATCH = 512
 """The batch for which lambda is quoted: the authors average the loss over 512 images."""
 
 _HOST = "/CPU:0"
-_CHUNK_ROWS = 16_384
+_CHUNK_BYTES = 2**22
+"""Of what is read or written at once: few, so that it stays in caches and that copies of it cost no memory worth mention."""
 _IN_CHECKPOINT = "table"
 NOTE_WIDTH = 6
 """Numbers that can be noted of a row."""
@@ -59,7 +60,7 @@ class PseudoLabelTable:
             self._predicted_sums = tf.Variable(tf.zeros([self.num_rows]), trainable=False, name="predicted_sums")
             self._notes = tf.Variable(tf.zeros([self.num_rows, NOTE_WIDTH]), trainable=False, name="notes")
             self._is_labeled = tf.constant(labels != UNLABELED)
-        for rows in _chunks(self.labeled_rows):
+        for rows in _chunks(self.labeled_rows, num_classes):
             onehot = np.zeros((len(rows), num_classes), np.float32)
             onehot[np.arange(len(rows)), labels[rows]] = label_logit
             _scatter_update(self.variable, tf.constant(rows), tf.constant(onehot))
@@ -131,7 +132,7 @@ class PseudoLabelTable:
 
     def walk(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields `(rows, pseudo_logits)` in chunks: reading the variable at once would copy all of it."""
-        for chunk in _chunks(np.arange(self.num_rows) if rows is None else rows):
+        for chunk in _chunks(np.arange(self.num_rows) if rows is None else rows, self.num_classes):
             yield chunk, self.gather(tf.constant(chunk)).numpy()
 
     def save(self, path: Path, ids: Sequence[str]) -> None:
@@ -162,8 +163,9 @@ class PseudoLabelTable:
                 shape = _read_header(file)
                 if shape != tuple(variable.shape):
                     raise ValueError(f"the checkpoint holds {name} of shape {shape}, and this run's is {tuple(variable.shape)}")
-                for rows in _chunks(np.arange(self.num_rows)):
-                    values = np.frombuffer(file.read(4 * len(rows) * math.prod(shape[1:])), "<f4")
+                width = math.prod(shape[1:])
+                for rows in _chunks(np.arange(self.num_rows), width):
+                    values = np.frombuffer(file.read(4 * len(rows) * width), "<f4")
                     with tf.device(_HOST):
                         _scatter_update(variable, tf.constant(rows), tf.constant(values.reshape(len(rows), *shape[1:])))
 
@@ -187,6 +189,8 @@ def _scatter_update(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -
     tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
 
 
-def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield rows[start : start + _CHUNK_ROWS]
+def _chunks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """Parts of `rows` whose `width` float32 each make at most _CHUNK_BYTES."""
+    size = max(1, _CHUNK_BYTES // (4 * width))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

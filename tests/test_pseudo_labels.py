@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 from conftest import table_values
 
+from r2d2_tf import pseudo_labels
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 
 LABELS = np.array([2, UNLABELED, 0, UNLABELED, UNLABELED])
@@ -71,10 +72,17 @@ def test_the_saved_file_is_plain_and_holds_ids_labels_and_logits(table, tmp_path
         np.testing.assert_array_equal(file["pseudo_logits"], table_values(table))
 
 
-def test_walking_covers_more_rows_than_a_chunk():
-    table = PseudoLabelTable(np.full(40_000, UNLABELED), 2)
-    assert np.concatenate([rows for rows, _ in table.walk()]).tolist() == list(range(40_000))
-    assert table_values(table).shape == (40_000, 2)
+def test_walking_covers_all_rows_in_chunks_of_so_many_bytes(monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "_CHUNK_BYTES", 4 * 3 * 2)
+    chunks = [rows.tolist() for rows, logits in PseudoLabelTable(LABELS, 3).walk()]
+    assert chunks == [[0, 1], [2, 3], [4]]
+
+
+def test_a_row_may_be_larger_than_a_chunk(monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "_CHUNK_BYTES", 1)
+    table = PseudoLabelTable(LABELS, 3)
+    assert table_values(table).shape == (5, 3)
+    assert table_values(table)[2].tolist() == [10.0, 0.0, 0.0], "labeled rows are written in chunks too"
 
 
 @pytest.mark.parametrize("label", [-2, 3])
