@@ -251,9 +251,9 @@ def test_the_pytorch_network_is_the_same(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_in_pytorch_does_the_same_to_loss_network_and_table(name):
+    model, arm, images, rows = both(name)
     import torch
 
-    model, arm, images, rows = both(name)
     for layer in model.backbone.layers[-1].layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
