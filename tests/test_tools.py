@@ -173,7 +173,6 @@ def test_a_set_that_needs_no_data_folder_has_no_fake(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-
 @pytest.mark.slow
 def test_the_speed_of_photographs_is_a_line_for_each_way_to_have_them(tmp_path, capsys):
     fake_data.make("imagenette", tmp_path)
