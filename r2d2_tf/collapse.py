@@ -56,7 +56,7 @@ class CollapseGuard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         step = self.state.step + 1
         if self.stage.use_unlabeled and step & (step - 1) == 0:
-            counts = np.asarray(self.model.predicted_classes.result())
+            counts = np.asarray(self.model.measures.result()["predicted_classes"])
             if counts.sum() >= _ENOUGH_A_CLASS * len(counts):
                 self._check(counts, "unlabeled", self.stage.advice)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from r2d2_tf import finite, precision
 from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
+from r2d2_tf.measures import Measures
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.workers import Batches, of_all_processes
 
@@ -63,11 +64,7 @@ class R2D2Model(keras.Model):
         self.learn_pseudo_labels = False
         self.shares_rows = processes > 1
         self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
-        self.step_metrics = {
-            name: keras.metrics.Mean(name)
-            for name in ("loss", "class_loss", "entropy", "largest_prediction", "largest_pseudo_label")
-        }
-        self.predicted_classes = ClassCounts(table.num_classes, name="predicted_classes")
+        self.measures = Measures(table.num_classes)
         self.resumes_epoch = False
         self.between_batches: Callable[[], object] = lambda: None
         self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
@@ -76,7 +73,7 @@ class R2D2Model(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """What is measured over the images of an epoch; `fit` resets them."""
-        return [*self.step_metrics.values(), self.predicted_classes]
+        return [self.measures]
 
     def reset_metrics(self) -> None:
         """Forgets what was measured, but for the first time after `resumes_epoch` was set."""
@@ -131,8 +128,8 @@ class R2D2Model(keras.Model):
             # Keras averages, in each step and over the network, whatever is returned, and wants something, of rank 1:
             # callbacks.EpochMeans reads the metrics of an epoch instead.
             return {"images": tf.reshape(global_count, [1])}
-        # All of `metrics`, under their names: Keras then reads an epoch's values over all replicas itself.
-        return {metric.name: metric.result() for metric in self.metrics}
+        # All that the metric knows, under its names: Keras then reads an epoch's values over all replicas itself.
+        return self.measures.result()
 
     def _measure(
         self,
@@ -143,19 +140,19 @@ class R2D2Model(keras.Model):
         log_pseudo_p: tf.Tensor,
         is_labeled: tf.Tensor,
     ) -> None:
-        for name, values in (("loss", losses), ("class_loss", class_loss), ("entropy", entropy)):
-            self.step_metrics[name].update_state(values)
         # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
         described = tf.cast(is_labeled != self.use_unlabeled, tf.float32)
-        for name, log_probabilities in (("largest_prediction", log_p), ("largest_pseudo_label", log_pseudo_p)):
-            self.step_metrics[name].update_state(tf.exp(tf.reduce_max(log_probabilities, -1)), sample_weight=described)
-        self.predicted_classes.update_state(tf.argmax(log_p, -1), sample_weight=described)
+        largest = tuple(tf.exp(tf.reduce_max(log_probabilities, -1)) for log_probabilities in (log_p, log_pseudo_p))
+        self.measures.update_state((losses, class_loss, entropy), largest, tf.argmax(log_p, -1), described)
 
     def _logits(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
         # Where a last batch has fewer images than there are replicas, a replica gets none, and oneDNN's convolution
         # fails on an empty batch: show it one blank image, whose logits nobody sees. `num_images` keeps the blank out of
         # statistics that replicas share.
         count = tf.shape(images)[0]
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            # It has at least one image, and a copy of all would cost a small network a hundredth of its step.
+            return tf.cast(self.backbone(images, training=training, num_images=count), tf.float32)
         blank = tf.cast(count == 0, tf.int32)
         padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
         return tf.cast(self.backbone(padded, training=training, num_images=count), tf.float32)[:count]
@@ -251,18 +248,3 @@ class R2D2Model(keras.Model):
         # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.
         # Everything is built in the constructor. The name is private: Keras is pinned and a test watches it.
         return
-
-
-class ClassCounts(keras.metrics.Metric):
-    """How many images were given each class: `[classes]` float32."""
-
-    def __init__(self, num_classes: int, name: str) -> None:
-        super().__init__(name=name)
-        self.counts = self.add_variable([num_classes], keras.initializers.Zeros(), name="counts")
-
-    def update_state(self, classes: tf.Tensor, sample_weight: tf.Tensor) -> None:
-        """Adds `sample_weight` (`[batch]`) to the counts of `classes` (`[batch]` int64)."""
-        self.counts.assign_add(tf.math.unsorted_segment_sum(sample_weight, classes, self.counts.shape[0]))
-
-    def result(self) -> tf.Tensor:
-        return tf.convert_to_tensor(self.counts)

@@ -15,6 +15,7 @@ LAYERS = (
     {
         "losses",
         "precision",
+        "measures",
         "resources",
         "pseudo_labels",
         "schedules",
