@@ -21,7 +21,8 @@ from r2d2_tf.stages import Stage
 from r2d2_tf.training import prepare
 
 _FEWEST, _ENOUGH_SECONDS, _MOST_SECONDS = 3, 2.0, 20.0
-"""Timed steps of a kind: at least so many, and for so long; but for no more than so long, if there is one."""
+"""Timed steps of a kind: at least so many, and for so long; but no more once this long has gone. Where one step takes that long
+it is tried once, and other kinds are reckoned from it by their images."""
 _CHECKPOINTS = 0.02
 """Share of a run's time that its checkpoints take: what callbacks.RunCheckpoint allows them, and tools.benchmark measured."""
 
@@ -82,11 +83,21 @@ def _measure(experiment: Experiment) -> list[StageCost]:
     for stage in experiment.stages:
         predictions = len(stage.prediction_epochs) + stage.learn_pseudo_labels
         if predictions and not prediction.each:
-            _say(f"timing the prediction of {size:,} images a batch")
-            prediction = _pass_of(unlabeled, model.repredict)
-        _say(f"timing stage {stage.number}, {stage.batch_size:,} images a step; the first step may take minutes")
-        step, steps = _train(experiment, stage), stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
-        _say(f"stage {stage.number}: a step takes {step.each:.3g} s")
+            an_image = evaluation.each / len(data.test_labels)
+            if an_image * size > _MOST_SECONDS:
+                prediction = Pace(0.0, an_image * len(table.unlabeled_rows))
+            else:
+                _say(f"timing the prediction of {size:,} images a batch")
+                prediction = _pass_of(unlabeled, model.repredict)
+        steps = stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
+        expected = costs[-1].step.each / costs[-1].stage.batch_size * stage.batch_size if costs else 0.0
+        if expected > _MOST_SECONDS:
+            step = Pace(0.0, expected)
+            _say(f"stage {stage.number}: not tried; by its {stage.batch_size:,} images a step takes {expected:.3g} s")
+        else:
+            _say(f"timing stage {stage.number}, {stage.batch_size:,} images a step; the first step may take minutes")
+            step = _train(experiment, stage)
+            _say(f"stage {stage.number}: a step takes {step.each:.3g} s")
         report = _seconds_of(functools.partial(_epoch_report, experiment, stage))
         # Compiled once a run.
         once = evaluation if not costs else Pace(0.0, evaluation.each)
@@ -125,7 +136,8 @@ class _Clock(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.times.append(time.perf_counter())
         timed, seconds = len(self.times) - 2, self.times[-1] - self.times[1]
-        if timed >= 1 and (seconds >= _MOST_SECONDS or (timed >= _FEWEST and seconds >= _ENOUGH_SECONDS)):
+        is_slow = max(seconds, self.times[1] - self.times[0]) >= _MOST_SECONDS
+        if is_slow or (timed >= _FEWEST and seconds >= _ENOUGH_SECONDS):
             self.model.stop_training = True
 
 
@@ -146,7 +158,10 @@ def _train(experiment: Experiment, stage: Stage) -> Pace:
 def _pass_of(batches: tf.data.Dataset, run: Callable[[tf.data.Dataset], object]) -> Pace:
     """Seconds of a pass over all batches, timed on as many as `_ENOUGH_SECONDS` carry, or on several passes."""
     count = int(batches.cardinality())
-    first, again = (_seconds_of(lambda: run(batches.take(1))) for _ in range(2))
+    first = _seconds_of(lambda: run(batches.take(1)))
+    if first > _MOST_SECONDS:
+        return Pace(0.0, count * first)
+    again = _seconds_of(lambda: run(batches.take(1)))
     timed = min(count, max(1, int(_ENOUGH_SECONDS / again)))
     part = batches.take(timed)
     passes = [_seconds_of(lambda: run(part))]
@@ -221,7 +236,7 @@ def _memory_lines(experiment: Experiment) -> list[str]:
     return [
         "Memory:",
         *(f"  {resources.size_text(size):>12}  {what}" for what, size in parts.items()),
-        f"  {resources.size_text(peak):>12}  the most that this process held while it tried those steps: all that, TensorFlow,",
+        f"  {resources.size_text(peak):>12}  the most that this process held while it tried steps: all that, TensorFlow,",
         "                and the activations of the network, which are known by trying alone",
         f"  {resources.size_text(available):>12}  still available {whose}",
     ]
@@ -236,5 +251,7 @@ def _disk_lines(experiment: Experiment) -> list[str]:
 
 
 def _time_text(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss; below ten, with a digit after the point."""
+    """Seconds as m:ss or h:mm:ss; below ten with a digit after the point, above two days in days."""
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:,.0f} days"
     return f"{seconds:.1f} s" if seconds < 10 else tqdm.format_interval(seconds)

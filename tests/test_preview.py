@@ -69,6 +69,15 @@ def test_the_folder_of_a_living_or_of_another_run_is_told_and_left_alone(tmp_pat
     assert "would go on with what is in" in error
 
 
+def test_steps_that_take_very_long_are_tried_once_and_others_reckoned_by_their_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(preview, "_MOST_SECONDS", 1e-9)
+    code, output, error = dry_run(capsys, f"--run_dir={tmp_path / 'run'}")
+    assert code == 0
+    assert re.findall(r"(stage \d): not tried; by its (\d+) images", error) == [("stage 2", "64"), ("stage 3", "96")]
+    assert "timing the prediction" not in error
+    assert "The whole run would take about" in output
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_where_data_is_missing_the_usual_error_comes_and_nothing_is_downloaded(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
