@@ -20,7 +20,8 @@ from tools.benchmark.settings import Settings
 ROOT = Path(__file__).parent.parent.parent
 Work = Callable[[int], object]
 """Does so many steps."""
-_WARM_UP = 2
+_WARM_UP = 10
+"""Steps before the first round: fewer would be mostly what beginning to train costs."""
 _MOST_SAID = 10_000
 """Characters of what a process that failed had said."""
 
