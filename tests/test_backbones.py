@@ -14,6 +14,7 @@ from export.formats import EXPORTERS, serving_model
 from r2d2_tf import backbones
 from r2d2_tf.backbones.layers import (
     FusedBatchNormalization,
+    Normalization,
     ShakeShake,
     WeightNormConv2D,
     WeightNormDense,
@@ -35,6 +36,7 @@ PARAMETERS = {
     ("conv_large_weight_norm", 32, 100): 3_137_608,
     ("wrn_28_2", 32, 10): 1_467_610,
     ("conv_small", 32, 10): 72_954,
+    ("conv_medium", 32, 10): 1_148_874,
     ("resnet18", 224, 1000): 11_689_512,
 }
 SMALL = [name for name in backbones.BACKBONES if name != "shake_shake_26_2x96d"]
@@ -213,3 +215,12 @@ def test_a_saved_network_with_the_projects_own_layers_loads_in_a_fresh_process(t
     code = f"from pathlib import Path; from r2d2_tf import backbones; print(backbones.load(Path({str(path)!r})).output_shape)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "(None, 4)\n", done.stderr[-500:]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalising_is_keras_rescaling_bit_for_bit(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 9, channels)).astype(np.uint8)
+    scale, offset = [0.017, 0.0175, 0.016][:channels], [-2.1, -2.0, -1.8][:channels]
+    ours, theirs = Normalization(scale, offset), keras.layers.Rescaling(scale, offset)
+    np.testing.assert_array_equal(ours(pixels), theirs(pixels))
+    np.testing.assert_array_equal(ours(keras.Input((7, 9, channels))).shape, (None, 7, 9, channels))

@@ -16,6 +16,7 @@ BACKBONES: dict[str, str] = {
     "lenet": "r2d2_tf.backbones.lenet:lenet",
     "lenet_2d": "r2d2_tf.backbones.lenet:lenet_2d",
     "conv_small": "r2d2_tf.backbones.conv_small:conv_small",
+    "conv_medium": "r2d2_tf.backbones.conv_small:conv_medium",
     "shake_shake_26_2x96d": "r2d2_tf.backbones.shake_shake:shake_shake_26_2x96d",
     "shake_shake_26_2x32d": "r2d2_tf.backbones.shake_shake:shake_shake_26_2x32d",
     "conv_large": "r2d2_tf.backbones.conv_large:conv_large",
@@ -70,7 +71,7 @@ def build(
     pixels = keras.Input(image_shape, name="pixels")
     scale = [1.0 / (255.0 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    normalized = keras.layers.Rescaling(scale, offset, name="normalize")(pixels)
+    normalized = layers.Normalization(scale, offset, name="normalize")(pixels)
     logits = network(normalized)
     if mixed_precision != "none":
         logits = keras.layers.Activation("linear", dtype="float32", name="to_float32")(logits)

@@ -39,6 +39,21 @@ def dense(units: int) -> layers.Layer:
     return layers.Dense(units, kernel_initializer=dense_initializer())
 
 
+@keras.saving.register_keras_serializable(package="r2d2_tf")
+class Normalization(layers.Rescaling):
+    """Keras' Rescaling, (pixels * scale + offset) with a number a channel, for `[batch, height, width, channels]`.
+
+    TensorFlow takes twice as long where what it repeats is as short as three channels: here it is as long as a line of pixels.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The same numbers as Rescaling's, bit for bit."""
+        width, channels = inputs.shape[2:]
+        lines = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, inputs.shape[1], width * channels])
+        scale, offset = (tf.tile(tf.constant(each, lines.dtype), [width]) for each in (self.scale, self.offset))
+        return tf.reshape(lines * scale + offset, [-1, *inputs.shape[1:]])
+
+
 def batch_norm(*, synchronized: bool = False) -> layers.Layer:
     """Batch normalisation with the authors' momentum 0.9 and epsilon 1e-5 (Keras' defaults are 0.99 and 1e-3).
 

@@ -1,5 +1,6 @@
 """The D2 step in PyTorch, as its users would write it: the other side of the comparison. Needs torch."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -30,15 +31,15 @@ def lenet(image_shape: Sequence[int], num_classes: int) -> nn.Module:
     )
 
 
-def conv_small(image_shape: Sequence[int], num_classes: int) -> nn.Module:
-    """As backbones.conv_small, for images turned by half a circle.
+def six_convolutions(image_shape: Sequence[int], num_classes: int, *, widths: Sequence[int]) -> nn.Module:
+    """As backbones.conv_small and conv_medium, for images turned by half a circle.
 
     With strides TensorFlow pads below and on the right, PyTorch all around, which at an even side comes to padding above and
     on the left. Padding by hand would cost PyTorch a copy; turned images and kernels give the same logits without.
     """
     layers: list[nn.Module] = []
     channels = image_shape[-1]
-    for filters in (16, 32, 64):
+    for filters in widths:
         for stride in (2, 1):
             layers += [nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False), _batch_norm(filters)]
             layers.append(nn.ReLU(inplace=True))
@@ -78,10 +79,11 @@ def _batch_norm(channels: int) -> nn.Module:
 
 NETWORKS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
     "lenet": lenet,
-    "conv_small": conv_small,
+    "conv_small": functools.partial(six_convolutions, widths=(16, 32, 64)),
+    "conv_medium": functools.partial(six_convolutions, widths=(64, 128, 256)),
     "conv_large": conv_large,
 }
-TURNED = {"conv_small"}
+TURNED = {"conv_small", "conv_medium"}
 """Networks whose images and kernels are turned by half a circle."""
 
 
