@@ -63,15 +63,20 @@ def build_model(config: Config, table: PseudoLabelTable, strategy: tf.distribute
 
 
 def repeated(*batch: np.ndarray) -> tf.data.Dataset:
-    """One ready batch again and again, without a copy.
+    """One ready batch again and again, without a copy."""
+    return untuned(tf.data.Dataset.from_tensors(tuple(tf.constant(part) for part in batch)).repeat())
 
-    Without tf.data's own tuning, under which such a data set halves the speed of a network for seconds, at random: with it idle
-    cores were seen beside a step that waited. Batches that are made step by step, as the project's are, do not have that.
+
+def untuned(ready: tf.data.Dataset) -> tf.data.Dataset:
+    """Ready batches without tf.data's own tuning, under which they halve the speed of a network for seconds, at random.
+
+    Idle cores were then seen beside a step that waited. Batches that are made step by step, as the project's are, do not have
+    that.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.inject_prefetch = False
-    return tf.data.Dataset.from_tensors(tuple(tf.constant(part) for part in batch)).repeat().with_options(options)
+    return ready.with_options(options)
 
 
 def fitting(model: keras.Model, batches: tf.data.Dataset) -> Work:

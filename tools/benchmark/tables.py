@@ -50,7 +50,7 @@ def times(sizes: list[int], settings: Settings) -> list[Row]:
         generator = np.random.default_rng(0)
         drawn = [generator.choice(rows, config.batch_size, replace=False) for _ in range(_READY_BATCHES)]
         order = tf.data.Dataset.from_tensor_slices(np.stack(drawn)).repeat()
-        batches = tf.data.Dataset.zip(tf.data.Dataset.from_tensors(images).repeat(), order)
+        batches = networks.untuned(tf.data.Dataset.zip(tf.data.Dataset.from_tensors(images).repeat(), order))
         arms[_name(rows)] = networks.fitting(networks.build_model(config, _table(rows, classes)), batches)
     seconds, steps = alternate(arms, settings)
     smallest, own = f"{_name(SMALLEST)}: ms a step", "this table: ms a step"
