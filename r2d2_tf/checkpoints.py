@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import files, run_directory
+from r2d2_tf.cluster import SECONDS_TO_SEE
 from r2d2_tf.history import PredictionHistory
 from r2d2_tf.pseudo_labels import NotFinite, PseudoLabelTable
 from r2d2_tf.run_state import RunState
@@ -168,14 +170,19 @@ class Checkpoints:
         chosen = self._newest(warn, before) if self._workers.is_chief else None
         number = self._workers.of_the_chief(_number_of(chosen.path) if chosen else 0)
         if number and chosen is None:
-            path = next((path for path in self._files() if _number_of(path) == number), None)
-            if path is None or _damage_of(path):
+            deadline = time.monotonic() + SECONDS_TO_SEE
+            while (path := self._whole(number)) is None and time.monotonic() < deadline:
+                time.sleep(0.2)
+            if path is None:
                 raise CannotResume(
                     f"{self._workers.cluster.name} does not see the checkpoint {number:06d} in {self.folder} as worker 0 does: "
                     "all workers need the same --run_dir, on a file system that they share"
                 )
             chosen = self._read(path)
         return chosen
+
+    def _whole(self, number: int) -> Path | None:
+        return next((path for path in self._files() if _number_of(path) == number and not _damage_of(path)), None)
 
     def _newest(self, warn: Callable[[str], None], before: tuple[int, int, int] | None) -> Checkpoint | None:
         found = self._files()
@@ -241,10 +248,12 @@ def _copies_to_save(variable: Any, copies: np.ndarray | None) -> np.ndarray:
 
 
 def _assign_copies(variable: Any, saved: np.ndarray, workers: Workers) -> None:
-    """Gives each replica its own saved copy; where their number has changed, all get the first, or their share of the sum."""
+    """Gives each replica its own saved copy; where their number has changed, all get the first, or the first the sum."""
     copies = _copies(variable)
     if _is_summed(variable) and len(saved) != len(copies) * workers.count:
-        variable.assign(saved.sum(0))
+        # Not assigned to the whole, which would part it in fractions: counts are whole numbers.
+        for number, copy in enumerate(copies, workers.first_replica):
+            copy.assign(saved.sum(0) if number == 0 else np.zeros_like(saved[0]))
         return
     for number, copy in enumerate(copies, workers.first_replica):
         copy.assign(saved[number if number < len(saved) else 0])

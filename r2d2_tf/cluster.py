@@ -18,10 +18,12 @@ class Cluster:
     Attributes:
         addresses: `host:port` of each, the chief first.
         index: of this process among them.
+        has_chief: whether the first is of the job `chief`, not `worker`.
     """
 
     addresses: tuple[str, ...]
     index: int
+    has_chief: bool = False
 
     @property
     def is_chief(self) -> bool:
@@ -35,7 +37,7 @@ class Cluster:
 
 
 _SECONDS_BETWEEN_MESSAGES = 10
-_SECONDS_TO_SEE = 60
+SECONDS_TO_SEE = 60
 """Network file systems remember for a while that a file was not there."""
 
 ALONE = Cluster(("localhost:0",), 0)
@@ -79,7 +81,7 @@ def cluster_from_environment(environment: Mapping[str, str]) -> Cluster:
     kind, index = task.get("type"), task.get("index")
     if kind not in _JOBS or type(index) is not int or not 0 <= index < len(cluster.get(kind, [])):
         raise ValueError(_message(f"says that this process is {kind!r} number {index!r}, which its cluster does not list"))
-    return Cluster(tuple(addresses), first[kind] + index)
+    return Cluster(tuple(addresses), first[kind] + index, has_chief=bool(cluster.get("chief")))
 
 
 def meet(cluster: Cluster) -> None:
@@ -127,7 +129,7 @@ def wait_to_see(path: Path) -> None:
     Raises:
         ValueError: if it is not within a minute.
     """
-    deadline = time.monotonic() + _SECONDS_TO_SEE
+    deadline = time.monotonic() + SECONDS_TO_SEE
     while not (path.is_file() and path.read_text()):
         if time.monotonic() > deadline:
             raise ValueError(

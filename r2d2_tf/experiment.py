@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, resources, run_data, run_directory, splits
-from r2d2_tf.cluster import ALONE, Cluster, meet, wait_to_see
+from r2d2_tf.cluster import ALONE, Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.interrupts import StopSignals
@@ -38,10 +39,11 @@ def run(config: Config) -> Summary:
         ValueError: if the config does not fit the data or the devices, or its folder is taken; nothing is written.
         RunStopped: if the loss is no longer finite or the predictions collapse.
     """
-    if run_directory.finished_summary(config) is not None:
+    cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
+    if run_directory.finished_summary(config, claims=cluster.is_chief) is not None:
         raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
     began = time.perf_counter()
-    experiment = Experiment(config)
+    experiment = Experiment(config, cluster)
     with experiment.claimed() as folder:
         return experiment.run(folder, began)
 
@@ -72,6 +74,13 @@ class Experiment:
             self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus, cluster)
         config.check_replicas(self.strategy.num_replicas_in_sync)
         self.workers = Workers(self.strategy, cluster)
+        # At once: every variable that is made is sent to the others, who must be making it too.
+        self.workers.check_same(
+            {
+                "flags": dataclasses.replace(config, data_dir="").to_flagfile() + f"{config.resolved_run_dir} {config.new_run}",
+                "program or package versions": json.dumps([provenance.git_commit(), provenance.versions()], sort_keys=True),
+            }
+        )
         loaded = self.spec.load(config.data_path)
         self.sizes = run_data.sizes_of(config, self.spec, self.stages, len(loaded.train_labels))
         # Before all photographs are decoded, which may take hours, and again once the network's size is known.
@@ -92,23 +101,17 @@ class Experiment:
         )
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         self._check_batches()
-        self.model = self._build_model()
-        self._check_disk(self.checkpoint_bytes)
         self.state = RunState(
             self.stages[0].number,
             data_fingerprint=data_health.fingerprint(loaded),
             split_fingerprint=data_health.digest_of(self.table.labels),
         )
-        if config.stage_1_from and not run_directory.has_checkpoint(config):
+        self.workers.check_same({"data set": self.state.data_fingerprint, "split": self.state.split_fingerprint})
+        self.model = self._build_model()
+        self._check_disk(self.checkpoint_bytes)
+        # The chief says, as a shared disk may show the others something else.
+        if config.stage_1_from and not self.workers.of_the_chief(run_directory.has_checkpoint(config)):
             self.state.borrowed = self._borrow_stage_1()
-        self.workers.check_same(
-            {
-                "flags": dataclasses.replace(config, data_dir="").to_flagfile() + f"{config.resolved_run_dir} {config.new_run}",
-                "program or package versions": json.dumps([provenance.git_commit(), provenance.versions()], sort_keys=True),
-                "data set": self.state.data_fingerprint,
-                "split": self.state.split_fingerprint,
-            }
-        )
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Path]:

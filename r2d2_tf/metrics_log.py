@@ -124,7 +124,7 @@ class EpochRecorder(keras.callbacks.Callback):
             "stage": self.stage.number,
             "epoch": epoch + 1,
             **logs,
-            "predicted_classes": np.asarray(logs["predicted_classes"]).astype(int).tolist(),
+            "predicted_classes": np.rint(logs["predicted_classes"]).astype(int).tolist(),
             "seconds": time.perf_counter() - self._began,
         }
         # Plain numbers: a checkpoint keeps them as text, exactly.

@@ -152,7 +152,9 @@ def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, par
     own, _ = part.of_batches(padded.reshape(steps, batch_size))
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(own))
     if isinstance(images, Photographs):
-        return images.central_batches(batches, own.shape[1]).map(_without_fillers).prefetch(tf.data.AUTOTUNE)
+        batches = images.central_batches(batches, own.shape[1]).map(_without_fillers).prefetch(tf.data.AUTOTUNE)
+        # Single images on the way: TensorFlow no longer knows how many batches there are.
+        return batches.apply(tf.data.experimental.assert_cardinality(steps))
     plain = plain_images(images)
 
     def batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -130,7 +130,7 @@ def _dry_run(config: Config, began: float) -> int:
 
     experiment = Experiment(config)
     print(experiment.plan_text(config.resolved_run_dir), flush=True)
-    print(f"\n{preview(experiment, began)}\nA dry run: nothing was written.")
+    print(f"\n{preview(experiment, began)}\nA dry run: no run was begun.")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The processes that train one model together, perhaps on several machines; most often there is one alone."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -29,6 +30,9 @@ class Workers:
         self.strategy = strategy
         self.cluster = cluster
         self.count = len(cluster.addresses)
+        jobs = strategy.cluster_resolver.cluster_spec().as_dict() if strategy.cluster_resolver else {}
+        if sum(map(len, jobs.values())) not in (0, self.count):
+            raise ValueError(f"the strategy joins {jobs}, which is not the cluster of {self.count} processes that was given")
         self._sum = tf.function(self._sum_over_replicas, input_signature=[tf.TensorSpec([None, None], tf.int32)])
 
     @property
@@ -133,6 +137,8 @@ def lost_worker(error: Exception, cluster: Cluster) -> str | None:
     signs = ("Collective ops is aborted", "coordination service", "unhealthy", "heartbeat")
     if not isinstance(error, tf.errors.UnavailableError) and not any(sign in str(error) for sign in signs):
         return None
-    named = [str(task) for task in range(len(cluster.addresses)) if f"task:{task}\n" in f"{error}\n"]
-    who = f"worker {' and '.join(named)}" if named else "another worker"
+    # TensorFlow counts each job's tasks: of a chief and workers, task 0 of the job `worker` is our worker 1.
+    found = re.findall(r"job:(chief|worker)/replica:0/task:(\d+)\n", f"{error}\n")
+    named = sorted({int(task) + (cluster.has_chief and job == "worker") for job, task in found})
+    who = f"worker {' and '.join(map(str, named))}" if named else "another worker"
     return one_line(f"{who} stopped, or cannot be reached from {cluster.name}")

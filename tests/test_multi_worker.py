@@ -177,9 +177,10 @@ def test_one_process_goes_on_where_two_were_stopped(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_with_different_flags_are_refused(tmp_path):
+@pytest.mark.parametrize("other", ["--alpha=0.2", "--backbone=conv_small"])
+def test_workers_with_different_flags_are_refused(other, tmp_path):
     run = tmp_path / "run"
-    assert end_of(start_pair(run, *FLAGS, others=["--alpha=0.2"])) == [2, 2], logs_of(run)
+    assert end_of(start_pair(run, *FLAGS, others=[other])) == [2, 2], logs_of(run)
     for log in logs_of(run):
         assert "error: worker 1 has not the same flags as worker 0" in log
     assert not run.exists()
@@ -213,6 +214,16 @@ def test_a_worker_that_waits_says_for_whom_and_stops_at_ctrl_c(tmp_path, monkeyp
     assert not run.exists()
 
 
+@pytest.mark.slow
+def test_a_worker_that_ends_by_itself_after_all_have_met_ends_the_other(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setitem(ENVIRONMENT, "WORKER_WITHOUT_MEMORY", "1")
+    assert end_of(start_pair(run, *FLAGS), seconds=120) == [1, 2], logs_of(run)
+    assert "stopped, or cannot be reached" in logs_of(run)[0]
+    assert "error: no memory here" in logs_of(run)[1]
+    assert not run.exists()
+
+
 GOOD = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
 
 
@@ -220,7 +231,7 @@ def test_the_cluster_is_read_from_tf_config():
     assert cluster_from_environment({"TF_CONFIG": json.dumps(GOOD)}) == Cluster(("a:1", "b:2"), 1)
     with_chief = {"cluster": {"chief": ["c:1"], "worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
     cluster = cluster_from_environment({"TF_CONFIG": json.dumps(with_chief)})
-    assert cluster == Cluster(("c:1", "a:1"), 1)
+    assert cluster == Cluster(("c:1", "a:1"), 1, has_chief=True)
     assert not cluster.is_chief
 
 
@@ -251,7 +262,7 @@ def test_a_wrong_tf_config_is_told_with_an_example(config, words):
 
 
 def test_a_file_that_the_chief_wrote_and_nobody_sees_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("r2d2_tf.cluster._SECONDS_TO_SEE", 0)
+    monkeypatch.setattr("r2d2_tf.cluster.SECONDS_TO_SEE", 0)
     with pytest.raises(ValueError, match="a --run_dir on a file system that they share"):
         wait_to_see(tmp_path / "config.cfg")
 
