@@ -30,7 +30,7 @@ def test_arms_take_turns_and_change_their_order_each_round():
     done = []
     arms = {"a": lambda steps: done.append(("a", steps)), "b": lambda steps: done.append(("b", steps))}
     measured, _ = alternate(arms, replace(TINY, rounds=3), steps=5)
-    assert done == [("a", 2), ("b", 2), *((name, 5) for name in "abbaab")], "after a warm-up"
+    assert done == [("a", 10), ("b", 10), *((name, 5) for name in "abbaab")], "after a warm-up"
     assert [len(values) for values in measured.values()] == [3, 3]
 
 
