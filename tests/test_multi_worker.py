@@ -156,6 +156,17 @@ def test_batch_statistics_of_each_worker_survive_a_kill(tmp_path):
 
 
 @pytest.mark.slow
+def test_workers_share_statistics_and_skipped_steps_of_mixed_precision(tmp_path):
+    run = tmp_path / "run"
+    flags = ["--backbone=conv_small", "--max_steps=4", "--synchronized_batch_norm", "--mixed_precision=float16"]
+    assert end_of(start_pair(run, *FLAGS, *flags)) == [0, 0], logs_of(run)
+    ours, theirs = learned(run, 0), learned(run, 1)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+        assert np.isfinite(value).all()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_signal_to_one_worker_saves_and_stops_both(index, undisturbed, tmp_path):
     run = tmp_path / "run"
