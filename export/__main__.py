@@ -1,6 +1,7 @@
-"""`python -m export --run_dir=RUN --format=tflite`: writes a finished run's network as a model to serve.
+"""`python -m export --run_dir=RUN --format=tflite,onnx`: writes a finished run's network as models to serve.
 
-The model takes uint8 images and returns probabilities. It is checked against the network on the run's test images.
+A model takes uint8 images and returns probabilities. Each is held against the network on the run's test images; how large, how
+near, how wrong and how fast it is stands in the table that is printed, and in report.md beside the models.
 """
 
 import json
@@ -8,41 +9,75 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, files, run_directory
+from r2d2_tf import backbones, files, provenance, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
-from r2d2_tf.startup import import_tensorflow_quietly
+from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
+    from export.checking import Predicts, Row
+    from export.serving import ServingModel
     from r2d2_tf.photographs import Photographs
 
-FORMATS = ("saved_model", "tflite")
+FORMATS = ("saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx")
 """The keys of formats.EXPORTERS, which needs TensorFlow; a test holds the two together."""
+REPORT_FILE = "report.md"
 NUM_EXAMPLES = 10
 MAX_CHECKED, MAX_PHOTOGRAPHS_CHECKED = 10_000, 1000
 """Most test images that an export is checked on."""
-TOLERANCE = 1e-4
-"""Largest difference of a probability that rounding may cause in float32."""
+NUM_REPRESENTATIVE = 300
+"""Training images by which 8-bit activations are scaled."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
+class Options(NamedTuple):
+    """What is asked for, beside the run: see `define_flags`."""
+
+    formats: Sequence[str]
+    folder: Path
+    version: int
+    threads: int
+    latency_rounds: int
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of this program."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)
     flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "model_version",
+        1,
+        "folder of the SavedModel; servers take the highest",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer("threads", 2, "threads that compute while models are timed", lower_bound=1, flag_values=flag_values)
+    flags.DEFINE_integer(
+        "latency_rounds",
+        10,
+        "turns in which each model is timed; 0: none is",
+        lower_bound=0,
+        flag_values=flag_values,
+    )
+    return flag_values
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = define_flags()
     if "--help" in arguments:
         print(f"{__doc__}\n{flag_values.get_help()}")
         return 0
     try:
         parse_flags(flag_values, arguments)
-        formats = flag_values["format"].value
+        formats = list(dict.fromkeys(flag_values["format"].value))
         wrong = [name for name in formats if name not in FORMATS]
         if wrong or not formats:
             raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
@@ -53,72 +88,151 @@ def main(arguments: Sequence[str]) -> int:
         summary = run_directory.read_summary(run_dir)
         folder = Path(flag_values["output_dir"].value or run_dir / "export")
         run_directory.check_writable(folder)
-        return export(run_dir, config, formats, folder, summary)
+        version, threads, rounds = (flag_values[name].value for name in ("model_version", "threads", "latency_rounds"))
+        return export(run_dir, config, summary, Options(formats, folder, version, threads, rounds))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def export(run_dir: Path, config: Config, formats: Sequence[str], folder: Path, summary: dict[str, Any]) -> int:
-    """Writes `formats` into `folder`, checks each, and returns the exit code: 1 if one differs from the network."""
+def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Options) -> int:
+    """Writes the formats, checks each, and returns the exit code: 1 if one differs from the network by more than it may."""
     import_tensorflow_quietly()
-    from export import inference
-    from export.formats import EXPORTERS, serving_model
+    from export import checking, formats, inference
+
+    _use_threads(options.threads)
+    data = DATASETS[config.dataset].load(config.data_path)
+    model = _serving_model(run_dir, config, data)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with files.written_whole(options.folder / inference.METADATA_FILE) as path:
+        path.write_text(json.dumps(_metadata(model, summary), indent=2) + "\n")
+    examples = options.folder / "examples"
+    _write_examples(examples, data.test_images, data.test_labels)
+    images, labels = _test_images(data)
+    expected = checking.in_batches(model, images, config.eval_batch_size)
+    network = checking.compared(
+        "network", run_dir / run_directory.BACKBONE_FILE, actual=expected, expected=expected, labels=labels
+    )
+    rows = [network]
+    models: dict[str, checking.Predicts] = {"network": model}
+    for name in options.formats:
+        print(f"{name}: writing and checking it on {len(labels):,} test images", flush=True)
+        path = formats.write(name, model, options.folder, options.version)
+        # LiteRT tells how it computes.
+        with output_held_back():
+            predictor = inference.load(path, num_threads=options.threads)
+        actual = checking.in_batches(predictor, images, config.eval_batch_size)
+        rows.append(checking.compared(name, path, actual=actual, expected=expected, labels=labels))
+        models[name] = predictor
+    report = _report(_timed(rows, models, images, options.latency_rounds), summary, labels, options)
+    print(f"\n{report}")
+    with files.written_whole(options.folder / REPORT_FILE) as path:
+        path.write_text(report)
+    print(f"This stands in {options.folder / REPORT_FILE} too.\n{_next_steps(options)}")
+    bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement)]
+    for row in bad:
+        print(f"error: {row.name} ({row.where}) differs from the network by more than it may: do not use it", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _use_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        # It has started already, as within a test, and keeps the threads that it has.
+        return
+
+
+def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingModel":
+    from export.formats import representative_rows
+    from export.serving import ServingModel, in_float32
     from r2d2_tf.photographs import Photographs
     from r2d2_tf.pipeline import plain_images
 
-    spec = DATASETS[config.dataset]
-    data = spec.load(config.data_path)
-    model = serving_model(backbones.load(run_dir / run_directory.BACKBONE_FILE))
-    most = MAX_PHOTOGRAPHS_CHECKED if spec.photographs else MAX_CHECKED
-    rows = np.unique(np.linspace(0, len(data.test_labels) - 1, most).astype(np.int64))
-    images, labels = np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
-    expected = model.predict(images, batch_size=config.eval_batch_size, verbose=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    metadata: dict[str, object] = {
-        "class_names": data.class_names,
-        "image_shape": spec.image_shape,
-        "input": "uint8 pixels",
-        "run": run_directory.title_of(summary),
-    }
-    if isinstance(data.test_images, Photographs):
-        metadata["resize_shorter_side"] = data.test_images.resize
-    with files.written_whole(folder / inference.METADATA_FILE) as path:
-        path.write_text(json.dumps(metadata, indent=2) + "\n")
-    _write_examples(folder / "examples", data.test_images, data.test_labels)
-    agreed = True
-    for name in formats:
-        file_name, write = EXPORTERS[name]
-        write(model, folder / file_name)
-        predictor = inference.load(folder / file_name)
-        # A batch at a time: what a network computes for thousands of images at once may not fit into memory.
-        parts = np.array_split(images, -(-len(images) // config.eval_batch_size))
-        actual = np.concatenate([predictor.predict(part) for part in parts])
-        agreed &= _report(name, folder / file_name, expected, actual, labels, is_fake=bool(summary.get("fake_data")))
-    first = folder / EXPORTERS[formats[0]][0]
-    python = shlex.quote(run_directory.shown(sys.executable))
-    model_path, examples = (shlex.quote(str(path)) for path in (first, folder / "examples"))
-    print(f"\nNext:\n  {python} -m export.inference --model={model_path} --images={examples}")
-    return 0 if agreed else 1
-
-
-def _report(name: str, path: Path, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray, *, is_fake: bool) -> bool:
-    difference = float(np.abs(actual - expected).max())
-    agreement = 100 * np.mean(actual.argmax(1) == expected.argmax(1))
-    error = 100 * np.mean(actual.argmax(1) != labels)
-    fake = " (FAKE DATA: it means nothing)" if is_fake else ""
-    print(
-        f"{name}: {path} ({_size(path) / 2**10:,.0f} KiB), on {len(labels):,} test images: largest difference to the "
-        f"network {difference:.1e}, top-1 agreement {agreement:.2f} %, error {error:.2f} %{fake}"
+    chosen = representative_rows(len(data.train_images), count=NUM_REPRESENTATIVE, seed=config.seed)
+    return ServingModel(
+        in_float32(backbones.load(run_dir / run_directory.BACKBONE_FILE)),
+        data.class_names,
+        np.asarray(plain_images(data.train_images)(chosen)),
+        data.test_images.resize if isinstance(data.test_images, Photographs) else None,
     )
-    agrees = difference <= TOLERANCE  # False for NaN.
-    if not agrees:
-        print(f"error: {name} differs from the network by more than rounding ({TOLERANCE:.0e}): do not use it", file=sys.stderr)
-    return agrees
 
 
-def _size(path: Path) -> int:
-    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+def _test_images(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
+    """Images that are checked, as a network sees them, and their labels: all, or evenly spread ones."""
+    from r2d2_tf.photographs import Photographs
+    from r2d2_tf.pipeline import plain_images
+
+    most = MAX_PHOTOGRAPHS_CHECKED if isinstance(data.test_images, Photographs) else MAX_CHECKED
+    rows = np.unique(np.linspace(0, len(data.test_labels) - 1, most).astype(np.int64))
+    return np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
+
+
+def _metadata(model: "ServingModel", summary: dict[str, Any]) -> dict[str, object]:
+    """What a model's user has to know that a model does not say."""
+    height, width, channels = model.image_shape
+    resize = model.resize_shorter_side
+    size = f"{width}x{height} pixels"
+    if resize is not None:
+        size = f"shorter side resized to {resize} pixels, and of that the central {size}"
+    color = "grey" if channels == 1 else "RGB"
+    metadata: dict[str, object] = {
+        "class_names": model.class_names,
+        "image_shape": model.image_shape,
+        "input": "uint8 pixels",
+        "preprocessing": f"{color}, {size}, values 0..255 as they are: the model normalizes them itself",
+        "output": "probabilities, in the order of class_names",
+        "run": run_directory.title_of(summary),
+        "git_commit": summary["git_commit"],
+    }
+    if resize is not None:
+        metadata["resize_shorter_side"] = resize
+    return metadata
+
+
+def _timed(rows: "list[Row]", models: "dict[str, Predicts]", images: np.ndarray, rounds: int) -> "list[Row]":
+    from export import checking
+
+    sizes = (1, min(checking.LARGE_BATCH, len(images))) if rounds else ()
+    if sizes:
+        print("timing them in turn", flush=True)
+    return checking.with_latency(rows, {size: checking.latencies(models, images[:size], rounds) for size in sizes})
+
+
+def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, options: Options) -> str:
+    """What is printed and written: Markdown."""
+    from export import checking
+
+    fake = "The images are FAKE DATA: the errors mean nothing.\n" if summary.get("fake_data") else ""
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    sizes = sorted({size for row in rows for size in row.latency})
+    timed = (
+        f"Milliseconds: median (95th percentile) of a call with so many images, {options.threads} threads, the models in turn, "
+        f"{options.latency_rounds} rounds.\n"
+        if sizes
+        else ""
+    )
+    return (
+        f"# Exports of {run_directory.title_of(summary)}\n\n{fake}{checking.table(rows, sizes)}\n\n"
+        f"On {len(labels):,} test images. Difference: of a probability, to the network's. Agreement: images with the network's "
+        f"most probable class.\n{timed}8-bit scales come from {NUM_REPRESENTATIVE} training images at most.\n"
+        f"Run of commit {summary['git_commit']}; {provenance.machine()}; {versions}.\n"
+    )
+
+
+def _next_steps(options: Options) -> str:
+    from export.formats import EXPORTERS
+
+    python = shlex.quote(run_directory.shown(sys.executable))
+    first = options.folder / EXPORTERS[options.formats[0]].file_name
+    model, examples = (shlex.quote(str(path)) for path in (first, options.folder / "examples"))
+    lines = ["\nNext:", f"  {python} -m export.inference --model={model} --images={examples}"]
+    if "saved_model" in options.formats:
+        folder = shlex.quote(str(options.folder / EXPORTERS["saved_model"].file_name))
+        lines.append(f"  {python} -m export.serve --model={folder}")
+    return "\n".join(lines)
 
 
 def _write_examples(folder: Path, images: "np.ndarray | Photographs", labels: np.ndarray) -> None:

@@ -1,62 +1,168 @@
-"""EXPORTERS: how a serving model is written, one function a format."""
+"""EXPORTERS: how a model is written, one function a format."""
 
+import json
+import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import keras
+import numpy as np
 import tensorflow as tf
 
+from export.serving import ServingModel
 from r2d2_tf.files import written_whole
+from r2d2_tf.startup import output_held_back
+
+_ONNX_OPSET = 18
+"""Of December 2022: newer ones add nothing that is used here, and older runtimes lack them."""
+_PLAIN = "serving_default"
 
 
-def serving_model(backbone: keras.Model) -> keras.Model:
-    """The model that is exported: uint8 pixels `[batch, height, width, channels]` to probabilities `[batch, classes]`.
-
-    Normalising is the backbone's first layer, so a server needs no preprocessing. A backbone in mixed precision is turned to
-    float32, as its weights are: TensorFlow Lite has no convolutions in 16 bits.
-    """
-    _compute_in_float32(backbone)
-    images = keras.Input(backbone.input_shape[1:], dtype="uint8", name="images")
-    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(backbone(images))
-    return keras.Model(images, probabilities, name="serving")
-
-
-def _compute_in_float32(layer: keras.layers.Layer) -> None:
-    layer.dtype_policy = "float32"
-    for part in getattr(layer, "layers", ()):
-        _compute_in_float32(part)
-
-
-def write_saved_model(model: keras.Model, path: Path) -> None:
-    """Writes a SavedModel whose `serving_default` takes `images` and returns `probabilities`, for any batch size."""
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")]
-    archive.add_endpoint("serving_default", lambda images: {"probabilities": model(images, training=False)}, signature)
+def write_saved_model(model: ServingModel, path: Path) -> None:
+    """Writes a SavedModel with the signatures `serving_default`, `image_bytes` and `logits`, for any batch size."""
+    images, encoded = _images(model), [tf.TensorSpec([None], tf.string, name="image_bytes")]
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{state}-{path.name}") for state in ("partial", "old"))
     for left_over in (partial, old):
         shutil.rmtree(left_over, ignore_errors=True)
-    archive.write_out(partial, verbose=False)
+    signatures = {
+        _PLAIN: _traced(model.classify, images),
+        "image_bytes": _traced(model.classify_bytes, encoded),
+        "logits": _traced(lambda images: {"logits": model.logits(images)}, images),
+    }
+    _save(model, partial, signatures)
     if path.exists():
         path.rename(old)
     partial.rename(path)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_tflite(model: keras.Model, path: Path) -> None:
-    """Writes a float32 TensorFlow Lite file, for any batch size."""
-    with tempfile.TemporaryDirectory() as folder:
-        saved_model = Path(folder) / "saved_model"
-        write_saved_model(model, saved_model)
-        content = tf.lite.TFLiteConverter.from_saved_model(str(saved_model)).convert()
+def _save(model: ServingModel, path: Path, signatures: dict[str, Callable[..., Any]]) -> None:
+    # Not Keras' ExportArchive: it writes each variable twice, as Keras' and as TensorFlow's.
+    holder = tf.Module()
+    holder.weights = [variable.value for variable in model.network.variables]
+    tf.saved_model.save(holder, str(path), signatures)
+
+
+def _traced(function: Callable[..., Any], signature: list[tf.TensorSpec]) -> Callable[..., Any]:
+    return tf.function(function, signature, autograph=False, jit_compile=False).get_concrete_function()
+
+
+def _images(model: ServingModel) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec([None, *model.image_shape], tf.uint8, name="images")]
+
+
+def write_tflite(model: ServingModel, path: Path) -> None:
+    """Writes a float32 TensorFlow Lite file."""
+    _convert(model, path, lambda converter: None)
+
+
+def write_tflite_float16(model: ServingModel, path: Path) -> None:
+    """Writes a TensorFlow Lite file with weights in float16; a CPU computes with them in float32."""
+
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+
+    _convert(model, path, set_up)
+
+
+def write_tflite_dynamic(model: ServingModel, path: Path) -> None:
+    """Writes a TensorFlow Lite file with weights in 8 bits, whose activations are scaled as they come."""
+
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+    _convert(model, path, set_up)
+
+
+def write_tflite_int8(model: ServingModel, path: Path) -> None:
+    """Writes a TensorFlow Lite file with weights and activations in 8 bits, scaled to `model.representative`; float32 out."""
+
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ({"images": image[None]} for image in model.representative)
+
+    _convert(model, path, set_up)
+
+
+def _convert(model: ServingModel, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
+    with tempfile.TemporaryDirectory() as folder, output_held_back(), warnings.catch_warnings():
+        # The converter runs images through TensorFlow's own interpreter, which says that it is on its way out.
+        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
+        _save(
+            model,
+            Path(folder),
+            {_PLAIN: _traced(lambda images: {"probabilities": model.probabilities(images)}, _images(model))},
+        )
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_PLAIN])
+        set_up(converter)
+        content = converter.convert()
     with written_whole(path) as temporary:
         temporary.write_bytes(content)
 
 
-EXPORTERS: dict[str, tuple[str, Callable[[keras.Model, Path], None]]] = {
-    "saved_model": ("saved_model", write_saved_model),
-    "tflite": ("model.tflite", write_tflite),
+def write_onnx(model: ServingModel, path: Path) -> None:
+    """Writes an ONNX file, float32, the names of the classes among its metadata."""
+    import onnx
+    import tf2onnx
+
+    # It tells each of its passes.
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    images = _images(model)
+    function = tf.function(lambda images: {"probabilities": model.probabilities(images)}, images, jit_compile=False)
+    content, _ = tf2onnx.convert.from_function(function, images, opset=_ONNX_OPSET)
+    for value in (*content.graph.input, *content.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.helper.set_model_props(content, {"class_names": json.dumps([*model.class_names])})
+    onnx.checker.check_model(content)
+    with written_whole(path) as temporary:
+        onnx.save(content, temporary)
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        file_name: within the folder of an export; a SavedModel's folder of versions has no ending.
+        write: writes it.
+        most_different: largest difference of a probability to the network's that rounding may cause.
+        least_agreement: smallest share of images, in percent, whose most probable class is the network's.
+    """
+
+    file_name: str
+    write: Callable[[ServingModel, Path], None]
+    most_different: float
+    least_agreement: float
+
+    def allows(self, difference: float, agreement: float) -> bool:
+        """Whether a file that differs so is as the format should be; False for NaN."""
+        return difference <= self.most_different and agreement >= self.least_agreement
+
+
+EXPORTERS: dict[str, Format] = {
+    "saved_model": Format("saved_model", write_saved_model, 1e-4, 0.0),
+    "tflite": Format("model.tflite", write_tflite, 1e-4, 0.0),
+    "tflite_float16": Format("model_float16.tflite", write_tflite_float16, 0.05, 99.0),
+    "tflite_dynamic": Format("model_dynamic.tflite", write_tflite_dynamic, 1.0, 95.0),
+    "tflite_int8": Format("model_int8.tflite", write_tflite_int8, 1.0, 95.0),
+    "onnx": Format("model.onnx", write_onnx, 1e-4, 0.0),
 }
-"""Format -> name of the file or folder, and the function that writes it."""
+"""Format -> how it is written, and how far it may be from the network."""
+
+
+def write(name: str, model: ServingModel, folder: Path, version: int) -> Path:
+    """Writes a format into `folder` and returns where; a SavedModel as TensorFlow Serving wants it, MODEL/VERSION."""
+    path = folder / EXPORTERS[name].file_name
+    if not path.suffix:
+        path /= str(version)
+    EXPORTERS[name].write(model, path)
+    return path
+
+
+def representative_rows(num_images: int, *, count: int, seed: int) -> np.ndarray:
+    """`count` different rows of `num_images`, or all where there are fewer, sorted; a function of `seed`."""
+    return np.sort(np.random.default_rng(seed).choice(num_images, min(count, num_images), replace=False))

@@ -2,14 +2,14 @@
 
     python -m export.inference --model=RUN/export/model.tflite --images=RUN/export/examples
 
-This file stands alone: copy it to a server. It needs NumPy and, for a .tflite model, `ai-edge-litert`, or, for a
-SavedModel, TensorFlow; image files need Pillow. Neither Keras nor r2d2_tf is imported.
+This file stands alone: copy it to a server. It needs NumPy and, for a .tflite model, `ai-edge-litert`, for an .onnx model
+`onnxruntime`, or, for a SavedModel, TensorFlow; image files need Pillow. Neither Keras nor r2d2_tf is imported.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -34,7 +34,7 @@ class Predictor(Protocol):
 class TFLitePredictor:
     """Runs a .tflite file with LiteRT."""
 
-    def __init__(self, path: Path, *, num_threads: int = 2) -> None:
+    def __init__(self, path: Path, num_threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
@@ -56,8 +56,27 @@ class TFLitePredictor:
         return self._interpreter.get_tensor(self._output)
 
 
+class OnnxPredictor:
+    """Runs an .onnx file with ONNX Runtime."""
+
+    def __init__(self, path: Path, num_threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0]
+        height, width, channels = self._input.shape[1:]
+        self.image_shape = (height, width, channels)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See Predictor."""
+        check_images(images, self.image_shape)
+        return self._session.run(["probabilities"], {self._input.name: images})[0]
+
+
 class SavedModelPredictor:
-    """Runs a SavedModel with TensorFlow."""
+    """Runs a SavedModel with TensorFlow, in the threads that TensorFlow has."""
 
     def __init__(self, path: Path) -> None:
         import tensorflow as tf
@@ -84,18 +103,32 @@ def check_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def load(path: str | Path) -> Predictor:
-    """Loads a .tflite file or the folder of a SavedModel.
+def load(path: str | Path, *, num_threads: int = 2) -> Predictor:
+    """Loads a .tflite or .onnx file, or a SavedModel: its folder, or the one above, of which the highest version is taken.
 
     Raises:
-        ValueError: if there is no such model.
+        ValueError: if there is no such model, or it cannot be read.
     """
     path = Path(path)
-    if path.is_dir() and (path / "saved_model.pb").is_file():
-        return SavedModelPredictor(path)
-    if path.is_file() and path.suffix == ".tflite":
-        return TFLitePredictor(path)
-    raise ValueError(f"there is no model at {path}: give a .tflite file or the folder of a SavedModel")
+    kinds: dict[str, Callable[[Path, int], Predictor]] = {".tflite": TFLitePredictor, ".onnx": OnnxPredictor}
+    folder = saved_model_folder(path)
+    if not folder and not (path.is_file() and path.suffix in kinds):
+        raise ValueError(f"there is no model at {path}: give a .tflite or .onnx file, or the folder of a SavedModel")
+    try:
+        return SavedModelPredictor(folder) if folder else kinds[path.suffix](path, num_threads)
+    # Whatever the three libraries make of bytes that are not theirs. A library that is missing is another matter.
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the model {path} cannot be read: it is damaged, or none of an export's ({error})") from error
+
+
+def saved_model_folder(path: Path) -> Path | None:
+    """`path`, or the highest version in it, if that is the folder of a SavedModel; else None."""
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = [int(v.name) for v in path.glob("[0-9]*") if v.name.isdecimal() and (v / "saved_model.pb").is_file()]
+    return path / str(max(versions)) if versions else None
 
 
 class Metadata(NamedTuple):
@@ -112,13 +145,14 @@ class Metadata(NamedTuple):
 
 
 def metadata(model_path: str | Path) -> Metadata:
-    """What metadata.json beside the model says, if it is there.
+    """What metadata.json beside the model (or above the folders of versions) says, if it is there.
 
     Raises:
         ValueError: if the file is damaged.
     """
-    path = Path(model_path).parent / METADATA_FILE
-    if not path.is_file():
+    beside = [parent / METADATA_FILE for parent in Path(model_path).resolve().parents[:2]]
+    path = next((file for file in beside if file.is_file()), None)
+    if path is None:
         return Metadata()
     try:
         content = json.loads(path.read_text())
@@ -175,7 +209,7 @@ def image_files(path: Path) -> list[Path]:
 def main(arguments: Sequence[str]) -> int:
     """Classifies images from a command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m export.inference", description="Classifies images with an exported model.")
-    parser.add_argument("--model", required=True, type=Path, help=".tflite file or folder of a SavedModel")
+    parser.add_argument("--model", required=True, type=Path, help=".tflite or .onnx file, or folder of a SavedModel")
     parser.add_argument("--images", required=True, type=Path, help="image file, or folder of images")
     options = parser.parse_args(arguments)
     try:

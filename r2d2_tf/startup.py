@@ -1,7 +1,10 @@
-"""Importing TensorFlow without its start-up chatter."""
+"""TensorFlow without its chatter."""
 
+import contextlib
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 
 
 def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
@@ -12,12 +15,20 @@ def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
     pages of what the program itself says in a line: then it is 3.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if others_may_end else "2")
+    with output_held_back():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def output_held_back() -> Iterator[None]:
+    """Shows what the block prints to standard error, C++ libraries too, only if it fails."""
+    sys.stderr.flush()
     with tempfile.TemporaryFile() as chatter:
         terminal = os.dup(2)
         os.dup2(chatter.fileno(), 2)
         try:
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
+            yield
         except Exception:
             chatter.seek(0)
             os.write(terminal, chatter.read())

@@ -9,7 +9,8 @@ import tensorflow as tf
 from conftest import NUM_CLASSES, SHORT, StopAt, batches_of, make_model, make_strategy, table_values, tiny_images, tiny_labels
 
 from export import inference
-from export.formats import EXPORTERS, serving_model
+from export.formats import write
+from export.serving import ServingModel, in_float32
 from r2d2_tf import backbones, finite, precision
 from r2d2_tf.backbones.layers import batch_norm
 from r2d2_tf.command_line import from_command_line
@@ -63,18 +64,18 @@ def test_batch_normalisation_keeps_its_statistics_in_float32(half, synchronized)
     np.testing.assert_allclose(layer.moving_variance, float32.moving_variance, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
+@pytest.mark.parametrize("kind", ["saved_model", "tflite", "onnx"])
 def test_an_export_of_a_saved_network_predicts_in_float32(kind, tmp_path):
     name = "conv_small"
     network, pixels = build(name, "float16"), pixels_of(name)
     network.save(tmp_path / "network.keras")
     loaded = backbones.load(tmp_path / "network.keras")
     np.testing.assert_array_equal(loaded(pixels), network(pixels))
-    file_name, write = EXPORTERS[kind]
-    write(serving_model(loaded), tmp_path / file_name)
+    names = [str(number) for number in range(loaded.output_shape[-1])]
+    path = write(kind, ServingModel(in_float32(loaded), names, pixels), tmp_path, version=1)
     float32 = build(name)
     float32.set_weights(network.get_weights())
-    probabilities = inference.load(tmp_path / file_name).predict(pixels)
+    probabilities = inference.load(path).predict(pixels)
     np.testing.assert_allclose(probabilities, keras.ops.softmax(float32(pixels)), atol=1e-5)
 
 

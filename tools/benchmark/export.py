@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from export.formats import EXPORTERS, serving_model
+from export.formats import write
+from export.serving import ServingModel
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from tools.benchmark import networks
@@ -17,6 +17,7 @@ from tools.benchmark.measuring import Row, Work, alternate
 from tools.benchmark.settings import Settings
 
 KERAS, SAVED_MODEL, FLOAT32, INT8 = (f"{name}, ms" for name in ("Keras", "SavedModel", "TFLite float32", "TFLite int8"))
+_FORMATS = {SAVED_MODEL: "saved_model", FLOAT32: "tflite", INT8: "tflite_int8"}
 _REPRESENTATIVE = 50
 _CHECKED = 20
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -30,21 +31,18 @@ def part(settings: Settings) -> list[dict[str, Any]]:
 
 def measure(config: Config, settings: Settings) -> Row:
     """One network."""
-    model = serving_model(networks.build_backbone(config))
     images = networks.noise(DATASETS[config.dataset].image_shape, _REPRESENTATIVE)
+    backbone = networks.build_backbone(config)
+    model = ServingModel(backbone, [str(number) for number in range(backbone.output_shape[-1])], images)
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:
-        folder = Path(name)
-        for file, write in EXPORTERS.values():
-            write(model, folder / file)
-        write_int8(model, folder / "int8.tflite", images)
-        serve = tf.function(lambda pixels: model(pixels, training=False), jit_compile=False)
+        paths = {arm: write(kind, model, Path(name), version=1) for arm, kind in _FORMATS.items()}
         predict: dict[str, Predict] = {
-            KERAS: lambda pixels: serve(tf.constant(pixels)).numpy(),
-            SAVED_MODEL: _saved_model(folder / EXPORTERS["saved_model"][0]),
-            FLOAT32: _tflite(folder / EXPORTERS["tflite"][0], settings.threads),
-            INT8: _tflite(folder / "int8.tflite", settings.threads),
+            KERAS: model.predict,
+            SAVED_MODEL: _saved_model(paths[SAVED_MODEL]),
+            FLOAT32: _tflite(paths[FLOAT32], settings.threads),
+            INT8: _tflite(paths[INT8], settings.threads),
         }
-        sizes = {FLOAT32: (folder / EXPORTERS["tflite"][0]).stat().st_size, INT8: (folder / "int8.tflite").stat().st_size}
+        sizes = {arm: paths[arm].stat().st_size for arm in (FLOAT32, INT8)}
         seconds, steps = alternate({arm: _one_at_a_time(function, images) for arm, function in predict.items()}, settings)
         expected = predict[KERAS](images[:_CHECKED])
         off = {
@@ -60,16 +58,6 @@ def measure(config: Config, settings: Settings) -> Row:
         note=f"{config.backbone}, untrained, largest difference of a probability: {', '.join(notes)}; files: {', '.join(kib)}.",
         steps=steps,
     )
-
-
-def write_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    """Writes a TFLite file with 8-bit weights and activations, scaled to `images`; uint8 in, float32 out."""
-    with tempfile.TemporaryDirectory() as folder:
-        EXPORTERS["saved_model"][1](model, Path(folder) / "saved_model")
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "saved_model"))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
-        path.write_bytes(converter.convert())
 
 
 def _saved_model(path: Path) -> Predict:

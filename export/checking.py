@@ -1,0 +1,138 @@
+"""Holds exported files against their network: differences, agreement, error and latency, as a table."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+SECONDS_A_TURN = 0.25
+"""A model is asked for so long before it is another's turn, or once if that takes longer."""
+CALLS_A_TURN = 10
+LARGE_BATCH = 32
+
+
+class Predicts(Protocol):
+    """The network or one of its exports."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities `[images, classes]` of `[images, height, width, channels]` uint8."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of a call.
+
+    Attributes:
+        median: of all calls.
+        p95: the 95th percentile.
+    """
+
+    median: float
+    p95: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.p95:.3g})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the report.
+
+    Attributes:
+        name: format.
+        where: file or folder, as a person would type it.
+        kib: size.
+        difference: largest of a probability to the network's.
+        agreement: percent of images whose most probable class is the network's.
+        error: percent of wrong images.
+        latency: by batch size.
+    """
+
+    name: str
+    where: str
+    kib: float
+    difference: float
+    agreement: float
+    error: float
+    latency: Mapping[int, Latency]
+
+
+def in_batches(model: Predicts, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Probabilities of many images, a batch at a time: what a model computes for thousands may not fit into memory."""
+    return np.concatenate([model.predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+
+
+def latencies(models: Mapping[str, Predicts], images: np.ndarray, rounds: int) -> dict[str, Latency]:
+    """Times calls with `images`, all of them at once; the models take turns, so that a busy machine is busy for all.
+
+    Returns:
+        Milliseconds by model; nothing for 0 rounds.
+    """
+    if not rounds:
+        return {}
+    for model in models.values():
+        model.predict(images)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            seconds[name] += _turn(model, images)
+    return {name: Latency(*(1000 * np.percentile(times, [50, 95]))) for name, times in seconds.items()}
+
+
+def _turn(model: Predicts, images: np.ndarray) -> list[float]:
+    seconds: list[float] = []
+    while len(seconds) < CALLS_A_TURN and sum(seconds) < SECONDS_A_TURN:
+        start = time.perf_counter()
+        model.predict(images)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def size_kib(path: Path) -> float:
+    """Of a file, or of all files in a folder."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files) / 2**10
+
+
+def compared(name: str, path: Path, *, actual: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> Row:
+    """The row of a model whose probabilities are `actual` where the network's are `expected`, both `[images, classes]`."""
+    return Row(
+        name,
+        str(path),
+        size_kib(path),
+        difference=float(np.abs(actual - expected).max()),
+        agreement=100 * float(np.mean(actual.argmax(1) == expected.argmax(1))),
+        error=100 * float(np.mean(actual.argmax(1) != labels)),
+        latency={},
+    )
+
+
+def with_latency(rows: Iterable[Row], by_batch_size: Mapping[int, Mapping[str, Latency]]) -> list[Row]:
+    """The rows, and of each how long a call takes, by batch size and name."""
+    return [
+        replace(row, latency={size: latency[row.name] for size, latency in by_batch_size.items() if latency}) for row in rows
+    ]
+
+
+def table(rows: Iterable[Row], batch_sizes: Sequence[int]) -> str:
+    """The rows as a Markdown table, whose columns line up in a terminal too."""
+    head = ["format", "where", "KiB", "largest difference", "top-1 agreement, %", "error, %"]
+    head += [f"{size} image{'s' if size > 1 else ''}, ms" for size in batch_sizes]
+    cells = [head] + [
+        [
+            row.name,
+            row.where,
+            f"{row.kib:,.0f}",
+            f"{row.difference:.1e}",
+            f"{row.agreement:.2f}",
+            f"{row.error:.2f}",
+            *(str(row.latency.get(size, "-")) for size in batch_sizes),
+        ]
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
