@@ -194,7 +194,8 @@ def read_config(case):
     config = from_command_line(case.arguments)
     with writing():
         Path("again.cfg").write_text(config.to_flagfile())
-    again = from_command_line(["--flagfile=again.cfg", f"--run_dir={config.run_dir}", f"--new_run={config.new_run}"])
+    unwritten = [f"--{name}={getattr(config, name)}" for name in ("run_dir", "new_run", "dry_run")]
+    again = from_command_line(["--flagfile=again.cfg", *unwritten])
     assert again == config
     assert again.digest == config.digest
     assert config.run_dir or config.resolved_run_dir.parent == Path("runs"), "a name that is a path"
