@@ -40,12 +40,15 @@ class Config:
     num_labels: int = _flag(100, "labeled training images, class-balanced, the rest unlabeled; 0 = label all", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
+    label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     backbone: str = _flag("lenet", "network", choices=BACKBONES)
 
     class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
     alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0, later=True)
     beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0, later=True)
     label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0, later=True)
+    learn_labeled_rows: bool = _flag(False, "rows with a given label are learned too: for labels that may be wrong", later=True)
+    compatibility: float = _flag(0.1, "with it: weight of what ties those rows to their labels (PENCIL)", low=0.0, later=True)
     pseudo_label_lr: float = _flag(
         4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0, later=True
     )

@@ -39,6 +39,19 @@ def prediction_entropy(log_p: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
 
 
+def compatibility(log_pseudo_p: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+    """-log of the pseudo-label's probability of the given class: PENCIL's L_o (Yi and Wu 2019), 0 where there is none.
+
+    Its gradient in the pseudo-logits is pseudo-label - onehot(given): it holds a row that is learned near a doubtful label.
+
+    Args:
+        log_pseudo_p: `[batch, classes]`.
+        given: class of each image, `[batch]` int64; -1: none.
+    """
+    onehot = tf.one_hot(given, tf.shape(log_pseudo_p)[-1], dtype=log_pseudo_p.dtype)
+    return -tf.reduce_sum(onehot * log_pseudo_p, axis=-1)
+
+
 def r2d2_loss(class_loss: tf.Tensor, entropy: tf.Tensor, *, alpha: float, beta: float) -> tf.Tensor:
     """L = alpha * L_c + beta * L_e (eq. 2), one value an image."""
     return alpha * class_loss + beta * entropy

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import finite, precision
-from r2d2_tf.losses import ClassLoss, prediction_entropy, r2d2_loss
+from r2d2_tf.losses import ClassLoss, compatibility, prediction_entropy, r2d2_loss
 from r2d2_tf.measures import Measures
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.workers import Batches, of_all_processes
@@ -21,8 +21,9 @@ class R2D2Model(keras.Model):
 
     Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
     descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
-    row is its given class. `use_unlabeled` says whose predictions the metrics describe: the unlabeled images', or, where
-    batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every trainable weight. Set all three, then
+    row is its given class, unless `table.labeled_step` let it be learned. `use_unlabeled` says whose predictions the metrics
+    describe: the unlabeled images', or, where batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every
+    trainable weight, and `compatibility` the weight of what ties labeled rows that are learned to their labels. Set all, then
     `compile`, before each stage: the step is traced anew.
 
     `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
@@ -60,6 +61,7 @@ class R2D2Model(keras.Model):
         self.beta = beta
         self.pseudo_label_lr = pseudo_label_lr
         self.weight_decay = 0.0
+        self.compatibility = 0.0
         self.use_unlabeled = False
         self.learn_pseudo_labels = False
         self.shares_rows = processes > 1
@@ -100,6 +102,8 @@ class R2D2Model(keras.Model):
             if self.learn_pseudo_labels:
                 class_loss = self.class_loss(log_p, log_pseudo_p)
                 losses = r2d2_loss(class_loss, entropy, alpha=self.alpha, beta=self.beta)
+                if self.table.labeled_step:
+                    losses += self.compatibility * compatibility(log_pseudo_p, self.table.given_labels(rows))
             else:
                 losses = class_loss = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.

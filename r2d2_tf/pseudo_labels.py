@@ -28,8 +28,8 @@ class NotFinite(ArithmeticError):
 class PseudoLabelTable:
     """Pseudo-logits of every training image, `[rows, classes]` float32, in host memory.
 
-    A row with a given label holds `label_logit` * onehot and never moves. The others start at zero, are
-    written by `repredict` and learned by `descend`.
+    A row with a given label holds `label_logit` * onehot and, unless `labeled_step` says otherwise, never moves. The others
+    start at zero, are written by `repredict` and learned by `descend`.
 
     The variable is a plain `tf.Variable`, to be made *outside* a strategy's scope: one copy a process
     serves every replica. All access goes through in-place resource operations; `tf.gather(variable)` or
@@ -40,11 +40,16 @@ class PseudoLabelTable:
         num_classes: width of a row.
         label_logit: K, the logit of the given class.
 
+    Attributes:
+        labeled_step: share of eq. 7's step that a row with a given label takes in `descend`; 0: it is clamped. Set it before
+            a step is traced.
+
     Raises:
         ValueError: if a label is neither -1 nor in `[0, num_classes)`.
     """
 
     def __init__(self, labels: np.ndarray, num_classes: int, *, label_logit: float = 10.0) -> None:
+        self.labeled_step = 0.0
         labels = np.asarray(labels, np.int64)
         wrong = (labels < UNLABELED) | (labels >= num_classes)
         if wrong.any():
@@ -59,7 +64,7 @@ class PseudoLabelTable:
             self.variable = tf.Variable(tf.zeros([self.num_rows, num_classes]), trainable=False, name="pseudo_logits")
             self._predicted_sums = tf.Variable(tf.zeros([self.num_rows]), trainable=False, name="predicted_sums")
             self._notes = tf.Variable(tf.zeros([self.num_rows, NOTE_WIDTH]), trainable=False, name="notes")
-            self._is_labeled = tf.constant(labels != UNLABELED)
+            self._given_labels = tf.constant(labels)
         for rows in _chunks(self.labeled_rows, num_classes):
             onehot = np.zeros((len(rows), num_classes), np.float32)
             onehot[np.arange(len(rows)), labels[rows]] = label_logit
@@ -75,13 +80,18 @@ class PseudoLabelTable:
         with tf.device(_HOST):
             return tf.raw_ops.ResourceGather(resource=self.variable.handle, indices=rows, dtype=tf.float32)
 
+    def given_labels(self, rows: tf.Tensor) -> tf.Tensor:
+        """Given class of each of `rows`, `[batch]` int64; UNLABELED where there is none."""
+        with tf.device(_HOST):
+            return tf.gather(self._given_labels, rows)
+
     def is_labeled(self, rows: tf.Tensor) -> tf.Tensor:
         """Which of `rows` have a given label, `[batch]` bool."""
         with tf.device(_HOST):
-            return tf.gather(self._is_labeled, rows)
+            return self.given_labels(rows) != UNLABELED
 
     def descend(self, rows: tf.Tensor, gradient: tf.Tensor, pseudo_label_lr: float) -> None:
-        """One step of gradient descent on the unlabeled ones of `rows` (eq. 7).
+        """One step of gradient descent on the unlabeled ones of `rows` (eq. 7), and on the others if they are learned.
 
         row <- row - pseudo_label_lr / REFERENCE_BATCH * gradient
 
@@ -89,14 +99,15 @@ class PseudoLabelTable:
         is that of a row's own loss, not averaged, so the step depends neither on the batch nor on replicas.
 
         Args:
-            rows: `[batch]` int64; no unlabeled row may come twice.
+            rows: `[batch]` int64; no unlabeled row may come twice. A learned labeled row may: its steps add up.
             gradient: dL/d(pseudo-logits) of each row's own loss, `[batch, classes]`.
             pseudo_label_lr: the paper's lambda, quoted for a batch of 512.
         """
         step = pseudo_label_lr / REFERENCE_BATCH * gradient
         with tf.device(_HOST):
             # Subtracting an exact zero leaves a clamped row bit for bit; masking keeps the shapes static.
-            step = tf.where(self.is_labeled(rows)[:, None], tf.zeros_like(step), step)
+            of_labeled = self.labeled_step * step if self.labeled_step else tf.zeros_like(step)
+            step = tf.where(self.is_labeled(rows)[:, None], of_labeled, step)
             tf.raw_ops.ResourceScatterSub(resource=self.variable.handle, indices=rows, updates=step)
 
     def argmax_changes(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

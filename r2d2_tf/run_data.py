@@ -46,5 +46,5 @@ def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarra
         num_labels = config.num_labels or len(data.train_labels)
         labeled = splits.labeled_split(data.train_labels, num_labels, num_classes, seed=config.seed)
     given = np.full(len(data.train_labels), UNLABELED, np.int64)
-    given[labeled] = data.train_labels[labeled]
+    given[labeled] = splits.with_wrong_labels(data.train_labels[labeled], config.label_noise, num_classes, seed=config.seed)
     return given

@@ -46,6 +46,22 @@ def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed
     return np.sort(np.array([row for _, _, row in sorted(ranked)[:num_labels]], np.int64))
 
 
+def with_wrong_labels(labels: np.ndarray, share: float, num_classes: int, *, seed: int) -> np.ndarray:
+    """Replaces a share of labels, each by one of the other classes, all equally likely.
+
+    Args:
+        labels: `[labels]` int64.
+        share: in 0..1; the number of wrong ones is rounded.
+        num_classes: number of classes.
+        seed: which ones, and by what, is a function of it.
+    """
+    generator = np.random.default_rng([seed, 5])
+    chosen = generator.permutation(len(labels))[: round(share * len(labels))]
+    wrong = labels.copy()
+    wrong[chosen] = (labels[chosen] + generator.integers(1, num_classes, len(chosen))) % num_classes
+    return wrong
+
+
 def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Reads which rows are labeled from a text file: one id a line.
 

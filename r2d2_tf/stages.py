@@ -18,6 +18,7 @@ class Stage:
         use_unlabeled: the first of the paper's two switches: unlabeled images are trained on.
         learn_pseudo_labels: the second: the loss is eq. 2 and the rows descend; otherwise the loss is cross
             entropy against each row's largest class.
+        learn_labeled_rows: rows with a given label descend too.
         batch_size: images a batch over all replicas.
         labeled_per_batch: labeled images in each batch, in a stream of their own that reshuffles for ever; an
             epoch is then one pass over the unlabeled images and drops their short last batch. None: all images
@@ -36,6 +37,7 @@ class Stage:
     title: str
     use_unlabeled: bool
     learn_pseudo_labels: bool
+    learn_labeled_rows: bool
     batch_size: int
     labeled_per_batch: int | None
     learning_rates: tuple[float, ...]
@@ -63,6 +65,17 @@ class Stage:
             steps = -(-(num_labeled + num_unlabeled * self.use_unlabeled) // self.batch_size)
         return min(steps, self.max_steps) if self.max_steps else steps
 
+    def labeled_step(self, num_labeled: int, num_unlabeled: int) -> float:
+        """Share of a row's step that a labeled row takes each time it is seen; 0 where it is clamped.
+
+        An unlabeled image is seen once an epoch, a labeled one as often as its stream comes round: divided by that, it moves as
+        far in an epoch.
+        """
+        if not (self.learn_pseudo_labels and self.learn_labeled_rows and self.labeled_per_batch):
+            return 0.0
+        seen = self.steps_per_epoch(num_labeled, num_unlabeled) * self.labeled_per_batch
+        return min(1.0, num_labeled / seen) if seen else 0.0
+
 
 def plan(config: Config) -> tuple[Stage, ...]:
     """The stages of a run, in order."""
@@ -79,6 +92,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         title="supervised",
         use_unlabeled=False,
         learn_pseudo_labels=False,
+        learn_labeled_rows=False,
         batch_size=config.supervised_batch_size,
         labeled_per_batch=None,
         learning_rates=cosine_learning_rates(
@@ -96,6 +110,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         title="D2 and R2" if config.repredict and len(starts) > 1 else "D2",
         use_unlabeled=True,
         learn_pseudo_labels=True,
+        learn_labeled_rows=config.learn_labeled_rows,
         batch_size=config.batch_size,
         labeled_per_batch=config.labeled_per_batch,
         learning_rates=round_learning_rates(config.parsed_rounds),
@@ -113,6 +128,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         title="fine-tuning",
         use_unlabeled=True,
         learn_pseudo_labels=False,
+        learn_labeled_rows=False,
         batch_size=config.finetune_batch_size,
         labeled_per_batch=None,
         learning_rates=cosine_learning_rates(

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import softmax
 
-from r2d2_tf.losses import CLASS_LOSSES, prediction_entropy, r2d2_loss
+from r2d2_tf.losses import CLASS_LOSSES, compatibility, prediction_entropy, r2d2_loss
 
 ALPHA, BETA = 0.1, 0.03
 
@@ -80,3 +80,16 @@ def test_a_certain_prediction_gives_finite_numbers(name):
     certain, flat = tf.constant([[200.0, 0.0, -200.0]]), tf.zeros([1, 3])
     for prediction, pseudo in ((certain, flat), (flat, certain)):
         assert np.isfinite(values_of(name, prediction, pseudo).numpy()).all()
+
+
+def test_pencils_loss_is_minus_the_logarithm_of_the_given_class_and_0_without_one(logits):
+    pseudo_logits = tf.constant(logits[1])
+    q = softmax(logits[1])
+    given = np.array([3, -1, 0, -1, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(pseudo_logits)
+        losses = compatibility(tf.nn.log_softmax(pseudo_logits), tf.constant(given))
+    has_label = given >= 0
+    np.testing.assert_allclose(losses, np.where(has_label, -np.log(q[range(5), given]), 0), rtol=1e-6)
+    expected = (q - np.eye(4)[given]) * has_label[:, None]
+    np.testing.assert_allclose(tape.gradient(losses, pseudo_logits), expected, atol=1e-7)

@@ -61,6 +61,22 @@ def test_a_step_moves_unlabeled_rows_by_eq_7_and_no_others(strategy, name):
     np.testing.assert_array_equal(table_values(model.table)[:LABELED], before[:LABELED])
 
 
+def test_labeled_rows_that_are_learned_move_by_pencils_gradient_and_the_network_as_before(strategy):
+    images, labels = tiny_images(COUNT), tiny_labels(COUNT, LABELED)
+    model, clamped = (make_model(strategy, labels, rows=ROWS) for _ in range(2))
+    model.table.labeled_step, model.compatibility = 0.5, 0.4
+    before, p = table_values(model.table), softmax(logits_of(model, images))
+    q = softmax(before)
+    for one in (model, clamped):
+        fit(one, images, COUNT)
+    of_label = 0.4 * (q[:LABELED] - np.eye(NUM_CLASSES)[labels[:LABELED]])
+    expected = before - 4000 / 512 * row_gradients("reverse_kl", p, q)
+    expected[:LABELED] = before[:LABELED] - 0.5 * 4000 / 512 * (row_gradients("reverse_kl", p, q)[:LABELED] + of_label)
+    np.testing.assert_allclose(table_values(model.table), expected, rtol=1e-5, atol=1e-5)
+    for weight, same in zip(weights_of(model), weights_of(clamped), strict=True):
+        np.testing.assert_allclose(weight, same, rtol=1e-5, atol=1e-7)
+
+
 def test_a_rows_step_does_not_depend_on_the_batch(strategy):
     images = tiny_images(COUNT)
     tables = []

@@ -42,6 +42,24 @@ def test_descending_is_eq_7_at_the_reference_batch_and_leaves_labeled_rows_alone
     np.testing.assert_array_equal(table_values(table)[[0, 2, 3]], before[[0, 2, 3]])
 
 
+def test_a_labeled_row_that_is_learned_takes_its_share_of_the_step_each_time_it_comes(table):
+    before = table_values(table)
+    gradient = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    table.labeled_step = 0.25
+    table.descend(tf.constant([0, 1, 0]), tf.constant(gradient), 512.0)
+    expected = before.copy()
+    expected[0] -= 0.25 * (gradient[0] + gradient[2])
+    expected[1] -= gradient[1]
+    np.testing.assert_allclose(table_values(table), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_predicting_leaves_a_labeled_row_that_is_learned_alone(table):
+    before = table_values(table)
+    table.labeled_step = 0.25
+    table.repredict(ALL, tf.ones([5, 3]))
+    np.testing.assert_array_equal(table_values(table)[[0, 2]], before[[0, 2]])
+
+
 def test_a_gradient_that_is_not_finite_cannot_reach_a_labeled_row(table):
     before = table_values(table)
     table.descend(tf.constant([0, 2], tf.int64), tf.fill([2, 3], np.nan), 4000.0)

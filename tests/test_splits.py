@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from r2d2_tf.splits import labeled_split, read_split, write_split
+from r2d2_tf.splits import labeled_split, read_split, with_wrong_labels, write_split
 
 TRUE = np.repeat(np.arange(4), 50)
 
@@ -80,3 +80,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for path in (tmp_path / "absent", tmp_path, tmp_path / "binary"):
         with pytest.raises(ValueError, match=r"cannot be read.*change --split_file"):
             read_split(path, IDS, LABELS, NAMES)
+
+
+def test_wrong_labels_are_as_many_as_asked_for_all_wrong_and_a_function_of_the_seed():
+    wrong = with_wrong_labels(TRUE, 0.2, 4, seed=0)
+    changed = wrong != TRUE
+    assert changed.sum() == 40
+    assert set(wrong) == {0, 1, 2, 3}
+    # Each of the three other classes comes.
+    assert {(old - new) % 4 for old, new in zip(TRUE[changed], wrong[changed], strict=True)} == {1, 2, 3}
+    np.testing.assert_array_equal(wrong, with_wrong_labels(TRUE, 0.2, 4, seed=0))
+    assert not np.array_equal(wrong, with_wrong_labels(TRUE, 0.2, 4, seed=1))
+    np.testing.assert_array_equal(with_wrong_labels(TRUE, 0.0, 4, seed=0), TRUE)

@@ -1,3 +1,5 @@
+import pytest
+
 from r2d2_tf.config import Config
 from r2d2_tf.stages import plan
 
@@ -35,3 +37,13 @@ def test_stage_3_predicts_only_where_it_is_told_to_fine_tune_from_a_prediction()
 
 def test_no_fine_tuning_epochs_means_no_stage_3():
     assert [stage.number for stage in plan(Config(finetune_epochs=0))] == [1, 2]
+
+
+def test_a_labeled_row_that_is_learned_moves_as_far_in_an_epoch_as_an_unlabeled_one():
+    _, decipher, finetune = plan(Config(learn_labeled_rows=True))
+    seen = decipher.steps_per_epoch(4000, 46_000) * 128 / 4000
+    assert decipher.labeled_step(4000, 46_000) == pytest.approx(1 / seen)
+    assert finetune.labeled_step(4000, 46_000) == 0
+    assert plan(Config())[1].labeled_step(4000, 46_000) == 0
+    # Seen less than once an epoch, it moves no farther than an unlabeled one.
+    assert decipher.labeled_step(40_000, 400) == 1

@@ -1,0 +1,119 @@
+"""`python -m tools.suspects --run_dir=RUN`: which given labels are probably wrong, of a run with --learn_labeled_rows.
+
+Ranks the labeled images by the probability that their learned row leaves to the given label, lowest first, and writes
+suspects.csv into the run's folder. Where the true classes are known, as of a benchmark with --label_noise, it says how good the
+ranking is: its average precision, 1 if all wrong labels come first.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from r2d2_tf import files, run_directory
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
+
+CSV_FILE = "suspects.csv"
+
+
+class Suspects(NamedTuple):
+    """Labeled rows, the most doubtful first.
+
+    Attributes:
+        rows: of the table.
+        ids: of the images.
+        given: classes.
+        learned: most probable class of each learned row.
+        probability: of the given class in the learned row, in 0..1.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    given: np.ndarray
+    learned: np.ndarray
+    probability: np.ndarray
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_integer("count", 20, "suspects that are printed", lower_bound=1, flag_values=flag_values)
+    if "--help" in arguments:
+        print(f"{__doc__}\n{flag_values.get_help()}")
+        return 0
+    try:
+        parse_flags(flag_values, arguments)
+        if not flag_values["run_dir"].value:
+            raise ValueError("say which run to look at: --run_dir=runs/NAME")
+        run_dir = Path(flag_values["run_dir"].value)
+        config = run_directory.load_config(run_dir)
+        run_directory.read_summary(run_dir)
+        if not (config.learn_labeled_rows and config.parsed_rounds):
+            raise ValueError(
+                f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds"
+            )
+        return report(run_dir, config, flag_values["count"].value)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def report(run_dir: Path, config: Config, count: int) -> int:
+    """Prints and writes the suspects of a finished run."""
+    data = DATASETS[config.dataset].load(config.data_path)
+    suspects = ranked(run_dir / run_directory.TABLE_FILE)
+    lines = [
+        {
+            "id": suspects.ids[i],
+            "given": data.class_names[suspects.given[i]],
+            "learned": data.class_names[suspects.learned[i]],
+            "probability_of_given": f"{suspects.probability[i]:.4f}",
+        }
+        for i in range(len(suspects.rows))
+    ]
+    with files.written_whole(run_dir / CSV_FILE) as path:
+        _write(path, lines)
+    for line in [dict.fromkeys(lines[0]) | {name: name for name in lines[0]}, *lines[:count]]:
+        print("  ".join(f"{line[name]:<20}" for name in line))
+    print(f"\nAll {len(lines):,} labeled images, the most doubtful first: {run_dir / CSV_FILE}")
+    is_wrong = data.train_labels[suspects.rows] != suspects.given
+    if is_wrong.any():
+        print(f"{is_wrong.sum()} given labels are wrong; average precision of this order: {average_precision(is_wrong):.3f}")
+    return 0
+
+
+def ranked(table: Path) -> Suspects:
+    """The labeled rows of a saved table, those first to whose given class the least probability is left."""
+    with np.load(table, allow_pickle=False) as saved:
+        given, logits, ids = saved["given_labels"], saved["pseudo_logits"], saved["ids"]
+    rows = np.flatnonzero(given >= 0)
+    given, logits = given[rows], logits[rows].astype(np.float64)
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    own = probabilities[np.arange(len(rows)), given] / probabilities.sum(1)
+    order = np.argsort(own, kind="stable")
+    return Suspects(rows[order], ids[rows[order]], given[order], logits[order].argmax(1), own[order])
+
+
+def average_precision(is_wrong: np.ndarray) -> float:
+    """Mean, over the wrong ones, of the share of wrong ones among those down to it in the order, `[labels]` bool."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(is_wrong, -np.arange(len(is_wrong))))
+
+
+def _write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
