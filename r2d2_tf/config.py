@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from r2d2_tf import flag_checks
 from r2d2_tf.backbones import BACKBONES
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.flag_values import checked
@@ -17,8 +18,6 @@ CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
 MOST_IMAGES_A_BATCH = 1_000_000
 MOST_LOGICAL_CPUS = 64
-LONGEST_NAME = 200
-"""Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
 
 
 def _flag(default: Any, help_text: str, **checks: Any) -> Any:
@@ -160,37 +159,14 @@ class Config:
             )
         if self.stage_1_from and not self.rounds and not self.finetune_epochs:
             raise ValueError("stage_1_from leaves nothing to do: give --rounds or --finetune_epochs")
-        if self.cutout % 2:
-            raise ValueError(f"cutout ({self.cutout}) must be even: try --cutout={self.cutout + 1}")
         spec = DATASETS[self.dataset]
         if self.num_labels:
             check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
-        for part in ("supervised", "finetune"):
-            epochs, length = getattr(self, f"{part}_epochs"), getattr(self, f"{part}_cosine_epochs")
-            if 0 < length < epochs:
-                raise ValueError(
-                    f"{part}_cosine_epochs ({length}) is shorter than {part}_epochs ({epochs}), so that the rate would rise "
-                    f"again: raise --{part}_cosine_epochs, or set it to 0 for a constant rate"
-                )
-        if self.cutout > min(spec.image_shape[:2]):
-            raise ValueError(
-                f"cutout ({self.cutout}) must be at most the image's {min(spec.image_shape[:2])} pixels: lower --cutout"
-            )
-        if "/" in self.name or "#" in self.name:
-            raise ValueError(f"name ({self.name!r}) must hold neither / nor #: change --name, or use --run_dir for a place")
-        if len(self.name.encode()) > LONGEST_NAME:
-            raise ValueError(f"name ({self.name!r}) must have at most {LONGEST_NAME} bytes: give a shorter --name")
-        for name in ("data_dir", "split_file", "stage_1_from", "run_dir"):
-            try:
-                Path(getattr(self, name)).expanduser()
-            except RuntimeError as error:
-                raise ValueError(
-                    f"{name} ({getattr(self, name)!r}) begins with a user who has no home: change --{name}"
-                ) from error
-        if self.translate >= min(spec.image_shape[:2]):
-            raise ValueError(
-                f"translate ({self.translate}) must be below the image's {min(spec.image_shape[:2])} pixels: lower --translate"
-            )
+        flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
+        flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
+        flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=spec.image_shape)
+        flag_checks.check_name(self.name)
+        flag_checks.check_homes({name: getattr(self, name) for name in ("data_dir", "split_file", "stage_1_from", "run_dir")})
         if self.strategy == "multi_worker" and self.num_logical_cpus > 1:
             raise ValueError(
                 f"num_logical_cpus ({self.num_logical_cpus}) does nothing with --strategy=multi_worker, where each process has "

@@ -28,6 +28,7 @@ LAYERS = (
         "devices",
         "interrupts",
         "flag_values",
+        "flag_checks",
         "provenance",
         "run_state",
         "result",
