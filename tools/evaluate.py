@@ -32,10 +32,10 @@ from tools.evaluation_text import Subject
 from tools.judged_images import SPLITS, JudgedImages
 from tools.judgement import Judge, Judgement
 from tools.models import Model
+from tools.runs import EVALUATION_FOLDER, PREDICTIONS_FILE
 
-FOLDER = "evaluation"
 REPORT_FILE, CONFUSION_FILE, PICTURE_FILE = "evaluation.json", "confusion.csv", "evaluation.png"
-PREDICTIONS_FILE = "predictions.npz"
+
 OTHER_ERROR = 0.1
 """Percentage points by which a network's error may differ from what its run measured: an image at a tie, another machine."""
 
@@ -95,7 +95,7 @@ def _task(flag_values: flags.FlagValues) -> Task:
         config = dataclasses.replace(of_run, **given)
     for path in model_paths:
         models.check(path)
-    folder = Path(flag_values["output_dir"].value or ((run_dir or Path()) / FOLDER))
+    folder = Path(flag_values["output_dir"].value or ((run_dir or Path()) / EVALUATION_FOLDER))
     run_directory.check_writable(folder)
     return Task(config, run_dir, summary, model_paths, split, folder)
 
