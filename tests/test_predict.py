@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -107,6 +108,12 @@ def test_lines_are_the_likeliest_classes_and_no_more_than_there_are(tmp_path):
     assert tally.labels == {"dog": 2, "cat": 1}
     assert tally.least_sure[0] == (0.5, names[1], "cat")
     assert list(table_of(model, names, top=1)[0][0].values()) == [names[0], "dog", "0.7", ""]
+
+
+def test_a_photograph_of_any_size_is_cut_to_what_the_model_takes_where_it_says_how(tmp_path):
+    model = dataclasses.replace(fixed_model(tmp_path, [0.2, 0.7, 0.1]), resize_shorter_side=4)
+    lines, _ = table_of(model, [write(tmp_path / "a.png", 0, size=(9, 5)), write(tmp_path / "b.png", 0, size=(3, 30))])
+    assert [(line["label"], line["error"]) for line in lines] == [("dog", "")] * 2
 
 
 @pytest.mark.parametrize(

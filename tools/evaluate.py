@@ -14,6 +14,7 @@ other.
 import csv
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,6 +156,9 @@ def _tell(task: Task, images: JudgedImages, judgements: Sequence[Judgement]) -> 
     print()
     for folder in folders:
         print(f"written to {folder}: {REPORT_FILE}, {CONFUSION_FILE}, {PICTURE_FILE}, {PREDICTIONS_FILE}")
+    if task.run_dir is not None:
+        python = shlex.quote(run_directory.shown(sys.executable))
+        print(f"\nNext, beside other runs:\n  {python} -m tools.compare {shlex.quote(str(task.run_dir))} OTHER_RUN ...")
 
 
 def _hold_against_the_run(task: Task, judgement: Judgement) -> None:

@@ -174,15 +174,14 @@ def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, ba
     read = functools.partial(_read, model)
     # Text in quotes, numbers without: Python 3.11 and 3.12 would leave a name with a carriage return as it is.
     writer, tally = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"), Tally()
+    # How many classes there are is known once the model has run. What runtimes print then comes before the bar.
+    blank = np.zeros((1, *model.predictor.image_shape), np.uint8)
+    labels = model.labels(model.probabilities(blank).shape[1])
+    top = min(top, len(labels))
+    writer.writerow(header(top))
     with tqdm(total=total, unit="image", smoothing=0.05, leave=False, disable=None) as bar:
-        for number, batch in enumerate(_decoded(names, batch_size, read)):
+        for batch in _decoded(names, batch_size, read):
             images = [pixels for _, pixels in batch if not isinstance(pixels, str)]
-            if number == 0:
-                # Known once the model has run; a blank image if none of the batch could be read.
-                tried = np.stack(images[:1] or [np.zeros(model.predictor.image_shape, np.uint8)])
-                labels = model.labels(model.probabilities(tried).shape[1])
-                top = min(top, len(labels))
-                writer.writerow(header(top))
             probabilities = model.probabilities(np.stack(images)) if images else np.empty((0, len(labels)))
             writer.writerows(_rows(batch, probabilities, labels, top, tally))
             bar.update(len(batch))
