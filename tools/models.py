@@ -117,7 +117,7 @@ def load(path: Path) -> Model:
     """
     if is_run(path):
         return _load_run(path)
-    names, resize = inference.metadata(path)[:2]
+    metadata = inference.metadata(path)
     if path.is_dir():
         import_tensorflow_quietly()
     try:
@@ -125,7 +125,7 @@ def load(path: Path) -> Model:
     # Whatever the runtimes make of bytes that are not theirs; or a runtime that is not installed.
     except Exception as error:
         raise ValueError(one_line(f"the model {path} cannot be loaded: {error}")) from error
-    return Model(path, predictor, tuple(names) if names else None, resize)
+    return Model(path, predictor, tuple(metadata.class_names) if metadata.class_names else None, metadata.resize_shorter_side)
 
 
 def _load_run(folder: Path) -> Model:
@@ -137,7 +137,7 @@ def _load_run(folder: Path) -> Model:
 
 def _class_names_of_run(folder: Path) -> tuple[str, ...] | None:
     """From the run's export, which is soon read, or from its data set; None where neither is at hand."""
-    exported = inference.metadata(folder / "export" / run_directory.BACKBONE_FILE)[0]
+    exported = inference.metadata(folder / "export" / run_directory.BACKBONE_FILE).class_names
     if exported:
         return tuple(exported)
     config = run_directory.load_config(folder)
