@@ -167,13 +167,14 @@ def read_image(path: Path, image_shape: tuple[int, int, int], resize_shorter_sid
     Raises:
         ValueError: if it is no image, or of another size.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             converted = image.convert("L" if image_shape[2] == 1 else "RGB")
             pixels = np.asarray(_central_square(converted, resize_shorter_side, image_shape[0]))
-    except (OSError, UnidentifiedImageError) as error:
+    # Of damaged files Pillow raises more than OSError; of enormous ones, an error of its own.
+    except Exception as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape != image_shape:

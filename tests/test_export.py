@@ -327,13 +327,14 @@ def test_an_example_reads_back_as_the_test_image_it_was(exported):
         ("absent.png", None, "there is no image at"),
         ("text.png", b"not an image", "cannot be read as an image"),
         ("large.png", (30, 20), "is 30x20 pixels; the model takes 28x28"),
+        ("enormous.png", (20_000, 10_000), "cannot be read as an image"),
     ],
 )
 def test_a_bad_image_is_one_line_that_names_it(name, content, message, exported, tmp_path, capsys):
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     elif content:
-        Image.new("L", content).save(tmp_path / name)
+        Image.new("1", content).save(tmp_path / name)
     assert inference.main([f"--model={exported / 'model.tflite'}", f"--images={tmp_path / name}"]) == 2
     error = capsys.readouterr().err
     assert message in error
