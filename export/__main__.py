@@ -22,7 +22,7 @@ from r2d2_tf.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
     from export.checking import Predicts, Row
-    from export.serving import ServingModel
+    from export.serving_model import ServingModel
     from r2d2_tf.photographs import Photographs
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx")
@@ -147,7 +147,7 @@ def _use_threads(threads: int) -> None:
 
 def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingModel":
     from export.formats import representative_rows
-    from export.serving import ServingModel, in_float32
+    from export.serving_model import ServingModel, in_float32
     from r2d2_tf.photographs import Photographs
     from r2d2_tf.pipeline import plain_images
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from export.serving import ServingModel
+from export.serving_model import ServingModel
 from r2d2_tf.files import written_whole
 from r2d2_tf.startup import output_held_back
 

@@ -11,7 +11,7 @@ from conftest import ROOT, make_strategy
 
 from export import inference
 from export.formats import EXPORTERS, write
-from export.serving import ServingModel
+from export.serving_model import ServingModel
 from r2d2_tf import backbones
 from r2d2_tf.backbones.layers import (
     FusedBatchNormalization,

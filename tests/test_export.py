@@ -16,7 +16,7 @@ from PIL import Image
 
 from export import __main__ as export_command
 from export import checking, formats, inference
-from export.serving import ServingModel
+from export.serving_model import ServingModel
 from r2d2_tf import backbones, photographs
 from r2d2_tf.datasets import DATASETS
 

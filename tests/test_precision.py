@@ -10,7 +10,7 @@ from conftest import NUM_CLASSES, SHORT, StopAt, batches_of, make_model, make_st
 
 from export import inference
 from export.formats import write
-from export.serving import ServingModel, in_float32
+from export.serving_model import ServingModel, in_float32
 from r2d2_tf import backbones, finite, precision
 from r2d2_tf.backbones.layers import batch_norm
 from r2d2_tf.command_line import from_command_line

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.formats import write
-from export.serving import ServingModel
+from export.serving_model import ServingModel
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from tools.benchmark import networks
