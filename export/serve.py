@@ -1,0 +1,170 @@
+"""`python -m export.serve --model=RUN/export/saved_model`: serves a SavedModel as TensorFlow Serving does.
+
+The folder holds versions, 1/, 2/, ...; the highest is served, and a higher one that appears takes over. REST and gRPC are
+those of TensorFlow Serving: POST /v1/models/NAME:predict, and PredictionService.Predict. Beside them GET /healthz, /readyz
+and /metrics. SIGTERM or Ctrl-C stops it; what was read is still answered.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import flags
+
+from export.serving.addresses import Listener, authority, listen
+from export.serving.folders import check_model_folder
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.messages import one_line
+from r2d2_tf.startup import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    from export.serving.server import Server, Settings
+    from export.serving.signatures import Signature
+
+_LONGEST_BODY = 300
+"""Characters of an example that is printed."""
+_FORBIDDEN_IN_NAMES = "/:?#%"
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags and their defaults."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("model", "", "folder that holds the versions of a SavedModel: 1/, 2/, ...", flag_values=values)
+    flags.DEFINE_string("name", "", "name of the model in requests; by default that of its folder", flag_values=values)
+    flags.DEFINE_string("host", "127.0.0.1", "where to listen; 0.0.0.0: for other machines too", flag_values=values)
+    flags.DEFINE_integer("rest_port", 8501, "port for REST; 0: any free one", 0, 65535, flag_values=values)
+    flags.DEFINE_integer("grpc_port", 8500, "port for gRPC; 0: any free one", 0, 65535, flag_values=values)
+    flags.DEFINE_integer("threads", 0, "threads of an operation of TensorFlow; 0: one a core", 0, flag_values=values)
+    flags.DEFINE_integer("max_batch_size", 32, "most rows that run at once; 1: requests are not joined", 1, flag_values=values)
+    flags.DEFINE_float(
+        "batch_timeout_ms",
+        0.0,
+        "how long a batch that is not full waits for more requests; 0: what came while the last batch ran is the next",
+        0.0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer("max_queued", 1000, "most requests that wait; more are refused", 1, flag_values=values)
+    flags.DEFINE_float("request_timeout", 30.0, "seconds until a request is given up", 0.001, flag_values=values)
+    flags.DEFINE_integer("max_body_bytes", 32 * 2**20, "largest request", 1, flag_values=values)
+    flags.DEFINE_float("poll_seconds", 1.0, "seconds between two looks for a new version", 0.01, flag_values=values)
+    flags.DEFINE_float("stop_seconds", 20.0, "most seconds that a stop may take", 0.0, flag_values=values)
+    return values
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    values = define_flags()
+    if "--help" in arguments:
+        print(f"{__doc__}\n{values.get_help()}")
+        return 0
+    try:
+        parse_flags(values, arguments)
+        if not values["model"].value:
+            raise ValueError("say which model to serve: --model=RUN/export/saved_model")
+        folder = Path(values["model"].value)
+        check_model_folder(folder)
+        name = values["name"].value or folder.resolve().name
+        if not name or any(c in _FORBIDDEN_IN_NAMES or not c.isprintable() or c.isspace() for c in name):
+            raise ValueError(
+                f"name ({name}) must be without spaces and {_FORBIDDEN_IN_NAMES}, as it stands in URLs: give --name"
+            )
+        listener = listen(values["host"].value, rest_port=values["rest_port"].value, grpc_port=values["grpc_port"].value)
+        return _serve(values, folder, name, listener)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener) -> int:
+    print(f"loading {folder} ...", flush=True)
+    import_tensorflow_quietly()
+    import tensorflow as tf
+
+    from export.serving.server import Server, Settings
+
+    tf.config.threading.set_intra_op_parallelism_threads(values["threads"].value)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("export.serve").setLevel(logging.INFO)
+    settings = Settings(
+        name=name,
+        folder=folder,
+        max_batch_size=values["max_batch_size"].value,
+        batch_timeout=values["batch_timeout_ms"].value / 1000,
+        max_queued=values["max_queued"].value,
+        request_timeout=values["request_timeout"].value,
+        max_body_bytes=values["max_body_bytes"].value,
+        poll_seconds=values["poll_seconds"].value,
+        stop_seconds=values["stop_seconds"].value,
+    )
+    # What is imported stays; without it each collection of garbage, with a request waiting, takes a tenth of a second.
+    gc.collect()
+    gc.freeze()
+    server = Server(settings)
+    server.versions.load_newest()
+    if server.versions.current is None:
+        raise ValueError(f"no version in {folder} loads: export it again")
+    dropped = asyncio.run(_run(server, settings, listener))
+    if dropped:
+        # A call of TensorFlow that does not return would keep the process alive.
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
+
+
+async def _run(server: "Server", settings: "Settings", listener: Listener) -> int:
+    from export.serving.server import stopping_on_signals
+
+    with stopping_on_signals(server, asyncio.get_running_loop()):
+        return await server.run(listener, lambda started: print(banner(started, listener.host), flush=True))
+
+
+def banner(server: "Server", host: str) -> str:
+    """What is served, where, and a command to try it."""
+    name, version = server.settings.name, server.versions.current
+    signatures = version.signatures if version else {}
+    url = f"http://{authority(host, server.rest_port)}/v1/models/{name}"
+    lines = [
+        f"serving {name}, version {version.number if version else 0}, from {server.settings.folder}",
+        *(f"  {signature.name}: {signature}" for signature in signatures.values()),
+        f"REST  {url}",
+        f"gRPC  {authority(host, server.grpc_port)}",
+        "Try it:",
+        f"  {curl_line(signatures, url, server.settings.folder)}",
+        "Ctrl-C or SIGTERM stops it.",
+    ]
+    return "\n".join(lines)
+
+
+def curl_line(signatures: "Mapping[str, Signature]", url: str, folder: Path) -> str:
+    """A command that asks for a prediction: of an image, or of zeros if they are few; else for the model's status."""
+    inputs = {name: signature.inputs for name, signature in signatures.items()}
+    for name, specs in inputs.items():
+        ((key, spec), *others) = specs.items()
+        if not others and key.endswith("_bytes") and spec.shape == (None,):
+            examples = sorted((folder.parent / "examples").glob("*.*"))
+            file = shlex.quote(str(examples[0])) if examples else "IMAGE.png"
+            body = f'{{"signature_name": "{name}", "instances": [{{"b64": "\'$(base64 < {file} | tr -d "\\n")\'"}}]}}'
+            return f"curl -d '{body}' {url}:predict"
+    for name, specs in inputs.items():
+        shapes = [spec.shape for spec in specs.values()]
+        numeric = all(spec.dtype.is_floating or spec.dtype.is_integer for spec in specs.values())
+        if numeric and all(shape is not None and None not in shape[1:] for shape in shapes):
+            zeros = {key: np.zeros([side or 1 for side in spec.shape or ()], int).tolist() for key, spec in specs.items()}
+            body = json.dumps({"signature_name": name, "inputs": zeros})
+            if len(body) <= _LONGEST_BODY:
+                return f"curl -d '{body}' {url}:predict"
+    return f"curl {url}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

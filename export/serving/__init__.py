@@ -1,0 +1,1 @@
+"""The parts of `python -m export.serve`: a model server that speaks TensorFlow Serving's protocols."""

@@ -1,0 +1,49 @@
+"""Hosts and ports. Imports no TensorFlow, so that a port that is taken is told at once."""
+
+import socket
+from typing import NamedTuple
+
+
+class Listener(NamedTuple):
+    """Where a server listens; a port of 0 is any free one."""
+
+    host: str
+    rest_socket: socket.socket
+    grpc_port: int
+
+
+def listen(host: str, *, rest_port: int, grpc_port: int) -> Listener:
+    """Takes the REST port, and tries the gRPC port, which gRPC takes itself.
+
+    Raises:
+        ValueError: if one is taken, or the host is none of this machine's.
+    """
+    rest_socket = _bound(host, rest_port, "rest_port")
+    try:
+        _bound(host, grpc_port, "grpc_port").close()
+    except ValueError:
+        rest_socket.close()
+        raise
+    return Listener(host, rest_socket, grpc_port)
+
+
+def authority(host: str, port: int) -> str:
+    """`host:port` as URLs write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bound(host: str, port: int, flag: str) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        taken = socket.socket(family, kind)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"host ({host}) is no address: {error}; use 127.0.0.1, or 0.0.0.0 for all") from error
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+    except OSError as error:
+        taken.close()
+        raise ValueError(
+            f"cannot listen at {authority(host, port)} ({error.strerror}): choose another --{flag} or --host"
+        ) from error
+    return taken

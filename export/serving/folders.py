@@ -1,0 +1,34 @@
+"""The folders of a model's versions, MODEL/1/, MODEL/2/, ... Imports no TensorFlow."""
+
+from pathlib import Path
+
+MODEL_FILE = "saved_model.pb"
+Fingerprint = frozenset[tuple[str, int, int]]
+
+
+def version_folders(folder: Path) -> list[tuple[int, Path]]:
+    """The versions in a model's folder, the highest first."""
+    numbered = [(int(path.name), path) for path in folder.iterdir() if path.name.isascii() and path.name.isdigit()]
+    return sorted((version for version in numbered if version[1].is_dir()), reverse=True)
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """What changes when a file in `folder` does: each one's name, size and time."""
+    found = set()
+    for path in folder.rglob("*"):
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            continue  # Removed meanwhile: the next look shows it.
+        found.add((str(path.relative_to(folder)), facts.st_size, facts.st_mtime_ns))
+    return frozenset(found)
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raises ValueError unless `folder` holds at least one version of a SavedModel."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}: give --model=MODEL, a folder that holds 1/{MODEL_FILE}")
+    if any((path / MODEL_FILE).is_file() for _, path in version_folders(folder)):
+        return
+    hint = f"; {folder.parent} looks like the one meant" if (folder / MODEL_FILE).is_file() and folder.name.isdigit() else ""
+    raise ValueError(f"{folder} holds no version of a SavedModel, such as {folder / '1' / MODEL_FILE}{hint}")

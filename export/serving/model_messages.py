@@ -1,0 +1,70 @@
+"""Status and metadata of a model, as TensorFlow Serving's messages; REST writes the same as JSON."""
+
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
+
+from export.serving.errors import Code, ServingError, invalid
+from export.serving.versions import ModelVersions
+
+SIGNATURE_FIELD = "signature_def"
+_UNKNOWN_ERROR = 2
+"""Error code of a version that did not load, as in tensorflow.error.Code."""
+
+
+def status_message(versions: ModelVersions, name: str, number: int | None) -> Any:
+    """GetModelStatusResponse of all versions, or of one.
+
+    Raises:
+        ServingError: if there is no such model or version.
+    """
+    if name != versions.name:
+        raise ServingError(Code.NOT_FOUND, f"there is no model {name!r}: this server has {versions.name!r}")
+    states = {n: state for n, state in sorted(versions.states.items(), reverse=True) if number in (None, n)}
+    if not states:
+        known = ", ".join(map(str, sorted(versions.states)))
+        raise ServingError(Code.NOT_FOUND, f"model {name!r} has no version {number}: it has {known}")
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for n, state in states.items():
+        entry = response.model_version_status.add(
+            version=n, state=get_model_status_pb2.ModelVersionStatus.State.Value(state.name)
+        )
+        entry.status.error_code = _UNKNOWN_ERROR if state.error else 0
+        entry.status.error_message = state.error
+    return response
+
+
+def metadata_message(versions: ModelVersions, name: str, number: int | None, fields: list[str]) -> Any:
+    """GetModelMetadataResponse; `signature_def` is the only field there is.
+
+    Raises:
+        ServingError: if the model or version is not loaded, or another field is asked for.
+    """
+    if fields != [SIGNATURE_FIELD]:
+        raise invalid(f"metadata_field is {fields}; it must be [{SIGNATURE_FIELD!r}]")
+    version = versions.get(name, number)
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = versions.name
+    response.model_spec.version.value = version.number
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    for key, definition in version.definitions.items():
+        definitions.signature_def[key].CopyFrom(definition)
+    response.metadata[SIGNATURE_FIELD].Pack(definitions)
+    return response
+
+
+def status_json(message: Any) -> dict[str, Any]:
+    """GetModelStatusResponse as REST answers it."""
+    return _to_dict(message)
+
+
+def metadata_json(message: Any) -> dict[str, Any]:
+    """GetModelMetadataResponse as REST answers it: the packed message is written out, without its type."""
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    message.metadata[SIGNATURE_FIELD].Unpack(definitions)
+    return {"model_spec": _to_dict(message.model_spec), "metadata": {SIGNATURE_FIELD: _to_dict(definitions)}}
+
+
+def _to_dict(message: Any) -> dict[str, Any]:
+    return MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)

@@ -1,0 +1,170 @@
+"""The life of the server: it listens, answers, watches for new versions, and stops without dropping what was read."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+from aiohttp import web
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from export.serving import grpc_service, rest
+from export.serving.addresses import Listener, authority
+from export.serving.batching import Batcher
+from export.serving.metrics import Metrics
+from export.serving.service import Service
+from export.serving.versions import ModelVersions
+
+_LOG = logging.getLogger("export.serve")
+_HANDOVER_SECONDS = 0.5
+"""How long kept connections may bring one more request after the stop: the answer tells them to close."""
+_DRAIN_POLL_SECONDS = 0.01
+_LEAST_SECONDS = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to serve; see the flags of export.serve."""
+
+    name: str
+    folder: Path
+    max_batch_size: int = 32
+    batch_timeout: float = 0.0
+    max_queued: int = 1000
+    request_timeout: float = 30.0
+    max_body_bytes: int = 32 * 2**20
+    poll_seconds: float = 1.0
+    stop_seconds: float = 20.0
+
+
+class Server:
+    """A server of one model.
+
+    Attributes:
+        versions: of the model.
+        metrics: what was counted.
+        rest_port, grpc_port: where it listens, once started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.versions = ModelVersions(settings.name, settings.folder)
+        self.metrics = Metrics()
+        self.rest_port = self.grpc_port = 0
+        self._stop_signals = 0
+        self._stop_asked = asyncio.Event()
+
+    def ask_to_stop(self) -> None:
+        """Makes `run` stop gracefully; asked twice, at once."""
+        self._stop_signals += 1
+        self._stop_asked.set()
+
+    async def run(self, listener: Listener, on_start: Callable[["Server"], None]) -> int:
+        """Serves the versions, of which one is loaded, until it is asked to stop.
+
+        Args:
+            listener: where to listen.
+            on_start: is called as soon as requests are answered.
+
+        Returns:
+            How many requests that were read could not be answered in time.
+
+        Raises:
+            ValueError: if a port is taken.
+        """
+        settings = self.settings
+        batcher = Batcher(
+            max_batch_size=settings.max_batch_size,
+            batch_timeout=settings.batch_timeout,
+            max_queued=settings.max_queued,
+            on_batch=self.metrics.batch,
+        )
+        service = Service(self.versions, batcher, self.metrics, request_timeout=settings.request_timeout)
+        app = rest.make_app(service, max_body_bytes=settings.max_body_bytes)
+        runner = web.AppRunner(app, access_log=None, logger=rest.quiet_logger(), shutdown_timeout=_LEAST_SECONDS)
+        await runner.setup()
+        health_service = health.aio.HealthServicer()
+        grpc_server = await self._start_grpc(service, health_service, listener)
+        site = web.SockSite(runner, listener.rest_socket)
+        await site.start()
+        self.rest_port = listener.rest_socket.getsockname()[1]
+        tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(self.versions.watch(settings.poll_seconds))]
+        try:
+            on_start(self)
+            await self._stop_asked.wait()
+            return await self._stop(service, site, grpc_server, health_service)
+        finally:
+            await runner.cleanup()
+            for task in tasks:
+                task.cancel()
+            batcher.close()
+
+    async def _start_grpc(
+        self, service: Service, health_service: health.aio.HealthServicer, listener: Listener
+    ) -> grpc.aio.Server:
+        most = self.settings.max_body_bytes
+        # Without the last option a second server on the same port would silently get half of the requests.
+        options = [("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+        server = grpc.aio.server(options=options)
+        handlers = grpc_service.GrpcService(service, max_tensor_bytes=most).handlers()
+        server.add_generic_rpc_handlers(tuple(handlers))
+        health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+        for name in ("", grpc_service.PREDICTION_SERVICE, grpc_service.MODEL_SERVICE):
+            await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            self.grpc_port = server.add_insecure_port(authority(listener.host, listener.grpc_port))
+        except RuntimeError as error:
+            raise ValueError(f"port {listener.grpc_port} is taken: choose another by --grpc_port") from error
+        await server.start()
+        return server
+
+    async def _stop(
+        self, service: Service, site: web.BaseSite, grpc_server: grpc.aio.Server, health_service: health.aio.HealthServicer
+    ) -> int:
+        """Stops listening, answers what was read, and closes the connections; see `run`."""
+        seconds = self.settings.stop_seconds
+        end = time.monotonic() + seconds
+        service.stopping = True
+        _LOG.info("stopping: answering %d requests that were read, for at most %g seconds", self.metrics.under_way, seconds)
+        await health_service.enter_graceful_shutdown()
+        # Connections that the system has already taken for us are taken over before the door is closed.
+        await asyncio.sleep(min(_LEAST_SECONDS, seconds))
+        await site.stop()
+        # Connections are closed by aiohttp in a way that drops a body which is half read. So that happens last.
+        quiet_from = time.monotonic() + min(_HANDOVER_SECONDS, seconds)
+        await asyncio.gather(
+            grpc_server.stop(max(_LEAST_SECONDS, end - time.monotonic())), self._drained(quiet_from=quiet_from, end=end)
+        )
+        dropped = self.metrics.under_way
+        answered = self.metrics.answered
+        _LOG.info(
+            "stopped: %d REST and %d gRPC requests answered, %d dropped",
+            answered[rest.PROTOCOL],
+            answered[grpc_service.PROTOCOL],
+            dropped,
+        )
+        return dropped
+
+    async def _drained(self, *, quiet_from: float, end: float) -> None:
+        """Waits until all is answered, and kept connections have had the time for one more request."""
+        while (now := time.monotonic()) < end and self._stop_signals < 2:
+            if now >= quiet_from and not self.metrics.under_way:
+                return
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def stopping_on_signals(server: Server, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask `server` to stop."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.ask_to_stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
