@@ -77,7 +77,8 @@ def main(arguments: Sequence[str]) -> int:
                 f"name ({name}) must be without spaces and {_FORBIDDEN_IN_NAMES}, as it stands in URLs: give --name"
             )
         listener = listen(values["host"].value, rest_port=values["rest_port"].value, grpc_port=values["grpc_port"].value)
-        return _serve(values, folder, name, listener)
+        with listener.rest_socket:
+            return _serve(values, folder, name, listener)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -92,7 +93,8 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
 
     from export.serving.server import Server, Settings
 
-    tf.config.threading.set_intra_op_parallelism_threads(values["threads"].value)
+    if values["threads"].value:
+        tf.config.threading.set_intra_op_parallelism_threads(values["threads"].value)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("export.serve").setLevel(logging.INFO)
     settings = Settings(

@@ -1,0 +1,293 @@
+"""Asks a model server for predictions: TensorFlow Serving itself, or `python -m export.serve`.
+
+    python -m export.client --server=localhost:8501 --model=NAME IMAGE...
+    python -m export.client --server=localhost:8500 --protocol=grpc --model=NAME IMAGE...
+
+This file stands alone: copy it to a client. REST needs requests and NumPy; gRPC needs grpcio, tensorflow-serving-api and
+TensorFlow, which that package imports.
+"""
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import numpy as np
+import requests
+
+DEFAULT_SIGNATURE = "serving_default"
+IMAGE_SIGNATURE = "image_bytes"
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_LONGEST_REASON = 300
+_REFUSALS = ("400", "INVALID_ARGUMENT")
+
+
+class ServerError(Exception):
+    """The server refused, or could not be reached.
+
+    Attributes:
+        code: HTTP status as text, or the name of gRPC's status; empty if there was no answer.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
+
+
+class Client(Protocol):
+    """What both protocols can do; each method raises ServerError."""
+
+    def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
+        """The outputs by name for inputs by name: arrays, or lists of bytes, with a first axis of rows."""
+
+    def metadata(self) -> dict[str, Any]:
+        """The signatures: name -> {"inputs": {name: dtype}, "outputs": {name: dtype}}, dtypes as in DT_UINT8."""
+
+    def status(self) -> dict[int, str]:
+        """Version -> state, as in AVAILABLE."""
+
+
+class RestClient:
+    """Speaks REST.
+
+    Args:
+        server: `host:port`.
+        model: the model's name.
+        version: of the model; None: the server's choice.
+        timeout: seconds.
+    """
+
+    def __init__(self, server: str, model: str, *, version: int | None = None, timeout: float = 60.0) -> None:
+        self._url = f"http://{server}/v1/models/{quote(model, safe='')}" + (f"/versions/{version}" if version else "")
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._signatures: dict[str, Any] | None = None
+
+    def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
+        """See Client."""
+        columns = {name: _to_json(values) for name, values in inputs.items()}
+        body = json.dumps({"signature_name": signature, "inputs": columns})
+        outputs = self._ask("POST", ":predict", body)["outputs"]
+        # A single output comes without its name.
+        names = list(self._output_names(signature, outputs))
+        if len(names) == 1:
+            outputs = {names[0]: outputs}
+        return {name: _from_json(name, outputs[name]) for name in names}
+
+    def metadata(self) -> dict[str, Any]:
+        """See Client."""
+        definitions = self._ask("GET", "/metadata")["metadata"]["signature_def"]["signature_def"]
+        return {name: _dtypes(definition) for name, definition in definitions.items()}
+
+    def status(self) -> dict[int, str]:
+        """See Client."""
+        states = self._ask("GET", "")["model_version_status"]
+        return {int(state["version"]): state["state"] for state in states}
+
+    def _output_names(self, signature: str, outputs: Any) -> Sequence[str]:
+        if isinstance(outputs, dict) and outputs.keys() != {"b64"}:
+            return list(outputs)
+        self._signatures = self._signatures or self.metadata()
+        return list(self._signatures[signature]["outputs"])
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        try:
+            response = self._session.request(method, self._url + path, data=body, headers=headers, timeout=self._timeout)
+        except requests.RequestException as error:
+            kind = type(error).__name__
+            raise ServerError("", f"no answer from {self._url} ({kind}): is the server running there?") from error
+        try:
+            content = response.json()
+        except ValueError as error:
+            raise ServerError(str(response.status_code), f"{self._url} answers no JSON: is it a model server?") from error
+        if response.status_code != requests.codes.ok or "error" in content:
+            raise ServerError(str(response.status_code), str(content.get("error", response.reason)))
+        return content
+
+
+class GrpcClient:
+    """Speaks gRPC; the arguments are those of RestClient.
+
+    Raises:
+        ServerError: if the packages that it needs are not installed.
+    """
+
+    def __init__(self, server: str, model: str, *, version: int | None = None, timeout: float = 60.0) -> None:
+        try:
+            import grpc
+            import tensorflow as tf
+            from tensorflow_serving.apis import (
+                get_model_metadata_pb2,
+                get_model_status_pb2,
+                model_service_pb2_grpc,
+                predict_pb2,
+                prediction_service_pb2_grpc,
+            )
+        except ImportError as error:
+            raise ServerError("", f"gRPC needs grpcio, tensorflow-serving-api and TensorFlow ({error}): or use REST") from error
+
+        self._grpc, self._tf = grpc, tf
+        self._predict, self._metadata, self._status = predict_pb2, get_model_metadata_pb2, get_model_status_pb2
+        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self._channel = grpc.insecure_channel(server, options=unlimited)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._model, self._version, self._timeout = model, version, timeout
+
+    def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
+        """See Client."""
+        request = self._addressed(self._predict.PredictRequest())
+        request.model_spec.signature_name = signature
+        for name, values in inputs.items():
+            request.inputs[name].CopyFrom(self._tf.make_tensor_proto(values))
+        response = self._ask(self._predictions.Predict, request)
+        return {name: self._tf.make_ndarray(tensor) for name, tensor in sorted(response.outputs.items())}
+
+    def metadata(self) -> dict[str, Any]:
+        """See Client."""
+        from google.protobuf.json_format import MessageToDict
+
+        request = self._addressed(self._metadata.GetModelMetadataRequest(metadata_field=["signature_def"]))
+        definitions = self._metadata.SignatureDefMap()
+        self._ask(self._predictions.GetModelMetadata, request).metadata["signature_def"].Unpack(definitions)
+        return {name: _dtypes(MessageToDict(definition)) for name, definition in definitions.signature_def.items()}
+
+    def status(self) -> dict[int, str]:
+        """See Client."""
+        response = self._ask(self._models.GetModelStatus, self._addressed(self._status.GetModelStatusRequest()))
+        names = self._status.ModelVersionStatus.State
+        return {state.version: names.Name(state.state) for state in response.model_version_status}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def _addressed(self, request: Any) -> Any:
+        request.model_spec.name = self._model
+        if self._version:
+            request.model_spec.version.value = self._version
+        return request
+
+    def _ask(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout)
+        except self._grpc.RpcError as error:
+            raise ServerError(error.code().name, _short(error.details())) from error
+
+
+def _short(reason: object) -> str:
+    text = " ".join(str(reason).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
+
+
+def _to_json(values: Any) -> Any:
+    if isinstance(values, bytes):
+        return {"b64": base64.b64encode(values).decode()}
+    if isinstance(values, np.ndarray):
+        return _to_json(values.tolist()) if values.dtype.kind in "OS" else values.tolist()
+    return [_to_json(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _from_json(name: str, values: Any) -> np.ndarray:
+    if name.endswith("_bytes"):
+        return np.array([base64.b64decode(value["b64"]) for value in values], object)
+    array = np.array(values)
+    # As gRPC has it.
+    return np.char.encode(array, "utf-8").astype(object) if array.dtype.kind == "U" else array
+
+
+def _dtypes(definition: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {
+        side: {name: info["dtype"] for name, info in sorted(definition.get(side, {}).items())} for side in ("inputs", "outputs")
+    }
+
+
+def connect(server: str, model: str, *, protocol: str, version: int | None = None, timeout: float = 60.0) -> Client:
+    """A client of `rest` or `grpc`."""
+    if protocol == "grpc":
+        return GrpcClient(server, model, version=version, timeout=timeout)
+    return RestClient(server, model, version=version, timeout=timeout)
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The files among `paths`, and the images in the folders among them.
+
+    Raises:
+        ValueError: if one is not there, or there is none.
+    """
+    files = []
+    for path in paths:
+        found = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else [path]
+        if not found or not found[0].is_file():
+            raise ValueError(f"there is no image at {path}: give image files, or folders of them")
+        files += found
+    return files
+
+
+def classify(client: Client, files: Sequence[Path], *, batch_size: int) -> list[tuple[str, float]]:
+    """The class and its probability of each image file.
+
+    Raises:
+        ServerError: if the server refuses.
+        ValueError: if the model's answer has no probabilities.
+    """
+    found = []
+    for start in range(0, len(files), batch_size):
+        outputs = _outputs_for(client, files[start : start + batch_size])
+        if "probabilities" not in outputs:
+            raise ValueError(f"the model returns {', '.join(outputs)}; probabilities are needed")
+        probabilities = outputs["probabilities"]
+        names = outputs.get("class_name", [f"class {number}".encode() for number in probabilities.argmax(1)])
+        found += [(name.decode(errors="replace"), float(p.max())) for name, p in zip(names, probabilities, strict=True)]
+    return found
+
+
+def _outputs_for(client: Client, files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """The outputs for a few image files; if one is refused, the error names it."""
+    try:
+        return client.predict({IMAGE_SIGNATURE: [file.read_bytes() for file in files]}, IMAGE_SIGNATURE)
+    except ServerError as error:
+        if error.code not in _REFUSALS:
+            raise
+        if len(files) == 1:
+            raise ServerError("", f"{files[0]} is refused: {error}") from error
+        for file in files:
+            _outputs_for(client, [file])
+        raise
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Classifies image files from a command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m export.client", description="Classifies images on a model server.")
+    parser.add_argument("--server", default="localhost:8501", help="host:port (default: %(default)s)")
+    parser.add_argument("--protocol", choices=["rest", "grpc"], default="rest", help="(default: %(default)s)")
+    parser.add_argument("--model", required=True, help="name of the model on the server")
+    parser.add_argument("--version", type=int, help="of the model; by default the newest")
+    parser.add_argument("--batch_size", type=int, default=32, help="images a request (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file, or folder of images")
+    options = parser.parse_args(arguments)
+    try:
+        if options.batch_size < 1:
+            raise ValueError(f"--batch_size ({options.batch_size}) must be at least 1")
+        files = image_files(options.images)
+        client = connect(
+            options.server, options.model, protocol=options.protocol, version=options.version, timeout=options.timeout
+        )
+        found = classify(client, files, batch_size=options.batch_size)
+    except (ServerError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    width = max(len(file.name) for file in files)
+    for file, (name, probability) in zip(files, found, strict=True):
+        print(f"{file.name:{width}}  {name}  {100 * probability:5.1f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
