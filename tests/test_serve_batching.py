@@ -212,13 +212,18 @@ def test_a_request_that_takes_too_long_is_given_up_and_leaves_the_queue(folder):
 
 
 GRAPH_MESSAGES = {
-    "node": ("Graph execution error:\n\nDetected at node a/b defined at (most recent call last):\n<stack traces unavailable>\n"
-             "No image.\n\t [[{{node a/b}}]] [Op:__inference_1]", "No image."),
-    "several": ("2 root error(s) found.\n  (0) INVALID_ARGUMENT: Bad.\n\t [[{{node x}}]]\n\t [[y]]\n  (1) INVALID_ARGUMENT: Bad.",
-                "Bad."),
-    "eager": ("{{function_node __wrapped__MatMul_device_/CPU:0}} Matrix size-incompatible [Op:MatMul]", "Matrix size-incompatible"),
+    "node": (
+        "Graph execution error:\n\nDetected at node a/b defined at (most recent call last):\n<stack traces unavailable>\n"
+        "No image.\n\t [[{{node a/b}}]] [Op:__inference_1]",
+        "No image.",
+    ),
+    "several": (
+        "2 root error(s) found.\n  (0) INVALID_ARGUMENT: Bad.\n\t [[{{node x}}]]\n\t [[y]]\n  (1) INVALID_ARGUMENT: Bad.",
+        "Bad.",
+    ),
+    "eager": ("{{function_node __wrapped__MatMul_device_/CPU:0}} Sizes differ [Op:MatMul]", "Sizes differ"),
     "nothing": ("Graph execution error:\n", "the model refuses this input"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("message", "telling"), GRAPH_MESSAGES.values(), ids=GRAPH_MESSAGES)

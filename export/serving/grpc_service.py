@@ -63,6 +63,8 @@ class GrpcService:
         """A handler that gets bytes: gRPC would answer what is no message with an internal error, and log a traceback."""
 
         async def handle(content: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
+            if self._service.closed:
+                await context.abort(Code.UNAVAILABLE.grpc_status, "the server is stopping: ask another one")
             started = self._service.metrics.started(PROTOCOL)
             code = "CANCELLED"
             try:

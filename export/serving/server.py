@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 from aiohttp import web
@@ -18,12 +19,13 @@ from export.serving.addresses import Listener, authority
 from export.serving.batching import Batcher
 from export.serving.metrics import Metrics
 from export.serving.service import Service
+from export.serving.site import Site
 from export.serving.versions import ModelVersions
 
 _LOG = logging.getLogger("export.serve")
 _HANDOVER_SECONDS = 0.5
 """How long kept connections may bring one more request after the stop: the answer tells them to close."""
-_DRAIN_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 _LEAST_SECONDS = 0.1
 
 
@@ -90,8 +92,8 @@ class Server:
         await runner.setup()
         health_service = health.aio.HealthServicer()
         grpc_server = await self._start_grpc(service, health_service, listener)
-        site = web.SockSite(runner, listener.rest_socket)
-        await site.start()
+        site = Site(runner, listener.rest_socket)
+        await site.open()
         self.rest_port = listener.rest_socket.getsockname()[1]
         tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(self.versions.watch(settings.poll_seconds))]
         try:
@@ -104,9 +106,7 @@ class Server:
                 task.cancel()
             batcher.close()
 
-    async def _start_grpc(
-        self, service: Service, health_service: health.aio.HealthServicer, listener: Listener
-    ) -> grpc.aio.Server:
+    async def _start_grpc(self, service: Service, health_service: Any, listener: Listener) -> grpc.aio.Server:
         most = self.settings.max_body_bytes
         # Without the last option a second server on the same port would silently get half of the requests.
         options = [("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
@@ -123,24 +123,24 @@ class Server:
         await server.start()
         return server
 
-    async def _stop(
-        self, service: Service, site: web.BaseSite, grpc_server: grpc.aio.Server, health_service: health.aio.HealthServicer
-    ) -> int:
-        """Stops listening, answers what was read, and closes the connections; see `run`."""
-        seconds = self.settings.stop_seconds
-        end = time.monotonic() + seconds
+    async def _stop(self, service: Service, site: Site, grpc_server: grpc.aio.Server, health_service: Any) -> int:
+        """Stops listening, answers what was read, and closes the connections; see `run`.
+
+        Both libraries have stops of their own, which drop what they are just reading: aiohttp a body of which half has come,
+        gRPC a request that it has not handed over yet. So these come last, when nothing is read any more.
+        """
+        end = time.monotonic() + self.settings.stop_seconds
         service.stopping = True
-        _LOG.info("stopping: answering %d requests that were read, for at most %g seconds", self.metrics.under_way, seconds)
+        _LOG.info("stopping: answering what was read (%d requests), then no more", self.metrics.under_way)
         await health_service.enter_graceful_shutdown()
-        # Connections that the system has already taken for us are taken over before the door is closed.
-        await asyncio.sleep(min(_LEAST_SECONDS, seconds))
-        await site.stop()
-        # Connections are closed by aiohttp in a way that drops a body which is half read. So that happens last.
-        quiet_from = time.monotonic() + min(_HANDOVER_SECONDS, seconds)
-        await asyncio.gather(
-            grpc_server.stop(max(_LEAST_SECONDS, end - time.monotonic())), self._drained(quiet_from=quiet_from, end=end)
-        )
+        await site.close_the_door()
+        await self._wait(min(end, time.monotonic() + _HANDOVER_SECONDS), until_answered=False)
+        service.closed = True
+        await self._wait(end, until_answered=True)
         dropped = self.metrics.under_way
+        # The last to come are told that the server is closed.
+        await self._wait(min(end, time.monotonic() + _LEAST_SECONDS), until_answered=False)
+        await grpc_server.stop(_LEAST_SECONDS)
         answered = self.metrics.answered
         _LOG.info(
             "stopped: %d REST and %d gRPC requests answered, %d dropped",
@@ -150,12 +150,12 @@ class Server:
         )
         return dropped
 
-    async def _drained(self, *, quiet_from: float, end: float) -> None:
-        """Waits until all is answered, and kept connections have had the time for one more request."""
-        while (now := time.monotonic()) < end and self._stop_signals < 2:
-            if now >= quiet_from and not self.metrics.under_way:
+    async def _wait(self, end: float, *, until_answered: bool) -> None:
+        """Waits until all is answered, if that is asked for, at most until `end` or the second signal."""
+        while time.monotonic() < end and self._stop_signals < 2:
+            if until_answered and not self.metrics.under_way:
                 return
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager

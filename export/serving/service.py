@@ -18,7 +18,8 @@ class Service:
     """A model that answers.
 
     Attributes:
-        stopping: whether the server has been asked to stop.
+        stopping: whether the server has been asked to stop; requests are still answered.
+        closed: whether new requests are refused, as the server is about to end.
     """
 
     def __init__(self, versions: ModelVersions, batcher: Batcher, metrics: Metrics, *, request_timeout: float) -> None:
@@ -26,7 +27,7 @@ class Service:
         self.batcher = batcher
         self.metrics = metrics
         self.request_timeout = request_timeout
-        self.stopping = False
+        self.stopping = self.closed = False
         metrics.watch(
             queued=lambda: batcher.queued,
             switches=lambda: versions.switches,
