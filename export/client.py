@@ -9,8 +9,10 @@ TensorFlow, which that package imports.
 
 import argparse
 import base64
+import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +24,6 @@ import requests
 DEFAULT_SIGNATURE = "serving_default"
 IMAGE_SIGNATURE = "image_bytes"
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-_LONGEST_REASON = 300
 _REFUSALS = ("400", "INVALID_ARGUMENT")
 
 
@@ -49,6 +50,9 @@ class Client(Protocol):
 
     def status(self) -> dict[int, str]:
         """Version -> state, as in AVAILABLE."""
+
+    def close(self) -> None:
+        """Closes the connection."""
 
 
 class RestClient:
@@ -87,6 +91,10 @@ class RestClient:
         """See Client."""
         states = self._ask("GET", "")["model_version_status"]
         return {int(state["version"]): state["state"] for state in states}
+
+    def close(self) -> None:
+        """See Client."""
+        self._session.close()
 
     def _output_names(self, signature: str, outputs: Any) -> Sequence[str]:
         if isinstance(outputs, dict) and outputs.keys() != {"b64"}:
@@ -130,7 +138,6 @@ class GrpcClient:
             )
         except ImportError as error:
             raise ServerError("", f"gRPC needs grpcio, tensorflow-serving-api and TensorFlow ({error}): or use REST") from error
-
         self._grpc, self._tf = grpc, tf
         self._predict, self._metadata, self._status = predict_pb2, get_model_metadata_pb2, get_model_status_pb2
         unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -164,7 +171,7 @@ class GrpcClient:
         return {state.version: names.Name(state.state) for state in response.model_version_status}
 
     def close(self) -> None:
-        """Closes the connection."""
+        """See Client."""
         self._channel.close()
 
     def _addressed(self, request: Any) -> Any:
@@ -181,8 +188,7 @@ class GrpcClient:
 
 
 def _short(reason: object) -> str:
-    text = " ".join(str(reason).split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
+    return textwrap.shorten(str(reason), 300, placeholder=" ...")
 
 
 def _to_json(values: Any) -> Any:
@@ -202,16 +208,16 @@ def _from_json(name: str, values: Any) -> np.ndarray:
 
 
 def _dtypes(definition: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    return {
-        side: {name: info["dtype"] for name, info in sorted(definition.get(side, {}).items())} for side in ("inputs", "outputs")
-    }
+    def of(side: str) -> dict[str, str]:
+        return {name: info.get("dtype", "DT_INVALID") for name, info in sorted(definition.get(side, {}).items())}
+
+    return {"inputs": of("inputs"), "outputs": of("outputs")}
 
 
 def connect(server: str, model: str, *, protocol: str, version: int | None = None, timeout: float = 60.0) -> Client:
     """A client of `rest` or `grpc`."""
-    if protocol == "grpc":
-        return GrpcClient(server, model, version=version, timeout=timeout)
-    return RestClient(server, model, version=version, timeout=timeout)
+    kind = GrpcClient if protocol == "grpc" else RestClient
+    return kind(server, model, version=version, timeout=timeout)
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -276,10 +282,10 @@ def main(arguments: Sequence[str]) -> int:
         if options.batch_size < 1:
             raise ValueError(f"--batch_size ({options.batch_size}) must be at least 1")
         files = image_files(options.images)
-        client = connect(
-            options.server, options.model, protocol=options.protocol, version=options.version, timeout=options.timeout
-        )
-        found = classify(client, files, batch_size=options.batch_size)
+        address = {"protocol": options.protocol, "version": options.version, "timeout": options.timeout}
+        client = connect(options.server, options.model, **address)
+        with contextlib.closing(client):
+            found = classify(client, files, batch_size=options.batch_size)
     except (ServerError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
