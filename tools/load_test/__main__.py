@@ -1,0 +1,60 @@
+"""`python -m tools.load_test --model=RUN/export/saved_model`: thousands of requests, and what became of each.
+
+Starts export.serve on this machine, sends right and wrong requests by REST and gRPC, more and more at a time, compares each
+answer with the model run directly, watches the server's memory, and sends SIGTERM in the middle of load. Prints Markdown;
+the exit code is 1 if a promise is broken. The client runs beside the server, and takes its part of the processor.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from r2d2_tf.messages import one_line
+from r2d2_tf.startup import import_tensorflow_quietly
+from tools.load_test.settings import Settings, define_flags, parse
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    values = define_flags()
+    if "--help" in arguments:
+        print(f"{__doc__}\n{values.get_help()}")
+        return 0
+    try:
+        return _test(parse(values, arguments))
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _test(settings: Settings) -> int:
+    print(f"running {settings.model} directly, to know the answers ...", flush=True)
+    import_tensorflow_quietly()
+    from tools.load_test import report
+    from tools.load_test.reference import Reference
+    from tools.load_test.server_process import ServerProcess
+    from tools.load_test.stages import LoadTest, largest_body
+
+    reference = Reference(settings.model, settings.images, seed=settings.seed)
+    most = largest_body(reference)
+    with contextlib.ExitStack() as stack:
+        process = None
+        if settings.starts_server:
+            print("starting the server ...", flush=True)
+            process = stack.enter_context(ServerProcess(settings.model, settings.name, max_body_bytes=most))
+        load_test = LoadTest(settings, reference, process, oversized_bytes=most + 1 if process else 0)
+        found = asyncio.run(load_test.run())
+    print(f"\n{report.table(found.stages, reference.loops)}\n\n{report.summary(found)}")
+    broken = report.broken_promises(found, tolerance=settings.tolerance)
+    for line in broken:
+        print(f"error: {line}", file=sys.stderr)
+    if not broken:
+        print("All promises are kept.")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

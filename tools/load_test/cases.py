@@ -1,0 +1,158 @@
+"""Requests of both protocols: right ones with the answers that must come, and wrong ones with the codes that may."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
+
+from tools.load_test.reference import Arrays, Reference
+
+REST, GRPC = "rest", "grpc"
+_DEPTH = 100_000
+
+
+class Case(NamedTuple):
+    """A request.
+
+    Attributes:
+        kind: what is right or wrong about it.
+        body: of the HTTP request, or the message.
+        codes: that may be answered.
+        answer: the outputs that must be; None for a wrong request.
+        path, method: of the HTTP request.
+    """
+
+    kind: str
+    body: bytes
+    codes: frozenset[str]
+    answer: Arrays | None = None
+    path: str = ""
+    method: str = "POST"
+
+
+def good_cases(reference: Reference, name: str, protocol: str) -> list[Case]:
+    """Right requests of one image each, in every form."""
+    make = _good_rest if protocol == REST else _good_grpc
+    return list(make(reference, name))
+
+
+def bad_cases(reference: Reference, name: str, protocol: str, *, oversized_bytes: int) -> list[Case]:
+    """Wrong requests; `oversized_bytes` is more than the server takes, 0 if that is not known."""
+    make = _bad_rest if protocol == REST else _bad_grpc
+    return list(make(reference, name, oversized_bytes))
+
+
+def _good_rest(reference: Reference, name: str) -> Iterator[Case]:
+    path, ok = f"/v1/models/{name}:predict", frozenset(["200"])
+    for image, answer in zip(reference.images, reference.answers, strict=True):
+        yield Case("rows", _json({"instances": image.tolist()}), ok, answer, path)
+        yield Case("columns", _json({"inputs": {reference.input: image.tolist()}}), ok, answer, path)
+    for content, answer in zip(reference.encoded, reference.encoded_answers, strict=True):
+        yield Case("image bytes", _json(_encoded_body(content)), ok, answer, path)
+
+
+def _good_grpc(reference: Reference, name: str) -> Iterator[Case]:
+    ok = frozenset(["OK"])
+    for image, answer in zip(reference.images, reference.answers, strict=True):
+        yield Case("images", _message(name, "serving_default", {reference.input: image}), ok, answer)
+    for content, answer in zip(reference.encoded, reference.encoded_answers, strict=True):
+        yield Case("image bytes", _message(name, "image_bytes", {"image_bytes": np.array([content])}), ok, answer)
+
+
+def _bad_rest(reference: Reference, name: str, oversized_bytes: int) -> Iterator[Case]:
+    def case(kind: str, body: Any, code: str = "400", *, path: str = f"{name}:predict", method: str = "POST") -> Case:
+        content = body if isinstance(body, bytes) else _json(body)
+        return Case(kind, content, frozenset([code]), None, f"/v1/models/{path}", method)
+
+    image = reference.images[0]
+    rows = image.tolist()
+    yield case("no JSON", b'{"instances": [[1, 2')
+    yield case("empty body", b"")
+    yield case("no UTF-8", b'{"instances": ["\xff"]}')
+    yield case("nested too deeply", b'{"instances": ' + b"[" * _DEPTH)
+    yield case("empty batch", {"instances": []})
+    yield case("wrong shape", {"instances": image[:, :-1].tolist()})
+    yield case("ragged", {"instances": [*rows, rows[0][:-1]]})
+    yield case("decimals", {"instances": (image + 0.5).tolist()})
+    yield case("out of range", {"instances": (image.astype(int) - 300).tolist()})
+    yield case("not a number", {"instances": np.full(image.shape, np.nan).tolist()})
+    yield case("text", {"instances": ["image"]})
+    yield case("unknown signature", {"signature_name": "none", "instances": rows})
+    yield case("unknown input", {"inputs": {"none": rows}})
+    yield case("neither form", {"rows": rows})
+    yield case("unknown model", {"instances": rows}, "404", path="none:predict")
+    yield case("unknown version", {"instances": rows}, "404", path=f"{name}/versions/999999:predict")
+    yield case("wrong method", b"", "405", method="GET")
+    yield case("classify", {"examples": []}, path=f"{name}:classify")
+    if reference.encoded:
+        yield case("no image", _encoded_body(b"no image"))
+        yield case("image cut off", _encoded_body(reference.encoded[0][:30]))
+        yield case("no base64", {"signature_name": "image_bytes", "instances": [{"b64": "?!"}]})
+    if oversized_bytes:
+        yield case("oversized", b" " * oversized_bytes, "413")
+
+
+def _bad_grpc(reference: Reference, name: str, oversized_bytes: int) -> Iterator[Case]:
+    def case(kind: str, body: bytes, code: str = "INVALID_ARGUMENT") -> Case:
+        return Case(kind, body, frozenset([code]))
+
+    image, key = reference.images[0], reference.input
+    huge = predict_pb2.PredictRequest.FromString(_message(name, "", {key: image}))
+    huge.inputs[key].tensor_shape.dim[0].size = 10**12
+    huge.inputs[key].tensor_content = b""
+    yield case("no message", b"\xff\xff\xff\xff")
+    yield case("wrong type", _message(name, "", {key: image.astype(np.float32)}))
+    yield case("wrong shape", _message(name, "", {key: image[:, :-1]}))
+    yield case("empty batch", _message(name, "", {key: image[:0]}))
+    yield case("huge shape", huge.SerializeToString())
+    yield case("no input", _message(name, "", {}))
+    yield case("unknown input", _message(name, "", {"none": image}))
+    yield case("unknown signature", _message(name, "none", {key: image}))
+    yield case("unknown model", _message("none", "", {key: image}), "NOT_FOUND")
+    if reference.encoded:
+        yield case("no image", _message(name, "image_bytes", {"image_bytes": np.array([b"no image"])}))
+    if oversized_bytes:
+        yield case("oversized", b" " * oversized_bytes, "RESOURCE_EXHAUSTED")
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def _encoded_body(content: bytes) -> dict[str, Any]:
+    return {"signature_name": "image_bytes", "instances": [{"b64": base64.b64encode(content).decode()}]}
+
+
+def _message(name: str, signature: str, inputs: dict[str, np.ndarray]) -> bytes:
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = name
+    message.model_spec.signature_name = signature
+    for key, value in inputs.items():
+        message.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    return message.SerializeToString()
+
+
+def outputs_of_rest(content: bytes, expected: Arrays) -> Arrays:
+    """The outputs in an answer of REST, by name."""
+    answer = json.loads(content)
+    if "predictions" in answer:
+        rows = answer["predictions"]
+        columns = {name: [row[name] for row in rows] for name in rows[0]} if len(expected) > 1 else rows
+    else:
+        columns = answer["outputs"]
+    columns = columns if len(expected) > 1 else {next(iter(expected)): columns}
+    return {name: _like(values, expected.get(name)) for name, values in columns.items()}
+
+
+def _like(values: Any, wanted: np.ndarray | None) -> np.ndarray:
+    is_text = wanted is not None and wanted.dtype == object
+    return np.array([text.encode() for text in values], object) if is_text else np.array(values)
+
+
+def outputs_of_grpc(content: bytes) -> Arrays:
+    """The outputs in an answer of gRPC, by name."""
+    return {name: tf.make_ndarray(t) for name, t in predict_pb2.PredictResponse.FromString(content).outputs.items()}

@@ -1,0 +1,66 @@
+"""A server in a process of its own, on free ports."""
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+_STOP_SECONDS = 60
+
+
+class ServerProcess:
+    """Runs export.serve while it is entered.
+
+    Attributes:
+        rest, grpc: its addresses.
+    """
+
+    def __init__(self, model: Path, name: str, *, max_body_bytes: int) -> None:
+        self._command = [sys.executable, "-m", "export.serve", f"--model={model}", f"--name={name}"]
+        self._command += ["--rest_port=0", "--grpc_port=0", f"--max_body_bytes={max_body_bytes}"]
+        self.rest = self.grpc = ""
+
+    def __enter__(self) -> "ServerProcess":
+        # A file rather than a pipe: nobody has to read it while the server writes.
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        said = ""
+        for line in self._process.stdout or ():
+            said += line
+            if line.startswith("gRPC"):
+                break
+        addresses = re.search(r"^REST +http://([^/]+)/.*\ngRPC +(\S+)$", said, re.MULTILINE)
+        if addresses is None:
+            self._process.wait()
+            raise ValueError(f"the server did not start: {self.log().strip().splitlines()[-1:]}")
+        self.rest, self.grpc = addresses.groups()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._log.close()
+
+    def memory(self) -> int:
+        """Bytes of memory that the server holds."""
+        return psutil.Process(self._process.pid).memory_info().rss
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def exit_code(self) -> int:
+        """Waits for the end."""
+        return self._process.wait(_STOP_SECONDS)
+
+    def log(self) -> str:
+        """What it wrote to its log."""
+        self._log.seek(0)
+        return self._log.read()
