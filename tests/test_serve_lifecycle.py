@@ -191,7 +191,7 @@ def started_program(folder, *flags):
     return program, rest, lines[-1].split()[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_in_the_middle_of_load_drops_nothing(number, folder):
     program, rest, grpc_address = started_program(folder)
     by_rest, by_grpc = [], []
@@ -311,3 +311,11 @@ def test_what_it_prints_can_be_typed(folder):
         command = next(line for line in text.splitlines() if "curl" in line)
         answer = json.loads(subprocess.run(command, shell=True, capture_output=True, check=True).stdout)
     np.testing.assert_allclose(answer["predictions"][0]["probabilities"], expected(random_images(1))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("module", ["export.serve", "tools.load_test.__main__"])
+def test_a_command_line_is_checked_without_tensorflow(module):
+    program = f"import sys, {module}; assert {module}.main(['--model=nowhere']) == 2; assert 'tensorflow' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("error: there is no folder nowhere")
