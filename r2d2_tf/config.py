@@ -38,6 +38,9 @@ class Config:
     skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
     num_labels: int = _flag(100, "labeled training images, class-balanced, the rest unlabeled; 0 = label all", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
+    evaluate_on: str = _flag(
+        "", "measure errors on these in place of the test images: a file of unlabeled training images' ids, or a data set"
+    )
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     backbone: str = _flag("lenet", "network", choices=BACKBONES)
@@ -166,7 +169,8 @@ class Config:
         flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
         flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=spec.image_shape)
         flag_checks.check_name(self.name)
-        flag_checks.check_homes({name: getattr(self, name) for name in ("data_dir", "split_file", "stage_1_from", "run_dir")})
+        paths = ("data_dir", "split_file", "evaluate_on", "stage_1_from", "run_dir")
+        flag_checks.check_homes({name: getattr(self, name) for name in paths})
         if self.strategy == "multi_worker" and self.num_logical_cpus > 1:
             raise ValueError(
                 f"num_logical_cpus ({self.num_logical_cpus}) does nothing with --strategy=multi_worker, where each process has "

@@ -81,7 +81,7 @@ class Experiment:
                 "program or package versions": json.dumps([provenance.git_commit(), provenance.versions()], sort_keys=True),
             }
         )
-        loaded = self.spec.load(config.data_path)
+        loaded = run_data.loaded(config, self.spec)
         self.sizes = run_data.sizes_of(config, self.spec, self.stages, len(loaded.train_labels))
         # Before all photographs are decoded, which may take hours, and again once the network's size is known.
         resources.check_memory(resources.table_bytes(self.sizes))
@@ -93,7 +93,7 @@ class Experiment:
         if not len(self.data.test_labels):
             raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
         self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
-        self.title = f"{config.name}, seed {config.seed}{f' ({FAKE})' if self.is_fake else ''}"
+        self.title = f"{config.name}, seed {config.seed}{run_data.judged_by(config)}{f' ({FAKE})' if self.is_fake else ''}"
         self.table = PseudoLabelTable(
             run_data.given_labels(self.data, config, self.spec.num_classes),
             self.spec.num_classes,
@@ -274,6 +274,7 @@ class Experiment:
             "name": self.config.name,
             "dataset": self.config.dataset,
             "fake_data": self.is_fake,
+            "evaluate_on": self.config.evaluate_on or None,
             "seed": self.config.seed,
             "config_digest": self.config.digest,
             "test_error_percent": errors,

@@ -1,5 +1,6 @@
 """What of its data a run may see: the labels of its split, and the images that it did not leave out; and how much it is."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from r2d2_tf import resources, run_directory, splits
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DatasetSpec, ImageData
+from r2d2_tf.datasets import DATASETS, DatasetSpec, ImageData
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.stages import Stage
 
@@ -26,6 +27,48 @@ def left_out_before(config: Config) -> list[str] | None:
     """The unreadable images that a run which goes on left out when it began; None: they are to be found."""
     path = config.resolved_run_dir / run_directory.LEFT_OUT_FILE
     return path.read_text().splitlines() if run_directory.is_unfinished(config) and path.is_file() else None
+
+
+def judged_by(config: Config) -> str:
+    """What a run's title says if its errors are not those on the test images."""
+    return f" (errors on {config.evaluate_on}, not on test images)" if config.evaluate_on else ""
+
+
+def loaded(config: Config, spec: DatasetSpec) -> ImageData:
+    """The images of a run; with `--evaluate_on` those that it names are in the place of the test images, which are gone.
+
+    Of another data set those test images are taken that are not among the run's labeled ones.
+
+    Raises:
+        ValueError: if the file does not fit the data, or names a labeled image; or if the other set has other classes.
+    """
+    data = spec.load(config.data_path)
+    if not config.evaluate_on:
+        return data
+    labeled = given_labels(data, config, spec.num_classes) != UNLABELED
+    if config.evaluate_on in DATASETS:
+        return _judged_by_set(config, data, labeled)
+    path = Path(config.evaluate_on).expanduser()
+    rows = splits.read_split(path, data.train_ids, data.train_labels, data.class_names, flag="evaluate_on")
+    if labeled[rows].any():
+        raise ValueError(
+            f"evaluate_on ({path}) names {labeled[rows].sum()} labeled images, on which an error says nothing: "
+            "name unlabeled ones"
+        )
+    return dataclasses.replace(data, test_images=data.train_images[rows], test_labels=data.train_labels[rows])
+
+
+def _judged_by_set(config: Config, data: ImageData, labeled: np.ndarray) -> ImageData:
+    """`data` with the test images of another set, but for those that are among its own `labeled` rows."""
+    other = DATASETS[config.evaluate_on].load(config.data_path)
+    images, candidates = data.train_images, other.test_images
+    if other.class_names != data.class_names or not (isinstance(images, np.ndarray) and isinstance(candidates, np.ndarray)):
+        raise ValueError(
+            f"evaluate_on ({config.evaluate_on}) must have the classes of {config.dataset}, and both no photographs"
+        )
+    trained_on = {image.tobytes() for image in images[labeled]}
+    unseen = np.array([image.tobytes() not in trained_on for image in candidates], bool)
+    return dataclasses.replace(data, test_images=candidates[unseen], test_labels=other.test_labels[unseen])
 
 
 def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarray:

@@ -62,8 +62,10 @@ def with_wrong_labels(labels: np.ndarray, share: float, num_classes: int, *, see
     return wrong
 
 
-def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """Reads which rows are labeled from a text file: one id a line.
+def read_split(
+    path: Path, ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str], *, flag: str = "split_file"
+) -> np.ndarray:
+    """Reads which rows are labeled (or, for another flag, meant) from a text file: one id a line.
 
     After the id, a class name may follow, which must then be the image's own. The format of R2-D2's authors is read too:
     `<original CIFAR index>_<class>.png <class or NO_LABEL>`, where a line with NO_LABEL is an unlabeled image. Empty
@@ -74,6 +76,7 @@ def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: 
         ids: of all rows.
         labels: true class of each row, `[rows]`.
         class_names: in the order of the labels.
+        flag: that named the file, for messages.
 
     Returns:
         Sorted row numbers, int64.
@@ -81,7 +84,7 @@ def read_split(path: Path, ids: Sequence[str], labels: np.ndarray, class_names: 
     Raises:
         ValueError: if the file cannot be read, or a line names no image, an image twice, or a wrong class.
     """
-    lines = parse_split(path, ids)
+    lines = parse_split(path, ids, flag=flag)
     for line in lines:
         own = class_names[labels[line.row]]
         if line.class_name not in ("", own):
@@ -98,7 +101,7 @@ class SplitLine:
     class_name: str
 
 
-def parse_split(path: Path, ids: Sequence[str]) -> list[SplitLine]:
+def parse_split(path: Path, ids: Sequence[str], *, flag: str = "split_file") -> list[SplitLine]:
     """Reads a split file as far as it can be understood without the images; see `read_split`.
 
     Raises:
@@ -111,7 +114,7 @@ def parse_split(path: Path, ids: Sequence[str]) -> list[SplitLine]:
         # "sig": some editors begin a text with a byte order mark.
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(one_line(f"split_file ({path}) cannot be read: {error}; change --split_file")) from error
+        raise ValueError(one_line(f"{flag} ({path}) cannot be read: {error}; change --{flag}")) from error
     row_of = {identifier: row for row, identifier in enumerate(ids)}
     found: dict[int, SplitLine] = {}
     numbers: dict[int, int] = {}
@@ -119,7 +122,7 @@ def parse_split(path: Path, ids: Sequence[str]) -> list[SplitLine]:
         words = line.split()
         if not words or words[0].startswith("#") or words[-1] == "NO_LABEL":
             continue
-        where = f"split_file ({path}), line {number}: {line.strip()!r}"
+        where = f"{flag} ({path}), line {number}: {line.strip()!r}"
         authors = re.fullmatch(r"0*([0-9]+)_\w+\.png", words[0])
         identifier = f"train_{authors[1]:>05}" if authors else words[0]
         row = row_of.get(identifier)

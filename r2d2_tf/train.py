@@ -21,7 +21,7 @@ from r2d2_tf import run_directory
 from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
+from r2d2_tf.datasets import DATASETS, DatasetSpec
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.messages import one_line, warn
 from r2d2_tf.result import result_text
@@ -55,7 +55,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
         finished = run_directory.finished_summary(config, claims=cluster.is_chief)
         if finished is None:
-            _check_data(config)
+            check_data(config)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -123,7 +123,7 @@ def _dry_run(config: Config, began: float) -> int:
         warn("a dry run looks at this process alone, as if there were no others")
         config = dataclasses.replace(config, strategy="auto")
     # A download would write.
-    _check_data(dataclasses.replace(config, download=False))
+    check_data(dataclasses.replace(config, download=False))
     import_tensorflow_quietly()
     from r2d2_tf.experiment import Experiment
     from r2d2_tf.preview import preview
@@ -145,31 +145,48 @@ def _what_is_in_the_folder(config: Config) -> list[str]:
     return []
 
 
-def _check_data(config: Config) -> None:
+def check_data(config: Config) -> None:
     """Finds what is wrong with data, split and `--stage_1_from` before TensorFlow is imported.
 
     Raises:
-        ValueError: if the data set is missing or damaged, the split names images that it does not hold, or the other run
-            has no stage 1 to take over.
+        ValueError: if the data set is missing or damaged, the split or `--evaluate_on` names images that it does not hold,
+            or the other run has no stage 1 to take over.
     """
-    spec = DATASETS[config.dataset]
-    if spec.tfds_name is not None:
-        try:
-            check_tfds(spec.tfds_name, config.data_path)
-        except ValueError:
-            if not config.download or config.data_path is None:
-                raise
-            import_tensorflow_quietly()
-            download_tfds(spec.tfds_name, config.data_path)
-    if spec.read_ids is not None and (spec.tfds_name is not None or config.split_file):
+    spec, judged_by_set = DATASETS[config.dataset], config.evaluate_on in DATASETS
+    judged_by_file = bool(config.evaluate_on) and not judged_by_set
+    _prepare(spec, config)
+    if judged_by_set:
+        other = DATASETS[config.evaluate_on]
+        if (other.image_shape, other.num_classes) != (spec.image_shape, spec.num_classes) or spec.photographs:
+            raise ValueError(
+                f"evaluate_on ({config.evaluate_on}) must be a data set of the same image size and number of classes as "
+                f"{config.dataset}, in memory: change --evaluate_on, or name a file of training images"
+            )
+        _prepare(other, config)
+    if spec.read_ids is not None and (spec.tfds_name is not None or config.split_file or judged_by_file):
         ids = spec.read_ids(config.data_path)
         if spec.tfds_name is not None:
             # A copy may be a part of the set.
             check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(ids))
         if config.split_file:
             parse_split(Path(config.split_file).expanduser(), ids)
+        if judged_by_file:
+            parse_split(Path(config.evaluate_on).expanduser(), ids, flag="evaluate_on")
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
+
+
+def _prepare(spec: DatasetSpec, config: Config) -> None:
+    """Sees to it that a data set is there, downloaded if that is asked for."""
+    if spec.tfds_name is None:
+        return
+    try:
+        check_tfds(spec.tfds_name, config.data_path)
+    except ValueError:
+        if not config.download or config.data_path is None:
+            raise
+        import_tensorflow_quietly()
+        download_tfds(spec.tfds_name, config.data_path)
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:

@@ -167,13 +167,18 @@ def test_shares_are_those_of_the_labeled_images():
 
 def test_a_collapse_stops_the_run_and_names_the_likely_flag():
     guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3), RunState(2))
-    even, collapsed = np.array([2.0, 2.0, 2.0]), np.array([0.0, 6.0, 0.0])
+    even, collapsed = np.array([10.0, 10.0, 10.0]), np.array([0.0, 30.0, 0.0])
     guard.on_epoch_end(0, {"predicted_classes": even, "evaluated_classes": even})
-    for kind in ("unlabeled", "test"):
+    for kind in ("unlabeled", "evaluated"):
         logs = {"predicted_classes": even, "evaluated_classes": even}
         logs["predicted_classes" if kind == "unlabeled" else "evaluated_classes"] = collapsed
         with pytest.raises(RunStopped, match=rf"100 % of the {kind} images fall into class 1.*33 %.*lower those of --rounds"):
             guard.on_epoch_end(0, logs)
+
+
+def test_a_few_evaluated_images_tell_of_no_collapse():
+    guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3), RunState(2))
+    guard.on_epoch_end(0, {"predicted_classes": np.array([2.0, 2.0, 2.0]), "evaluated_classes": np.array([0.0, 29.0, 0.0])})
 
 
 def test_a_collapsed_first_prediction_blames_stage_1():
