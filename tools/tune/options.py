@@ -1,0 +1,257 @@
+"""The command line of a search. Needs no TensorFlow, so a mistake is told at once."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from r2d2_tf import files, run_directory
+from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.train import check_data
+from tools.tune.space import Space, parse_dimension, space_of
+
+TUNERS = ("random", "bayesian", "hyperband", "grid")
+_TRIALS = 12
+"""Where the tuner does not end by itself."""
+_MOST_TRIALS = 10_000
+_RANGES = ("alpha", "beta")
+"""Flags of a run that take a range here too."""
+_VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+_BASE_FILE, _SEARCH_FILE = "base.cfg", "search.json"
+LOCK = ".lock"
+"""How the names of the locks begin that processes hold while they search, one each."""
+_NOT_OF_A_SEARCH = {
+    "run_dir": "a search has many runs: say --output_dir",
+    "new_run": "to start afresh say another --output_dir",
+    "dry_run": "ask r2d2_tf.train what a run would take",
+    "stage_1_from": "labels are held out of stage 1 too, so that it is trained anew",
+    "evaluate_on": "say --validation_dataset, or let labeled images be held out",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line asks for.
+
+    Attributes:
+        config: whose flags are searched.
+        space: what is searched.
+        tuner: one of TUNERS.
+        trials: how many at most; None: until the tuner is done.
+        grid_points: values a range in a grid.
+        folds: in which labeled images judge; 0: by their number.
+        validation_fraction: of the labeled images, where one part of them judges.
+        validation_dataset: whose test images judge; "": labeled images do.
+        search_seed: what is tried is a function of it.
+        at_once: runs at the same time; 0: by the number of cores.
+        folder: of the search.
+        command: that was typed.
+        tuner_id: of this process, among several; "": it is alone.
+    """
+
+    config: Config
+    space: Space
+    tuner: str
+    trials: int | None
+    grid_points: int
+    folds: int
+    validation_fraction: float
+    validation_dataset: str
+    search_seed: int
+    at_once: int
+    folder: Path
+    command: str
+    tuner_id: str
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process hands out trials and makes none, as keras-tuner has it."""
+        return "chief" in self.tuner_id
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this search and no other, beside the config."""
+        names = ("tuner", "grid_points", "folds", "validation_fraction", "validation_dataset", "search_seed")
+        return {name: getattr(self, name) for name in names} | {"search": [str(d) for d in self.space.dimensions]}
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of a search, without those of a run."""
+    own = flags.FlagValues()
+    for name in _RANGES:
+        flags.DEFINE_string(name, "", f"range of {name}", flag_values=own)
+    flags.DEFINE_multi_string("search", [], "FLAG=RANGE: another number to search; may be given several times", flag_values=own)
+    flags.DEFINE_enum("tuner", "random", TUNERS, "how settings are proposed", flag_values=own)
+    flags.DEFINE_integer(
+        "trials", None, f"trials at most; by default {_TRIALS}, or as many as grid and hyperband have",
+        lower_bound=1, upper_bound=_MOST_TRIALS, flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_integer("grid_points", 4, "grid: values a range", lower_bound=2, upper_bound=100, flag_values=own)
+    flags.DEFINE_integer(
+        "folds", 0, "parts of the labeled images, each of which judges once; 1: one part alone; 0: by their number",
+        lower_bound=0, flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "validation_fraction", 0.2, "share of the labeled images that judge, where one part of them does",
+        lower_bound=0.01, upper_bound=0.5, flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_string("validation_dataset", "", "judge by the test images of this data set", flag_values=own)
+    flags.DEFINE_integer("search_seed", 0, "decides what is tried", lower_bound=0, upper_bound=2**31 - 2, flag_values=own)
+    flags.DEFINE_integer(
+        "at_once", 0, "runs of a trial at the same time; 0: one a core; among several workers, with photographs or a GPU one",
+        lower_bound=0, upper_bound=64, flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_string("output_dir", "", "folder of the search; by default runs/tune/NAME-HASH", flag_values=own)
+    return own
+
+
+def flag_help() -> str:
+    """The flags, their defaults and what they mean."""
+    own = define_flags()
+    defaults = {name: "" if own[name].default is None else str(own[name].default).strip("[]") for name in own}
+    return "\n".join(f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items())
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
+    """Reads a command line, and claims nothing.
+
+    Raises:
+        ValueError: in one line, for what cannot be done as it stands.
+    """
+    own = define_flags()
+    mine: list[str] = []
+    others: list[str] = []
+    for argument in arguments:
+        name, _, value = argument.removeprefix("--").partition("=")
+        is_range = name in _RANGES and any(sign in value for sign in ":,")
+        is_mine = is_range or (name in own and name not in _RANGES)
+        (mine if argument.startswith("--") and is_mine else others).append(argument)
+    try:
+        own(["tune", *mine])
+    except flags.Error as error:
+        raise ValueError(f"cannot read the flags: {error}; write --flag=value (--help lists them)") from error
+    config = from_command_line(others)
+    _check_config(config)
+    texts = [(name, own[name].value) for name in _RANGES if own[name].value]
+    for text in own["search"].value:
+        name, equals, given = text.partition("=")
+        if not equals:
+            raise ValueError(f"search ({text}) names no range: write --search=FLAG=low:high")
+        texts.append((name.removeprefix("--"), given))
+    space = space_of(config, [parse_dimension(*text) for text in texts])
+    tuner, trials = own["tuner"].value, own["trials"].value
+    judge = own["validation_dataset"].value
+    if judge:
+        _check_judge(config, judge)
+    check_data(dataclasses.replace(config, evaluate_on=judge))
+    options = Options(
+        config=config,
+        space=space,
+        tuner=tuner,
+        trials=trials if trials or tuner in ("grid", "hyperband") else _TRIALS,
+        grid_points=own["grid_points"].value,
+        folds=own["folds"].value,
+        validation_fraction=own["validation_fraction"].value,
+        validation_dataset=judge,
+        search_seed=own["search_seed"].value,
+        at_once=own["at_once"].value,
+        folder=Path(own["output_dir"].value).expanduser(),
+        command=shlex.join(["python", "-m", "tools.tune", *arguments]),
+        tuner_id=_tuner_id(environment),
+    )
+    if not own["output_dir"].value:
+        options = dataclasses.replace(options, folder=_default_folder(options))
+    check_folder(options)
+    return options
+
+
+def _check_config(config: Config) -> None:
+    defaults = Config()
+    for name, why in _NOT_OF_A_SEARCH.items():
+        if getattr(config, name) != getattr(defaults, name):
+            raise ValueError(f"--{name} does not go with a search: {why}")
+    if config.strategy == "multi_worker":
+        raise ValueError("strategy (multi_worker) does not go with a search: start several workers of keras-tuner (--help)")
+    if not config.rounds:
+        raise ValueError("rounds is empty, so there is no stage 2 to search for: give --rounds")
+
+
+def _check_judge(config: Config, judge: str) -> None:
+    if judge not in DATASETS:
+        raise ValueError(f"validation_dataset ({judge}) must be one of {', '.join(DATASETS)}")
+    if judge == config.dataset:
+        raise ValueError(
+            f"validation_dataset ({judge}) is the data set that is trained on, and nothing is chosen by its test images: "
+            "leave it out, so that labeled images judge, or name another set"
+        )
+    own, other = DATASETS[config.dataset], DATASETS[judge]
+    if (own.image_shape, own.num_classes) != (other.image_shape, other.num_classes) or own.photographs:
+        raise ValueError(
+            f"validation_dataset ({judge}) must have the image size and the number of classes of {config.dataset}, and both "
+            "no photographs: leave it out, so that labeled images judge, or name another set"
+        )
+
+
+def _tuner_id(environment: Mapping[str, str]) -> str:
+    """This process's name among several workers; "" if it is alone."""
+    given = [name for name in _VARIABLES if environment.get(name)]
+    if given in ([], _VARIABLES[:1]):
+        return ""
+    missing = [name for name in _VARIABLES if name not in given]
+    if missing:
+        raise ValueError(f"{', '.join(given)} is set, but {', '.join(missing)} is not: set all three, or none")
+    return environment[_VARIABLES[0]]
+
+
+def _default_folder(options: Options) -> Path:
+    text = json.dumps([options.config.digest, options.identity()], sort_keys=True)
+    return Path("runs") / "tune" / f"{options.config.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def check_folder(options: Options) -> bool:
+    """Whether the folder holds this search already; False if it is free.
+
+    Raises:
+        ValueError: if it holds another one, or something else, or cannot be written to.
+    """
+    folder = options.folder
+    run_directory.check_writable(folder)
+    base, search = folder / _BASE_FILE, folder / _SEARCH_FILE
+    if not base.is_file() or not search.is_file():
+        left = [path.name for path in folder.iterdir()] if folder.exists() else []
+        if any(name != _BASE_FILE and not name.startswith((files.PARTIAL, LOCK)) for name in left):
+            raise ValueError(f"output_dir ({folder}) exists and is not the folder of a search: choose another --output_dir")
+        return False
+    try:
+        theirs = json.loads(search.read_text())
+        differences = options.config.differences(from_command_line([f"--flagfile={base}"]))
+    except ValueError as error:
+        raise ValueError(f"output_dir ({folder}) holds a damaged search ({error}): choose another --output_dir") from error
+    ours = options.identity()
+    differences += [f"--{name}: {theirs.get(name)} -> {value}" for name, value in ours.items() if theirs.get(name) != value]
+    if differences:
+        raise ValueError(
+            f"output_dir ({folder}) holds another search, with other flags ({'; '.join(differences)}): choose another "
+            "--output_dir"
+        )
+    return True
+
+
+def claim_folder(options: Options) -> None:
+    """Makes the folder of a new search, and notes in it which one it is."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if not check_folder(options):
+        for name, text in (
+            (_BASE_FILE, options.config.to_flagfile()),
+            (_SEARCH_FILE, json.dumps(options.identity(), indent=2) + "\n"),
+        ):
+            with files.written_whole(options.folder / name) as path:
+                path.write_text(text)

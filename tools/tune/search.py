@@ -1,0 +1,180 @@
+"""A search from its options to a table: `run(options)`."""
+
+import contextlib
+import fcntl
+import io
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+import grpc
+import tensorflow as tf
+from keras_tuner.errors import FatalRuntimeError
+
+from r2d2_tf import run_directory
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.messages import one_line
+from tools.tune.budget import total_epochs
+from tools.tune.options import LOCK, Options, claim_folder
+from tools.tune.records import Record, best_of
+from tools.tune.report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, markdown
+from tools.tune.trials import Trials
+from tools.tune.tuner import Search, make_oracle, planned_epochs
+from tools.tune.validation import Fold, Judge, make_folds
+
+_FILES = {
+    FLAGFILE: "the best setting as a flagfile, and how it was found",
+    TABLE: "the table above",
+    LINES: "a line a trial, with the error of each fold",
+    PICTURE: "errors over what was searched",
+    "trials/": "what each run measured and said",
+}
+
+
+def run(options: Options) -> int:
+    """Searches, or goes on with a search, prints what it finds, and returns the exit code."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        with _locked(options):
+            claim_folder(options)
+            return _search(options)
+    except ValueError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError, grpc.RpcError) as error:
+        told = error.details() if isinstance(error, grpc.Call) else error
+        print(f"error: {one_line(told)}; once that is mended, the same command goes on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # Raised, so that the runs are ended too.
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _locked(options: Options) -> Iterator[None]:
+    """Holds this process's part in the search; the system lets go of it however the process ends."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with (options.folder / f"{LOCK}-{options.tuner_id or 'alone'}").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"output_dir ({options.folder}) is in use by a living process: wait for it, or choose another --output_dir"
+            ) from None
+        yield
+
+
+def _search(options: Options) -> int:
+    judge = Judge(options.folds, options.validation_fraction, options.validation_dataset)
+    folds = make_folds(options.config, judge, options.folder / "folds")
+    trials = Trials(folds, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
+    length = total_epochs(options.config.parsed_rounds)
+    oracle = make_oracle(
+        options.tuner,
+        options.space,
+        trials=options.trials,
+        search_seed=options.search_seed,
+        grid_points=options.grid_points,
+        stage_2_epochs=length,
+    )
+    epochs = planned_epochs(oracle, trials=options.trials, stage_2_epochs=length)
+    plan = Plan(options.config, options.space, epochs, _judged_by(options, folds), options.command)
+    reporter = Reporter(plan, trials.records, options.folder, shares_trials=bool(options.tuner_id))
+    print(_plan_text(options, plan, folds), flush=True)
+    classes = DATASETS[options.config.dataset].num_classes
+    # keras-tuner says what it reads.
+    with contextlib.redirect_stdout(io.StringIO()):
+        search = Search(oracle, trials=trials, reporter=reporter, folder=options.folder, failed_score=100.0 * (1 - 1 / classes))
+    if options.is_chief:
+        print(f"This is the chief: it hands out trials at {_address()}, and shows the outcome when workers have made them.")
+    else:
+        _make_stage_1(trials)
+        print(f"\n{_so_far(trials.records.all())}{reporter.heading()}", flush=True)
+    try:
+        search.search()
+    except FatalRuntimeError as fatal:
+        raise fatal.__cause__ or fatal from None
+    if options.tuner_id and not options.is_chief:
+        print("No trial is left for this worker; the chief shows the outcome.")
+        return 0
+    return _show_outcome(options, plan, reporter)
+
+
+def _at_once(options: Options, num_folds: int) -> int:
+    if options.at_once:
+        return options.at_once
+    takes_all = options.tuner_id or DATASETS[options.config.dataset].photographs or tf.config.list_physical_devices("GPU")
+    return 1 if takes_all else min(num_folds, os.cpu_count() or 1)
+
+
+def _judged_by(options: Options, folds: Sequence[Fold]) -> str:
+    total = sum(fold.num_judging for fold in folds)
+    if options.validation_dataset:
+        return f"{total:,} test images of {options.validation_dataset}"
+    return f"{total:,} held-out labeled images" + (f", in {len(folds)} folds" if len(folds) > 1 else "")
+
+
+def _plan_text(options: Options, plan: Plan, folds: Sequence[Fold]) -> str:
+    config = options.config
+    count = f"{len(plan.epochs)} trials" + (
+        f" of {min(plan.epochs)} to {max(plan.epochs)} epochs" if plan.varies_length else ""
+    )
+    own = described(plan.space, plan.space.own)
+    first = f"the config's own setting, {own}" if plan.space.holds_own else f"as any other: the config's own ({own}) is outside"
+    trained = f"; a run is trained with {folds[0].config.num_labels:,} labels" if not options.validation_dataset else ""
+    lines = [
+        f"Search: {config.name}, seed {config.seed}, {options.tuner}, {count}, into {options.folder}",
+        *(f"  searched    {dimension}" for dimension in plan.space.dimensions),
+        f"  judged by   {plan.judged_by}{trained}",
+        f"  first trial {first}",
+    ]
+    return "\n".join(lines)
+
+
+def _make_stage_1(trials: Trials) -> None:
+    made = trials.stage_1()
+    errors = ", ".join(f"{error:.2f}" for error, _ in made)
+    seconds = sum(seconds for _, seconds in made)
+    print(f"  stage 1     shared by all trials: {seconds:.0f} s of work, start-up included; error {errors} %", flush=True)
+
+
+def _so_far(records: Sequence[Record]) -> str:
+    best = best_of(records)
+    if not records:
+        return ""
+    return f"Going on: {len(records)} trials are done" + (f", the best at {best.error:.2f} %" if best else "") + "\n"
+
+
+def _address() -> str:
+    return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+
+
+def _show_outcome(options: Options, plan: Plan, reporter: Reporter) -> int:
+    best, records = reporter.write(), reporter.records.all()
+    print(f"\n{markdown(plan, records)}\n")
+    files = "\n".join(f"  {name:12} {what}" for name, what in _FILES.items() if best or name != FLAGFILE)
+    if best is None:
+        print(f"Files in {options.folder}:\n{files}")
+        print("error: all trials failed: lower --pseudo_label_lr or the rates of --rounds, or search them", file=sys.stderr)
+        return 1
+    own = " (the config's own setting)" if best.setting == plan.space.own else ""
+    python = shlex.quote(run_directory.shown(sys.executable))
+    flagfile = shlex.quote(str(options.folder / FLAGFILE))
+    seeds = ",".join(str(options.config.seed + more) for more in (1, 2, 3))
+    print(f"Best: trial {best.number}, {described(plan.space, best.setting)}{own}. Errors are on {plan.judged_by}.")
+    print(
+        f"\nFiles in {options.folder}:\n{files}\n\nNext, with the best setting and all labels, a run, or three of other seeds:"
+    )
+    print(f"  {python} -m r2d2_tf.train --flagfile={flagfile}")
+    print(f"  {python} -m tools.repeat --seeds={seeds} --flagfile={flagfile}")
+    return 0

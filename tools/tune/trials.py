@@ -1,0 +1,166 @@
+"""Makes a trial: one run a fold, each in a process of its own, from a stage 1 that all trials share."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from r2d2_tf import run_directory
+from r2d2_tf.config import Config
+from r2d2_tf.stages import plan
+from r2d2_tf.train import STOPPED
+from tools.training import wait_for_lock
+from tools.tune.budget import total_epochs
+from tools.tune.jobs import Job, run_jobs
+from tools.tune.records import Record, Records
+from tools.tune.space import Setting, configured
+from tools.tune.validation import Fold
+
+_KEPT = (
+    run_directory.CONFIG_FILE,
+    run_directory.METRICS_FILE,
+    run_directory.SUMMARY_FILE,
+    run_directory.PICTURE_FILE,
+    run_directory.LOCK_FILE,
+)
+"""What is left of the run of a trial: networks and tables of all trials would fill a disk."""
+
+
+class Failed(Exception):
+    """A run had to stop; the message says why."""
+
+
+class Trials:
+    """Makes trials. What is killed on the way goes on where it was when it is asked for again.
+
+    Args:
+        folds: what a trial consists of.
+        folder: of the search.
+        at_once: runs at the same time.
+        worker: name of this process.
+
+    Attributes:
+        records: of the trials that are done.
+    """
+
+    def __init__(self, folds: Sequence[Fold], folder: Path, at_once: int, worker: str) -> None:
+        self.folds = folds
+        self.folder = folder
+        self.at_once = at_once
+        self.worker = worker
+        self.records = Records(folder / "trials")
+        self.records.folder.mkdir(parents=True, exist_ok=True)
+
+    def stage_1(self) -> list[tuple[float, float]]:
+        """Trains the stage 1 that trials share, if that is not done; returns error and seconds of each fold.
+
+        Raises:
+            RuntimeError: if it fails.
+        """
+        try:
+            folders = self._stage_1([fold.config for fold in self.folds])
+        except Failed as failed:
+            raise RuntimeError(f"stage 1 stopped, so that nothing can be tried: {failed}") from failed
+        summaries = [run_directory.read_summary(folder) for folder in folders]
+        return [(summary["test_error_percent"]["stage_1"], summary["seconds"]["total"]) for summary in summaries]
+
+    def make(self, number: int, setting: Setting, epochs: int | None) -> Record:
+        """Makes a trial, or reads it if it is done.
+
+        Args:
+            number: of the trial.
+            setting: to be tried.
+            epochs: of stage 2, if it is to be shortened.
+
+        Raises:
+            RuntimeError: if a run fails in another way than by having to stop.
+        """
+        began = time.monotonic()
+        folder = self.records.folder / f"{number:04d}"
+        with _alone(folder) as lock:
+            done = self.records.of(number)
+            if done is None:
+                configs = [configured(fold.config, setting, stage_2_epochs=epochs) for fold in self.folds]
+                errors, failed = self._tried(number, configs, folder, lock)
+                sizes = tuple(fold.num_judging for fold in self.folds)
+                length, seconds = total_epochs(configs[0].parsed_rounds), time.monotonic() - began
+                done = Record(number, setting, length, errors, sizes, failed, round(seconds, 1), self.worker)
+                self.records.add(done)
+            for run in folder.glob("fold_*/"):
+                _prune(run)
+        return done
+
+    def _tried(self, number: int, configs: Sequence[Config], folder: Path, lock: int) -> tuple[tuple[float, ...], str]:
+        """The error of each fold, or why the trial failed."""
+        try:
+            starts = self._stage_1(configs)
+            names = [f"fold_{fold}" for fold in range(len(configs))]
+            jobs = [
+                Job(dataclasses.replace(config, name=f"trial_{number}_{name}", stage_1_from=str(start)), folder / name)
+                for name, config, start in zip(names, configs, starts, strict=True)
+            ]
+            self._run(jobs, f"trial {number}", lock)
+        except Failed as failed:
+            return (), str(failed)
+        summaries = [run_directory.read_summary(job.folder) for job in jobs]
+        return tuple(list(summary["test_error_percent"].values())[-1] for summary in summaries), ""
+
+    def _stage_1(self, configs: Sequence[Config]) -> list[Path]:
+        """The folders of the stage 1 of each fold, which is trained now if need be."""
+        alone = [dataclasses.replace(c.stage_1_alone(), name=f"stage_1_fold_{fold}") for fold, c in enumerate(configs)]
+        jobs = [Job(c, self.folder / "stage_1" / f"fold_{fold}-{c.digest}") for fold, c in enumerate(alone)]
+        if not all(_is_finished(job.folder) for job in jobs):
+            with _alone(jobs[0].folder) as lock:
+                self._run(jobs, "stage 1", lock)
+        return [job.folder for job in jobs]
+
+    def _run(self, jobs: Sequence[Job], title: str, lock: int) -> None:
+        """Runs what is not finished; the runs inherit the lock, and so hold it on if this program is killed.
+
+        Raises:
+            Failed: if a run had to stop.
+            RuntimeError: if it failed otherwise.
+        """
+        total = sum(stage.epochs for job in jobs for stage in plan(job.config))
+        # disable=None: no bar where the output is a file.
+        bar_format = "{desc} |{bar:30}| {n_fmt}/{total_fmt} epochs, {elapsed} so far"
+        left = [job for job in jobs if not _is_finished(job.folder)]
+        with tqdm(total=total, desc=title, bar_format=bar_format, leave=False, disable=None) as bar:
+
+            def show() -> None:
+                bar.n = sum(job.epochs_done for job in jobs)
+                bar.refresh()
+
+            codes = run_jobs(left, self.at_once, pass_fds=[lock], watch=show)
+        for job, code in zip(left, codes, strict=True):
+            if code == STOPPED:
+                raise Failed(f"{job.folder.name.replace('_', ' ')}: {job.error()}")
+            if code:
+                raise RuntimeError(
+                    f"the run in {job.folder} ended with exit code {code}: {job.error()} (all it said: {job.log})"
+                )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """Waits until no other process works on `folder`; gives the lock to be inherited by those that do now."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
+        wait_for_lock(lock, folder)
+        yield lock.fileno()
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / run_directory.SUMMARY_FILE).is_file()
+
+
+def _prune(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in _KEPT:
+            path.unlink()

@@ -1,0 +1,124 @@
+"""What trials are judged by: labeled images whose labels training does not see, or the images of another data set."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
+from r2d2_tf import data_health, files, run_data, splits
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.pseudo_labels import UNLABELED
+
+ENOUGH_LABELS = 1000
+"""From so many labels on, one part of them judges; of fewer, each judges once, in folds."""
+_FEW_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How trials are judged.
+
+    Attributes:
+        folds: parts of the labeled images, each of which judges once; 1: one part alone; 0: by the number of labels.
+        fraction: of the labeled images that judge, if there is one part.
+        dataset: whose test images judge, in the place of labeled images; "": labeled images do.
+    """
+
+    folds: int = 0
+    fraction: float = 0.2
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of the runs that make a trial.
+
+    Attributes:
+        config: of the run, but for what a trial changes.
+        num_judging: images that its error is measured on.
+    """
+
+    config: Config
+    num_judging: int
+
+
+def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
+    """The folds of a search; the ids of their images are written into `folder`.
+
+    A held-out image stays in training as an unlabeled one: its row is -1. Folds are a function of the config's seed.
+
+    Raises:
+        ValueError: if there are too few labels, or the other data set holds test images of the config's own.
+    """
+    spec = DATASETS[config.dataset]
+    data, _ = data_health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
+    labeled = np.flatnonzero(run_data.given_labels(data, config, spec.num_classes) != UNLABELED)
+    if judge.dataset:
+        judging = dataclasses.replace(config, evaluate_on=judge.dataset)
+        loaded = run_data.loaded(judging, spec)
+        check_apart(data, loaded, config.dataset, judge.dataset)
+        return [Fold(judging, len(loaded.test_labels))]
+    folder.mkdir(exist_ok=True)
+    held_out = hold_out(data.train_labels[labeled], judge, seed=config.seed)
+    return [_fold(config, data, labeled, part, folder / f"fold_{number}") for number, part in enumerate(held_out)]
+
+
+def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]:
+    """Which of the labeled images judge in each fold, stratified by class.
+
+    Args:
+        labels: class of each labeled image.
+        judge: tells how many folds.
+        seed: the folds are a function of it.
+
+    Returns:
+        Sorted positions in `labels`, one array a fold.
+
+    Raises:
+        ValueError: if a class has fewer labels than there are folds, or too few to be parted.
+    """
+    count = judge.folds or (_FEW_FOLDS if len(labels) < ENOUGH_LABELS else 1)
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    if smallest < max(2, count):
+        raise ValueError(
+            f"folds ({count}) need as many labeled images of each class, and at least 2, but one class has {smallest}: "
+            "give fewer --folds, raise --num_labels, or name a --validation_dataset"
+        )
+    if count > 1:
+        parting = StratifiedKFold(count, shuffle=True, random_state=seed)
+    else:
+        # Of each class one at least judges and one is trained on.
+        least = len(np.unique(labels))
+        size = min(max(round(judge.fraction * len(labels)), least), len(labels) - least)
+        parting = StratifiedShuffleSplit(1, test_size=size, random_state=seed)
+    return [np.sort(held_out) for _, held_out in parting.split(labels, labels)]
+
+
+def check_apart(data: ImageData, judging: ImageData, dataset: str, judging_dataset: str) -> None:
+    """Raises ValueError if an image that judges is a test image: by its pixels, as test labels are nobody's business."""
+    judged_by = {image.tobytes() for image in np.asarray(judging.test_images)}
+    shared = sum(image.tobytes() in judged_by for image in np.asarray(data.test_images))
+    if shared:
+        raise ValueError(
+            f"validation_dataset ({judging_dataset}): {shared:,} of its test images are test images of {dataset} too, and "
+            "nothing is chosen by those: leave it out, or name another set"
+        )
+
+
+def _fold(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.ndarray, stem: Path) -> Fold:
+    trained_on = np.delete(labeled, held_out)
+    names = {"labeled": trained_on, "held_out": labeled[held_out]}
+    for name, rows in names.items():
+        with files.written_whole(stem.with_name(f"{stem.name}_{name}.txt")) as path:
+            _write(path, data, rows)
+    split, judging = (str(stem.with_name(f"{stem.name}_{name}.txt")) for name in names)
+    fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=split, evaluate_on=judging)
+    return Fold(fold, len(held_out))
+
+
+def _write(path: Path, data: ImageData, rows: Sequence[int] | np.ndarray) -> None:
+    splits.write_split(path, data.train_ids, np.asarray(rows), data.train_labels, data.class_names)
