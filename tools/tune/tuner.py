@@ -6,6 +6,7 @@ but was not noted for one that is done; forgets on reload how far a grid is; and
 
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalRuntimeError
+from sklearn.exceptions import ConvergenceWarning
 
 from r2d2_tf import files
 from tools.tune.records import Record
@@ -88,7 +90,10 @@ class BayesianOracle(SearchOracle, keras_tuner.oracles.BayesianOptimizationOracl
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """As keras-tuner does, as a function of the seed and the trials before: so a killed search goes on as it would have."""
         self._random_state = np.random.RandomState([self.seed, len(self.trials)])
-        return super().populate_space(trial_id)
+        with warnings.catch_warnings():
+            # The process may find that a flag makes no difference: then its length scale runs to a bound.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().populate_space(trial_id)
 
 
 class HyperbandOracle(SearchOracle, keras_tuner.oracles.HyperbandOracle):
