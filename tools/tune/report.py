@@ -87,7 +87,7 @@ class Reporter:
         return tqdm.format_interval(left * seconds / max(1, workers))
 
     def write(self) -> Record | None:
-        """Writes table, lines, picture and flagfile of what is known; returns the best trial."""
+        """Writes table, lines and flagfile of what is known; returns the best trial."""
         with (self.folder / "report.lock").open("a") as lock:
             # Other workers write them too.
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -96,14 +96,17 @@ class Reporter:
             _write_lines(self.folder / LINES, self.plan, records)
             with files.written_whole(self.folder / TABLE) as path:
                 path.write_text(f"{self._caption()}\n\n{markdown(self.plan, records)}\n")
-            with files.written_whole(self.folder / PICTURE) as path:
-                draw(
-                    self.plan.space, records, best, title=f"{self.plan.config.name}: error on {self.plan.judged_by}", path=path
-                )
             if best is not None:
                 with files.written_whole(self.folder / FLAGFILE) as path:
                     path.write_text(flagfile(self.plan, records, best))
         return best
+
+    def draw(self) -> None:
+        """Draws the picture of what is known."""
+        records = self.records.all()
+        title = f"{self.plan.config.name}: error on {self.plan.judged_by}"
+        with files.written_whole(self.folder / PICTURE) as path:
+            draw(self.plan.space, records, best_of(records), title=title, path=path)
 
     def _caption(self) -> str:
         return f"Error in percent on {self.plan.judged_by}, best first. Made by `{self.plan.command}`."

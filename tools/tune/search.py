@@ -161,6 +161,7 @@ def _address() -> str:
 
 def _show_outcome(options: Options, plan: Plan, reporter: Reporter) -> int:
     best, records = reporter.write(), reporter.records.all()
+    reporter.draw()
     print(f"\n{markdown(plan, records)}\n")
     files = "\n".join(f"  {name:12} {what}" for name, what in _FILES.items() if best or name != FLAGFILE)
     if best is None:
