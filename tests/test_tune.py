@@ -15,8 +15,6 @@ import keras_tuner
 import numpy as np
 import pytest
 from conftest import ROOT, SHORT
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_evaluate_on import broken_test_set
 
 from r2d2_tf import run_data, train
@@ -47,23 +45,25 @@ def space(*texts, config=None):
 # What can be proposed.
 
 
-@given(
-    ends=st.lists(st.floats(1e-3, 1.0).map(lambda end: float(f"{end:.3g}")), min_size=4, max_size=4),
-    scales=st.tuples(*[st.sampled_from(["", ":log", ":linear"])] * 2),
-    positions=st.tuples(*[st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))] * 2),
-)
-@settings(max_examples=300, deadline=None, database=None)
-def test_every_position_is_a_setting_within_its_ranges_with_beta_below_alpha(ends, scales, positions):
-    (a, b), (c, d) = sorted(ends[:2]), sorted(ends[2:])
-    if a == b or c == d or c > BETA_TO_ALPHA * b:
-        return
-    tried = space(f"alpha={a}:{b}{scales[0]}", f"beta={c}:{d}{scales[1]}")
-    setting = tried.setting(dict(zip(("alpha", "beta"), positions, strict=True)))
-    assert c <= setting["beta"] <= d
-    assert a <= setting["alpha"] <= b
-    assert setting["beta"] < setting["alpha"]
-    assert configured(Config(), setting).alpha == setting["alpha"]
-    assert all(point["beta"] < point["alpha"] for point in tried.grid(4))
+def test_every_position_is_a_setting_within_its_ranges_with_beta_below_alpha():
+    generator, tried = np.random.default_rng(0), 0
+    for _ in range(600):
+        a, b, c, d = (float(f"{end:.3g}") for end in 10 ** generator.uniform(-3, 0, 4))
+        (a, b), (c, d) = sorted((a, b)), sorted((c, d))
+        if a == b or c == d or c > BETA_TO_ALPHA * b:
+            continue
+        scales = generator.choice(["", ":log", ":linear"], 2)
+        drawn = space(f"alpha={a}:{b}{scales[0]}", f"beta={c}:{d}{scales[1]}")
+        for corner in (None, 0.0, 1.0):
+            positions = generator.random(2) if corner is None else (corner, generator.choice([0.0, 1.0]))
+            setting = drawn.setting(dict(zip(("alpha", "beta"), positions, strict=True)))
+            assert c <= setting["beta"] <= d
+            assert a <= setting["alpha"] <= b
+            assert setting["beta"] < setting["alpha"]
+            assert configured(Config(), setting).alpha == setting["alpha"]
+        assert all(point["beta"] < point["alpha"] for point in drawn.grid(4))
+        tried += 1
+    assert tried > 200
 
 
 def test_the_configs_own_setting_is_at_its_position_exactly():
@@ -581,7 +581,7 @@ def test_a_search_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(with_its
     before = (folder / "trials" / "0000.json").stat().st_mtime_ns
     resumed = subprocess.run(command_of(folder), cwd=ROOT, capture_output=True, text=True, check=True)
     assert (folder / "trials" / "0000.json").stat().st_mtime_ns == before
-    assert "Going on: 1 trials are done" in resumed.stdout
+    assert "Going on: 1 of the trials done" in resumed.stdout
     assert undisturbed.stderr == resumed.stderr == ""
     outcomes = [
         [(one.number, one.setting, one.errors, one.failed) for one in Records(tmp_path / name / "trials").all()]

@@ -62,7 +62,7 @@ class Reporter:
 
     def heading(self) -> str:
         """The titles of the columns of `line`."""
-        names = "".join(f"{name[:_WIDTH]:>{_WIDTH + 1}}" for name in _names(self.plan))
+        names = "".join(f"  {name:>{_WIDTH}}" for name in _names(self.plan))
         return f"trial{names}    error         best so far  seconds  time left"
 
     def report(self, record: Record) -> None:
@@ -74,7 +74,8 @@ class Reporter:
         """A trial in one line."""
         done = self.records.all()
         best = best_of(done)
-        values = "".join(f"{value:>{_WIDTH + 1}}" for value in _values(self.plan, record))
+        columns = zip(_names(self.plan), _values(self.plan, record), strict=True)
+        values = "".join(f"  {value:>{max(_WIDTH, len(name))}}" for name, value in columns)
         error = f"{'failed':>8}        " if record.failed else f"{_with_spread(record):<16}"
         best_text = f"{best.error:9.2f} %" if best and best.error is not None else f"{'-':>11}"
         reason = f"   {_brief(record.failed)}" if record.failed else ""
@@ -186,8 +187,8 @@ def _with_spread(record: Record) -> str:
 
 
 def _brief(reason: str) -> str:
-    """The reason of a failure up to the advice."""
-    return reason.split(";")[0].replace("|", "/")
+    """The reason of a failure, without details and advice."""
+    return reason.split(";")[0].split(", which ")[0].replace("|", "/")
 
 
 def _write_lines(path: Path, plan: Plan, records: Sequence[Record]) -> None:

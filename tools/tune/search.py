@@ -126,7 +126,7 @@ def _judged_by(options: Options, folds: Sequence[Fold]) -> str:
 
 def _plan_text(options: Options, plan: Plan, folds: Sequence[Fold]) -> str:
     config = options.config
-    count = f"{len(plan.epochs)} trials" + (
+    count = f"{len(plan.epochs)} trial{'s' if len(plan.epochs) > 1 else ''}" + (
         f" of {min(plan.epochs)} to {max(plan.epochs)} epochs" if plan.varies_length else ""
     )
     own = described(plan.space, plan.space.own)
@@ -152,7 +152,7 @@ def _so_far(records: Sequence[Record]) -> str:
     best = best_of(records)
     if not records:
         return ""
-    return f"Going on: {len(records)} trials are done" + (f", the best at {best.error:.2f} %" if best else "") + "\n"
+    return f"Going on: {len(records)} of the trials done" + (f", the best at {best.error:.2f} %" if best else "") + "\n"
 
 
 def _address() -> str:
