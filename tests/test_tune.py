@@ -157,8 +157,8 @@ def error_of(setting):
     return None if setting["alpha"] > 0.15 else 100 * abs(setting["alpha"] - 0.08) + 100 * abs(setting["beta"] - 0.02)
 
 
-def make(name, tried, count=None):
-    return tuner.make_oracle(name, tried, trials=count, search_seed=0, stage_2_epochs=9)
+def make(name, tried, count=None, seed=0):
+    return tuner.make_oracle(name, tried, trials=count, search_seed=seed, stage_2_epochs=9)
 
 
 def propose(oracle, folder, count, tuner_id="one"):
@@ -189,6 +189,11 @@ def test_no_oracle_proposes_an_invalid_pair_and_the_configs_own_setting_comes_fi
     assert len({json.dumps(setting) for setting in found}) > 5
     if name == "grid":
         assert found == space().grid(4)
+
+
+def test_neighboring_seeds_try_other_settings(tmp_path):
+    tried = [propose(make("random", space(), 8, seed), tmp_path / str(seed), 8)[1:] for seed in range(4)]
+    assert len({json.dumps(setting) for settings in tried for setting in settings}) == 28
 
 
 @pytest.mark.parametrize("name", options.TUNERS)

@@ -7,7 +7,6 @@ but was not noted for one that is done; forgets on reload how far a grid is; and
 import json
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ _POINT = "point"
 """The grid's only hyperparameter: the number of a setting."""
 _OBJECTIVE = keras_tuner.Objective("error", "min")
 _IDLE_SECONDS = 1.0
+_SEEDS = 2**31 - 1
 _NEVER = 10**9
 """Failed trials in a row at which a search ends: collapsed ones are an answer."""
 
@@ -135,8 +135,9 @@ def make_oracle(
         stage_2_epochs: of the config: hyperband's largest budget.
     """
     hyperparameters = keras_tuner.HyperParameters()
-    # keras-tuner takes a seed of 0 for none.
-    common = {"objective": _OBJECTIVE, "seed": search_seed + 1, "max_consecutive_failed_trials": _NEVER}
+    # keras-tuner counts its seed up with each value that it draws: neighboring seeds would draw the same. And 0 is none.
+    seed = 1 + int(np.random.SeedSequence(search_seed).generate_state(1)[0]) % _SEEDS
+    common = {"objective": _OBJECTIVE, "seed": seed, "max_consecutive_failed_trials": _NEVER}
     if name == "grid":
         settings = space.grid(grid_points)
         hyperparameters.Choice(_POINT, list(range(len(settings))))
@@ -225,8 +226,3 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
 def score_of(record: Record, failed_score: float) -> float:
     """What an oracle is told of a trial."""
     return failed_score if record.error is None else record.error
-
-
-def settings_proposed(oracle: SearchOracle) -> Sequence[Setting]:
-    """The settings of all trials that an oracle has begun, in their order."""
-    return [oracle.setting_of(oracle.trials[number].hyperparameters.values) for number in oracle.start_order]
