@@ -171,7 +171,7 @@ def read_image(path: Path, image_shape: tuple[int, int, int], resize_shorter_sid
 
     try:
         with Image.open(path) as image:
-            converted = image.convert("L" if image_shape[2] == 1 else "RGB")
+            converted = _plain(image).convert("L" if image_shape[2] == 1 else "RGB")
             pixels = np.asarray(_central_square(converted, resize_shorter_side, image_shape[0]))
     # Of damaged files Pillow raises more than OSError; of enormous ones, an error of its own.
     except Exception as error:
@@ -181,6 +181,20 @@ def read_image(path: Path, image_shape: tuple[int, int, int], resize_shorter_sid
         height, width, _ = image_shape
         raise ValueError(f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels; the model takes {width}x{height}")
     return pixels
+
+
+def _plain(image: "Image.Image") -> "Image.Image":
+    """16 bits cut to 8, and transparency taken off, as TensorFlow does."""
+    from PIL import Image
+
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).astype(np.uint8))
+    if image.mode != "P" or "transparency" not in image.info:
+        return image
+    colors = image.convert("RGBA")
+    if image.format == "GIF":
+        colors.paste((0, 0, 0, 0), mask=colors.getchannel("A").point(lambda alpha: 255 - alpha))
+    return colors
 
 
 def _central_square(image: "Image.Image", resize: int | None, size: int) -> "Image.Image":

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from r2d2_tf.datasets import DatasetSpec, ImageData
-from r2d2_tf.photographs import Photographs, decode
+from r2d2_tf.photographs import Photographs, decode, too_large
 
 _ROWS_A_TASK = 64
 _MOST_NAMED = 10
@@ -192,7 +192,7 @@ def _readable(photographs: Photographs, row: int) -> _Readable:
     try:
         encoded = photographs.read(row)
         # Some decoders forgive an image that is cut short.
-        whole = len(encoded) == photographs.length[row] and decode(encoded).shape[0] > 0
+        whole = len(encoded) == photographs.length[row] and not too_large(encoded) and decode(encoded).shape[0] > 0
         return _Readable.YES if whole else _Readable.NO
     except OSError:
         return _Readable.UNKNOWN

@@ -3,19 +3,27 @@
 One piece of code decodes and resizes for training, reprediction and evaluation, so that they cannot disagree.
 """
 
+import io
 import math
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from r2d2_tf.findings import Findings
 
 NO_ROW = -1
 """Stands for an image that is not there, in a batch that is filled up."""
+
+MOST_PIXELS = 89_478_485
+"""Of an image: Pillow's own limit, a quarter of a GiB decoded. A small file can hold far more."""
+MOST_LENGTHS = 100
+"""How many times as long as wide an image may be: resized by its shorter side, it grows by so much."""
 
 _LOG_ASPECT = math.log(4 / 3)
 # The default of TensorFlow may be the fast, inexact one, with which no other decoder agrees.
@@ -30,7 +38,7 @@ _READ_TOGETHER = 16
 
 @dataclass(frozen=True)
 class Photographs:
-    """Encoded images (JPEG, PNG, GIF), read when they are needed: each is a stretch of bytes in a file.
+    """Encoded images (see `decode`), read when they are needed: each is a stretch of bytes in a file.
 
     Attributes:
         files: that hold them.
@@ -42,7 +50,7 @@ class Photographs:
         findings: of `files`, where these are all of their photographs; None: nothing is kept of them.
     """
 
-    files: tuple[Path, ...]
+    files: Sequence[Path]
     file_of_row: np.ndarray
     offset: np.ndarray
     length: np.ndarray
@@ -122,9 +130,78 @@ class Photographs:
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes one JPEG, PNG or GIF, a grey one too: `[height, width, 3]` uint8."""
-    # It reads PNG and GIF too.
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
+    """Decodes one JPEG, PNG, BMP, still WebP or GIF (its first picture), a grey one too: `[height, width, 3]` uint8.
+
+    What is transparent is taken as it is beneath, and 16 bits are cut to 8. How a JPEG is to be turned (EXIF) is not looked at.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it is none of these, or damaged.
+    """
+    return tf.case(
+        [
+            (tf.io.is_jpeg(encoded), lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)),
+            (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded)),
+            (_begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP"), lambda: _decoded_webp(encoded)),
+        ],
+        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+
+
+def _begins(encoded: tf.Tensor, place: int, letters: bytes) -> tf.Tensor:
+    """Whether `letters` stand at `place`; also of bytes that end before it."""
+    return tf.strings.substr(tf.strings.join([encoded, bytes(place + 1)]), place, len(letters)) == letters
+
+
+def _numbers(encoded: tf.Tensor, length: int) -> tf.Tensor:
+    """The first bytes, zeros where there are none: `[length]` int32."""
+    padded = tf.strings.join([tf.strings.substr(encoded, 0, length), bytes(length)])
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, length), tf.uint8), tf.int32)
+
+
+def _decoded_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    header = _numbers(encoded, 34)
+    # TensorFlow reads both as if they were neither.
+    refused = tf.debugging.Assert((header[30] == 0) | (header[30] == 3), ["a compressed BMP is not read"])
+
+    def from_palette() -> tf.Tensor:
+        # TensorFlow takes the numbers of colors for levels of grey.
+        palette = tf.strings.substr(encoded, 14 + header[14] + 256 * header[15], 4 * 256)
+        colors = tf.reshape(tf.io.decode_raw(palette, tf.uint8), [-1, 4])[:, 2::-1]
+        return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded, channels=0)[..., 0], tf.int32))
+
+    with tf.control_dependencies([refused]):
+        plain = tf.identity(header[28] != 8)
+    return tf.cond(plain, lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False), from_palette)
+
+
+def _decoded_webp(encoded: tf.Tensor) -> tf.Tensor:
+    header = _numbers(encoded, 21)
+    animated = _begins(encoded, 12, b"VP8X") & (tf.bitwise.bitwise_and(header[20], 2) != 0)
+    # Of one with pictures that move, TensorFlow 2.21 writes beyond the memory that it has: it must never see it.
+    refused = tf.debugging.Assert(~animated, ["an animated WebP is not read"])
+    with tf.control_dependencies([refused]):
+        # Asked for 3 channels it refuses pictures that have 4.
+        frames = tf.image.decode_webp(tf.where(animated, b"", encoded), channels=0)
+    return tf.ensure_shape(frames[0, ..., :3], [None, None, 3])
+
+
+def too_large(encoded: bytes) -> str | None:
+    """Why an image is not to be decoded, though it could be: it would take too much memory. Reads its header alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(encoded)) as image:
+                width, height = image.size
+        except Image.DecompressionBombError:
+            return f"it has more than {MOST_PIXELS:,} pixels"
+        except (OSError, ValueError, SyntaxError):
+            # What Pillow does not know, TensorFlow may.
+            return None
+    if width * height > MOST_PIXELS:
+        return f"{width}x{height} pixels are more than {MOST_PIXELS:,}"
+    if max(width, height) > MOST_LENGTHS * min(width, height):
+        return f"of its {width}x{height} pixels one side is more than {MOST_LENGTHS} times the other"
+    return None
 
 
 def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
