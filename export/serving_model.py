@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf.photographs import central_crop, decode
+from r2d2_tf.image_size import size_of
+from r2d2_tf.photographs import MOST_LENGTHS, MOST_PIXELS, central_crop, decode
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,31 @@ class ServingModel:
     def classify_bytes(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `classify`, of encoded images (JPEG, PNG), `[batch]` string."""
         of_one = tf.TensorSpec(self.image_shape, tf.uint8)
-        return self.classify(tf.map_fn(self._pixels, encoded, fn_output_signature=of_one))
+        # One at a time: ten large ones at once take ten times the memory.
+        return self.classify(tf.map_fn(self._pixels, encoded, fn_output_signature=of_one, parallel_iterations=1))
 
     def _pixels(self, encoded: tf.Tensor) -> tf.Tensor:
-        image = decode(encoded)
         height, width, channels = self.image_shape
+        # A small file may hold an image that fills the memory: it is refused before it is decoded.
+        with tf.control_dependencies([self._size_is_allowed(size_of(encoded))]):
+            image = decode(tf.identity(encoded))
         if self.resize_shorter_side is not None:
             return central_crop(image, self.resize_shorter_side, height)
-        came = tf.shape(image)
-        takes = f"the model takes {width}x{height} pixels (width x height); an image came of"
-        tf.debugging.Assert(tf.reduce_all(came[:2] == [height, width]), [takes, came[1], "x", came[0]])
-        return tf.ensure_shape(_grey(image) if channels == 1 else image, self.image_shape)
+        image = tf.ensure_shape(image, [height, width, 3])
+        return _grey(image) if channels == 1 else image
+
+    def _size_is_allowed(self, size: tf.Tensor) -> tf.Operation:
+        came = tf.strings.format("an image came of {}x{} pixels", [size[1], size[0]])
+        if self.resize_shorter_side is None:
+            height, width, _ = self.image_shape
+            allowed, takes = tf.reduce_all(size == [height, width]), f"; the model takes {width}x{height}"
+        else:
+            long, short = tf.reduce_max(size), tf.reduce_min(size)
+            # The product of two numbers of 32 bits may be too large for 64.
+            allowed = (long <= MOST_PIXELS) & (long * short <= MOST_PIXELS) & (long <= MOST_LENGTHS * short)
+            takes = f"; it may have {MOST_PIXELS:,} in all, and one side be {MOST_LENGTHS} times the other"
+        # What is no image at all is told by the decoder.
+        return tf.debugging.Assert(allowed | tf.reduce_all(size == 0), [tf.strings.join([came, takes])])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities `[images, classes]` of `[images, *image_shape]` uint8: what exports are held against."""

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (
-    {"tfrecord", "messages", "files", "cluster"},
+    {"tfrecord", "messages", "files", "cluster", "image_size"},
     {"findings"},
     {"photographs", "photograph_index"},
     {"tfds_reader", "parts"},

@@ -3,9 +3,11 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import onnxruntime
@@ -176,7 +178,11 @@ def test_colors_become_the_grey_that_inference_sees(kind, exported, signatures, 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"not an image", "Unknown image file format"), (encoded(np.zeros((20, 30), np.uint8), "PNG"), "the model takes 28x28")],
+    [
+        (b"not an image", "Unknown image file format"),
+        (encoded(np.zeros((20, 30), np.uint8), "PNG"), "an image came of 30x20 pixels; the model takes 28x28"),
+        (encoded(np.zeros((20, 30), np.uint8), "JPEG"), "an image came of 30x20 pixels; the model takes 28x28"),
+    ],
 )
 def test_what_is_no_image_of_its_size_is_refused(content, message, signatures):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -184,11 +190,32 @@ def test_what_is_no_image_of_its_size_is_refused(content, message, signatures):
 
 
 def test_photographs_are_cropped_as_in_evaluation():
-    backbone = backbones.build("conv_small", (32, 32, 3), 10, mean=[0.2] * 3, std=[0.5] * 3)
-    model = ServingModel(backbone, [str(i) for i in range(10)], np.zeros((0, 32, 32, 3), np.uint8), resize_shorter_side=40)
+    model = photograph_model()
     content = tf.constant(encoded(np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8), "JPEG"))
     cropped = photographs.central_crop(photographs.decode(content), 40, 32)
     np.testing.assert_array_equal(model.classify_bytes(content[None])["probabilities"], model.probabilities(cropped[None]))
+
+
+def photograph_model():
+    backbone = backbones.build("conv_small", (32, 32, 3), 10, mean=[0.2] * 3, std=[0.5] * 3)
+    return ServingModel(backbone, [str(i) for i in range(10)], np.zeros((0, 32, 32, 3), np.uint8), resize_shorter_side=40)
+
+
+def png_that_says(width, height):
+    """A PNG whose header speaks of a size, and whose pixels are not there."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+
+
+@pytest.mark.parametrize(("width", "height"), [(9_500, 9_500), (1, 6_000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 2**32 - 1)])
+def test_a_photograph_that_would_fill_the_memory_is_refused_by_its_header(width, height):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"an image came of {width}x{height} pixels; it may have"):
+        photograph_model().classify_bytes(tf.constant([png_that_says(width, height)]))
+
+
+def test_a_long_photograph_is_classified():
+    strip = encoded(np.zeros((50, 4_000, 3), np.uint8), "PNG")
+    assert photograph_model().classify_bytes(tf.constant([strip]))["probabilities"].shape == (1, 10)
 
 
 def test_tflite_and_onnx_carry_their_names(exported):
