@@ -98,41 +98,64 @@ def main(arguments: Sequence[str]) -> int:
 def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Options) -> int:
     """Writes the formats, checks each, and returns the exit code: 1 if one differs from the network by more than it may."""
     import_tensorflow_quietly()
-    from export import checking, formats, inference
+    from export import formats
 
     _use_threads(options.threads)
     data = DATASETS[config.dataset].load(config.data_path)
     model = _serving_model(run_dir, config, data)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(options.folder / inference.METADATA_FILE) as path:
-        path.write_text(json.dumps(_metadata(model, summary), indent=2) + "\n")
-    examples = options.folder / "examples"
-    _write_examples(examples, data.test_images, data.test_labels)
+    _write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
-    expected = checking.in_batches(model, images, config.eval_batch_size)
-    network = checking.compared(
-        "network", run_dir / run_directory.BACKBONE_FILE, actual=expected, expected=expected, labels=labels
-    )
-    rows = [network]
+    with formats.staging(options.folder) as unchecked:
+        rows = _checked(model, run_dir, Path(unchecked), images, labels, config.eval_batch_size, options)
+        bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement)]
+        for row in rows[1:]:
+            if row not in bad:
+                formats.place(row.name, Path(unchecked), options.folder, options.version)
+    report = _report(rows, summary, labels, options)
+    with files.written_whole(options.folder / REPORT_FILE) as path:
+        path.write_text(report)
+    print(f"\n{report}\nThis stands in {options.folder / REPORT_FILE} too.\n{_next_steps(options)}")
+    for row in bad:
+        print(f"error: {row.name} differs from the network by more than it may: {row.where} was not written", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _checked(
+    model: "ServingModel",
+    run_dir: Path,
+    unchecked: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    options: Options,
+) -> "list[Row]":
+    """Writes all formats into the folder `unchecked`; the row of the network, and those of its exports beside it."""
+    from export import checking, formats, inference
+
+    expected = checking.in_batches(model, images, batch_size)
+    network = run_dir / run_directory.BACKBONE_FILE
+    size = checking.size_kib(network)
+    rows = [checking.compared("network", network, size, actual=expected, expected=expected, labels=labels)]
     models: dict[str, checking.Predicts] = {"network": model}
     for name in options.formats:
         print(f"{name}: writing and checking it on {len(labels):,} test images", flush=True)
-        path = formats.write(name, model, options.folder, options.version)
+        path = formats.stage(name, model, unchecked)
         # LiteRT tells how it computes.
         with output_held_back():
-            predictor = inference.load(path, num_threads=options.threads)
-        actual = checking.in_batches(predictor, images, config.eval_batch_size)
-        rows.append(checking.compared(name, path, actual=actual, expected=expected, labels=labels))
-        models[name] = predictor
-    report = _report(_timed(rows, models, images, options.latency_rounds), summary, labels, options)
-    print(f"\n{report}")
-    with files.written_whole(options.folder / REPORT_FILE) as path:
-        path.write_text(report)
-    print(f"This stands in {options.folder / REPORT_FILE} too.\n{_next_steps(options)}")
-    bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement)]
-    for row in bad:
-        print(f"error: {row.name} ({row.where}) differs from the network by more than it may: do not use it", file=sys.stderr)
-    return 1 if bad else 0
+            models[name] = inference.load(path, num_threads=options.threads)
+        actual = checking.in_batches(models[name], images, batch_size)
+        where, size = formats.final_path(name, options.folder, options.version), checking.size_kib(path)
+        rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))
+    return _timed(rows, models, images, options.latency_rounds)
+
+
+def _write_beside(model: "ServingModel", data: ImageData, summary: dict[str, Any], folder: Path) -> None:
+    from export import inference
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.written_whole(folder / inference.METADATA_FILE) as path:
+        path.write_text(json.dumps(_metadata(model, summary), indent=2) + "\n")
+    _write_examples(folder / "examples", data.test_images, data.test_labels)
 
 
 def _use_threads(threads: int) -> None:
@@ -140,6 +163,7 @@ def _use_threads(threads: int) -> None:
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
         # It has started already, as within a test, and keeps the threads that it has.
         return

@@ -97,12 +97,12 @@ def size_kib(path: Path) -> float:
     return sum(file.stat().st_size for file in files) / 2**10
 
 
-def compared(name: str, path: Path, *, actual: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> Row:
+def compared(name: str, where: Path, kib: float, *, actual: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> Row:
     """The row of a model whose probabilities are `actual` where the network's are `expected`, both `[images, classes]`."""
     return Row(
         name,
-        str(path),
-        size_kib(path),
+        str(where),
+        kib,
         difference=float(np.abs(actual - expected).max()),
         agreement=100 * float(np.mean(actual.argmax(1) == expected.argmax(1))),
         error=100 * float(np.mean(actual.argmax(1) != labels)),

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.serving_model import ServingModel
-from r2d2_tf.files import written_whole
+from r2d2_tf.files import move_into_place
 from r2d2_tf.startup import output_held_back
 
 _ONNX_OPSET = 18
@@ -24,20 +23,12 @@ _PLAIN = "serving_default"
 def write_saved_model(model: ServingModel, path: Path) -> None:
     """Writes a SavedModel with the signatures `serving_default`, `image_bytes` and `logits`, for any batch size."""
     images, encoded = _images(model), [tf.TensorSpec([None], tf.string, name="image_bytes")]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (path.with_name(f".{state}-{path.name}") for state in ("partial", "old"))
-    for left_over in (partial, old):
-        shutil.rmtree(left_over, ignore_errors=True)
     signatures = {
         _PLAIN: _traced(model.classify, images),
         "image_bytes": _traced(model.classify_bytes, encoded),
         "logits": _traced(lambda images: {"logits": model.logits(images)}, images),
     }
-    _save(model, partial, signatures)
-    if path.exists():
-        path.rename(old)
-    partial.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    _save(model, path, signatures)
 
 
 def _save(model: ServingModel, path: Path, signatures: dict[str, Callable[..., Any]]) -> None:
@@ -101,8 +92,7 @@ def _convert(model: ServingModel, path: Path, set_up: Callable[[tf.lite.TFLiteCo
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_PLAIN])
         set_up(converter)
         content = converter.convert()
-    with written_whole(path) as temporary:
-        temporary.write_bytes(content)
+    path.write_bytes(content)
 
 
 def write_onnx(model: ServingModel, path: Path) -> None:
@@ -119,8 +109,7 @@ def write_onnx(model: ServingModel, path: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(content, {"class_names": json.dumps([*model.class_names])})
     onnx.checker.check_model(content)
-    with written_whole(path) as temporary:
-        onnx.save(content, temporary)
+    onnx.save(content, path)
 
 
 class Format(NamedTuple):
@@ -155,11 +144,40 @@ EXPORTERS: dict[str, Format] = {
 
 
 def write(name: str, model: ServingModel, folder: Path, version: int) -> Path:
-    """Writes a format into `folder` and returns where; a SavedModel as TensorFlow Serving wants it, MODEL/VERSION."""
-    path = folder / EXPORTERS[name].file_name
-    if not path.suffix:
-        path /= str(version)
+    """Writes a format into `folder`, unchecked, and returns where; see `place`."""
+    with staging(folder) as unchecked:
+        stage(name, model, Path(unchecked))
+        return place(name, Path(unchecked), folder, version)
+
+
+def staging(folder: Path) -> tempfile.TemporaryDirectory:
+    """A hidden folder within `folder`, for what is not checked yet: no server looks into it."""
+    return tempfile.TemporaryDirectory(prefix=".unchecked-", dir=folder)
+
+
+def stage(name: str, model: ServingModel, unchecked: Path) -> Path:
+    """Writes a format into the folder `unchecked` and returns where."""
+    path = unchecked / EXPORTERS[name].file_name
     EXPORTERS[name].write(model, path)
+    return path
+
+
+def final_path(name: str, folder: Path, version: int) -> Path:
+    """Where a format belongs; a SavedModel as TensorFlow Serving wants it, MODEL/VERSION."""
+    path = folder / EXPORTERS[name].file_name
+    return path if path.suffix else path / str(version)
+
+
+def place(name: str, unchecked: Path, folder: Path, version: int) -> Path:
+    """Moves what was staged in `unchecked` to where it belongs, whole and over what was there, and returns where."""
+    staged, path = unchecked / EXPORTERS[name].file_name, final_path(name, folder, version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if staged.is_file():
+        move_into_place(staged, path)
+        return path
+    if path.exists():
+        path.rename(staged.with_name("replaced"))
+    staged.rename(path)
     return path
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 METADATA_FILE = "metadata.json"
+MOST_LENGTHS = 100
+"""How many times as long as wide an image may be: resized by its shorter side, it would fill the memory."""
+BATCH = 32
+"""Images that are classified at once."""
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
@@ -116,9 +120,9 @@ def load(path: str | Path, *, num_threads: int = 2) -> Predictor:
         raise ValueError(f"there is no model at {path}: give a .tflite or .onnx file, or the folder of a SavedModel")
     try:
         return SavedModelPredictor(folder) if folder else kinds[path.suffix](path, num_threads)
-    # Whatever the three libraries make of bytes that are not theirs. A library that is missing is another matter.
-    except ImportError:
-        raise
+    except ImportError as error:
+        raise ValueError(f"{path} needs a package that is not installed: {error}") from error
+    # Whatever the three libraries make of bytes that are not theirs.
     except Exception as error:
         raise ValueError(f"the model {path} cannot be read: it is damaged, or none of an export's ({error})") from error
 
@@ -127,7 +131,8 @@ def saved_model_folder(path: Path) -> Path | None:
     """`path`, or the highest version in it, if that is the folder of a SavedModel; else None."""
     if (path / "saved_model.pb").is_file():
         return path
-    versions = [int(v.name) for v in path.glob("[0-9]*") if v.name.isdecimal() and (v / "saved_model.pb").is_file()]
+    names = [version.name for version in path.glob("[0-9]*") if (version / "saved_model.pb").is_file()]
+    versions = [int(name) for name in names if name.isdecimal() and name == str(int(name))]
     return path / str(max(versions)) if versions else None
 
 
@@ -145,19 +150,25 @@ class Metadata(NamedTuple):
 
 
 def metadata(model_path: str | Path) -> Metadata:
-    """What metadata.json beside the model (or above the folders of versions) says, if it is there.
+    """What metadata.json beside the model (of a version: beside the folder of versions) says, if it is there.
 
     Raises:
         ValueError: if the file is damaged.
     """
-    beside = [parent / METADATA_FILE for parent in Path(model_path).resolve().parents[:2]]
-    path = next((file for file in beside if file.is_file()), None)
-    if path is None:
+    model_path = Path(model_path).resolve()
+    is_version = model_path.name.isdecimal() and model_path.is_dir()
+    path = (model_path.parent if is_version else model_path).parent / METADATA_FILE
+    if not path.is_file():
         return Metadata()
     try:
         content = json.loads(path.read_text())
-        return Metadata(content["class_names"], content.get("resize_shorter_side"))
-    except (ValueError, KeyError) as error:
+        names, resize = content["class_names"], content.get("resize_shorter_side")
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError("class_names is no list of names")
+        if not (resize is None or (isinstance(resize, int) and resize > 0)):
+            raise ValueError("resize_shorter_side is no number of pixels")
+        return Metadata(names, resize)
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: export the run again, or remove it") from error
 
 
@@ -171,6 +182,8 @@ def read_image(path: Path, image_shape: tuple[int, int, int], resize_shorter_sid
 
     try:
         with Image.open(path) as image:
+            if max(image.size) > MOST_LENGTHS * min(image.size):
+                raise ValueError(f"one side is more than {MOST_LENGTHS} times the other: {image.width}x{image.height} pixels")
             converted = _plain(image).convert("L" if image_shape[2] == 1 else "RGB")
             pixels = np.asarray(_central_square(converted, resize_shorter_side, image_shape[0]))
     # Of damaged files Pillow raises more than OSError; of enormous ones, an error of its own.
@@ -231,15 +244,18 @@ def main(arguments: Sequence[str]) -> int:
         predictor = load(options.model)
         files = image_files(options.images)
         names, resize = metadata(options.model)
-        pixels = np.stack([read_image(file, predictor.image_shape, resize) for file in files])
+        width = max(len(file.name) for file in files)
+        for start in range(0, len(files), BATCH):
+            part = files[start : start + BATCH]
+            probabilities = predictor.predict(np.stack([read_image(file, predictor.image_shape, resize) for file in part]))
+            names = names or [f"class {number}" for number in range(probabilities.shape[1])]
+            if len(names) != probabilities.shape[1]:
+                raise ValueError(f"the model has {probabilities.shape[1]} classes, and {METADATA_FILE} names {len(names)}")
+            for file, p in zip(part, probabilities, strict=True):
+                print(f"{file.name:{width}}  {names[int(p.argmax())]}  {100 * p.max():5.1f} %", flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    probabilities = predictor.predict(pixels)
-    names = names or [f"class {number}" for number in range(probabilities.shape[1])]
-    width = max(len(file.name) for file in files)
-    for file, p in zip(files, probabilities, strict=True):
-        print(f"{file.name:{width}}  {names[int(p.argmax())]}  {100 * p.max():5.1f} %")
     return 0
 
 

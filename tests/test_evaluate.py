@@ -159,6 +159,16 @@ def test_the_network_of_a_run_is_judged_as_the_run_did(finished_run, tmp_path, c
     assert error == ""
 
 
+def test_another_runs_network_does_not_take_the_place_of_the_runs_own(finished_run, tmp_path):
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder in (own, other):
+        shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("export", "evaluation"))
+    assert evaluate.main([f"--run_dir={own}", f"--model={other}"]) == 0
+    assert [path.name for path in (own / "evaluation").iterdir()] == ["other"]
+    assert evaluate.main([f"--run_dir={own}", f"--model={own},{other}"]) == 0
+    assert {path.name for path in (own / "evaluation").iterdir()} == {"backbone.keras", "other"}
+
+
 def test_several_models_are_held_against_each_other(finished_run, exported, tmp_path, capsys):
     paths = [exported / "model.tflite", finished_run]
     arguments = [f"--run_dir={finished_run}", f"--model={','.join(map(str, paths))}", f"--output_dir={tmp_path}"]

@@ -19,7 +19,7 @@ from PIL import Image
 from export import __main__ as export_command
 from export import checking, formats, inference
 from export.serving_model import ServingModel
-from r2d2_tf import backbones, photographs
+from r2d2_tf import backbones, photographs, run_directory
 from r2d2_tf.datasets import DATASETS
 
 FILES = {
@@ -86,7 +86,8 @@ def test_the_command_prints_difference_agreement_and_what_to_type_next(finished_
     assert "On 1,000 test images." in out
     row = next(line for line in out.splitlines() if line.startswith("| tflite"))
     assert " 100.00 " in row
-    assert "ms" not in out
+    assert " ms " not in row
+    assert "Milliseconds" not in out
     assert f" -m export.inference --model={tmp_path / 'model.tflite'}" in out
 
 
@@ -96,7 +97,8 @@ def test_a_model_that_differs_from_the_network_fails(finished_run, tmp_path, cap
     arguments = [f"--run_dir={finished_run}", "--format=tflite,tflite_int8", f"--output_dir={tmp_path}", UNTIMED]
     assert export_command.main(arguments) == 1
     error = capsys.readouterr().err
-    assert error.count("do not use it") == 2
+    assert error.count("was not written") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"metadata.json", "report.md", "examples"}
 
 
 def test_exporting_again_replaces_the_files(finished_run, exported):
@@ -244,6 +246,46 @@ def test_a_later_version_stands_beside_the_first_and_is_taken(finished_run, tmp_
     )
 
 
+@pytest.mark.parametrize("name", ["0", "01", "007"])
+def test_what_is_no_number_of_a_version_is_not_taken(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "saved_model.pb").touch()
+    assert inference.saved_model_folder(tmp_path) == (tmp_path / "0" if name == "0" else None)
+
+
+def test_a_file_does_not_take_the_names_of_another_export_above_it(exported, tmp_path):
+    shutil.copy(exported / "metadata.json", tmp_path)
+    (tmp_path / "other").mkdir()
+    shutil.copy(exported / "model.tflite", tmp_path / "other")
+    assert inference.metadata(tmp_path / "other" / "model.tflite").class_names is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"class_names": 3}',
+        '{"class_names": [1]}',
+        "not JSON",
+        '{"class_names": ["a"], "resize_shorter_side": "x"}',
+    ],
+)
+def test_damaged_metadata_are_one_line(content, exported, tmp_path, capsys):
+    shutil.copy(exported / "model.tflite", tmp_path)
+    (tmp_path / "metadata.json").write_text(content)
+    assert inference.main([f"--model={tmp_path / 'model.tflite'}", f"--images={exported / 'examples'}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {tmp_path / 'metadata.json'} is damaged")
+
+
+def test_too_few_names_are_one_line(exported, tmp_path, capsys):
+    shutil.copy(exported / "model.tflite", tmp_path)
+    (tmp_path / "metadata.json").write_text('{"class_names": ["a", "b"]}')
+    assert inference.main([f"--model={tmp_path / 'model.tflite'}", f"--images={exported / 'examples'}"]) == 2
+    assert "the model has 10 classes, and metadata.json names 2" in capsys.readouterr().err
+
+
 def test_eight_bit_scales_come_from_different_training_images():
     rows = formats.representative_rows(1000, count=300, seed=0)
     assert len(np.unique(rows)) == 300
@@ -251,6 +293,15 @@ def test_eight_bit_scales_come_from_different_training_images():
     np.testing.assert_array_equal(rows, formats.representative_rows(1000, count=300, seed=0))
     assert (rows != formats.representative_rows(1000, count=300, seed=1)).any()
     np.testing.assert_array_equal(formats.representative_rows(20, count=300, seed=0), np.arange(20))
+
+
+def test_eight_bit_scales_come_from_the_runs_own_training_images(finished_run):
+    config = run_directory.load_config(finished_run)
+    data = DATASETS[config.dataset].load(None)
+    model = export_command._serving_model(finished_run, config, data)
+    trained_on = {image.tobytes() for image in data.train_images}
+    assert len(model.representative) == export_command.NUM_REPRESENTATIVE
+    assert all(image.tobytes() in trained_on for image in model.representative)
 
 
 def test_a_difference_that_is_no_number_is_never_allowed():
@@ -274,7 +325,6 @@ def test_latency_is_of_each_call_in_turn():
     a_turn = checking.CALLS_A_TURN
     assert calls == ["quick", "slow"] + (["quick"] * a_turn + ["slow"] * a_turn) * 3
     assert 2 <= latency["slow"].median <= latency["slow"].p95
-    assert latency["quick"].median < 2
 
 
 BAD = {
@@ -355,6 +405,7 @@ def test_an_example_reads_back_as_the_test_image_it_was(exported):
         ("text.png", b"not an image", "cannot be read as an image"),
         ("large.png", (30, 20), "is 30x20 pixels; the model takes 28x28"),
         ("enormous.png", (20_000, 10_000), "cannot be read as an image"),
+        ("strip.png", (1, 101), "one side is more than 100 times the other"),
     ],
 )
 def test_a_bad_image_is_one_line_that_names_it(name, content, message, exported, tmp_path, capsys):

@@ -316,6 +316,6 @@ def test_two_models_of_one_name_get_names_of_their_own(tmp_path):
     names = [tmp_path / "a" / "model.tflite", tmp_path / "b" / "model.tflite", tmp_path / "saved_model" / "1"]
     names[2].mkdir(parents=True)
     (names[2] / "saved_model.pb").touch()
-    assert models.short_names(names) == ["1_model.tflite", "2_model.tflite", "saved_model"]
+    assert models.short_names(names, None) == ["1_model.tflite", "2_model.tflite", "saved_model"]
     models.check(names[2])
     models.check(names[2].parent)

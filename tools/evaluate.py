@@ -145,13 +145,13 @@ def _tell(task: Task, images: JudgedImages, judgements: Sequence[Judgement]) -> 
     fake = images.is_fake or bool(task.summary.get("fake_data"))
     where = run_directory.title_of(task.summary) if task.summary else task.config.dataset
     subject = Subject(where, f"{len(images.rows):,} {SPLITS[task.split]}", images.class_names, fake)
-    names = models.short_names(task.model_paths)
+    names = models.short_names(task.model_paths, task.run_dir)
     folders = [task.folder / (name if task.split == "test" else f"{name}_{task.split}") for name in names]
     for folder, name, path, judgement in zip(folders, names, task.model_paths, judgements, strict=True):
         _write(folder, _as_json(task, path, subject, judgement), judgement, subject, name)
     print(evaluation_text.report(subject, dict(zip(names, judgements, strict=True))))
     for path, judgement in zip(task.model_paths, judgements, strict=True):
-        if path == task.run_dir and task.split == "test":
+        if task.run_dir and path.resolve() == task.run_dir.resolve() and task.split == "test":
             _hold_against_the_run(task, judgement)
     print()
     for folder in folders:

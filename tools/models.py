@@ -147,14 +147,17 @@ def _class_names_of_run(folder: Path) -> tuple[str, ...] | None:
         return None
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each model that can be the name of a folder: its file's, with a number before it where two are alike."""
-    names = [_short_name(path) for path in paths]
+def short_names(paths: Sequence[Path], run_dir: Path | None) -> list[str]:
+    """A name for each model that can be the name of a folder: its file's, with a number before it where two are alike.
+
+    The network of `run_dir` alone is called as its file is: that of another run has the name of that run's folder.
+    """
+    names = [_short_name(path, run_dir) for path in paths]
     return [f"{number}_{name}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
 
 
-def _short_name(path: Path) -> str:
-    if is_run(path):
-        return run_directory.BACKBONE_FILE
+def _short_name(path: Path, run_dir: Path | None) -> str:
     path = path.resolve()
+    if run_dir is not None and path == run_dir.resolve():
+        return run_directory.BACKBONE_FILE
     return path.parent.name if path.is_dir() and path.name.isdigit() else path.name
