@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, files, provenance, run_directory
+from r2d2_tf import backbones, files, provenance, run_data, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.image_data import ImageData
+from r2d2_tf.photograph_folder import IMAGE_ENDINGS
+from r2d2_tf.specs import forget, spec_of
 from r2d2_tf.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     from export import formats
 
     _use_threads(options.threads)
-    data = DATASETS[config.dataset].load(config.data_path)
+    data = _data_of(run_dir, config, summary)
     model = _serving_model(run_dir, config, data)
     _write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
@@ -156,6 +158,26 @@ def _write_beside(model: "ServingModel", data: ImageData, summary: dict[str, Any
     with files.written_whole(folder / inference.METADATA_FILE) as path:
         path.write_text(json.dumps(_metadata(model, summary), indent=2) + "\n")
     _write_examples(folder / "examples", data.test_images, data.test_labels)
+
+
+def _data_of(run_dir: Path, config: Config, summary: dict[str, Any]) -> ImageData:
+    """The images of a finished run.
+
+    Raises:
+        ValueError: if they are no longer there, or are of other classes.
+    """
+    from r2d2_tf import data_health
+
+    forget()
+    spec = spec_of(config)
+    data = spec.load(config.data_path)
+    if list(data.class_names) != summary.get("class_names", list(data.class_names)):
+        raise ValueError(
+            f"the data set has the classes {', '.join(data.class_names)}, and the run in {run_dir} learned "
+            f"{', '.join(summary['class_names'])}: export it with the data that it was trained on"
+        )
+    skipped = run_data.read_left_out(run_dir / run_directory.LEFT_OUT_FILE)
+    return data_health.checked(data, spec, skipped=skipped)[0]
 
 
 def _use_threads(threads: int) -> None:
@@ -267,7 +289,9 @@ def _write_examples(folder: Path, images: "np.ndarray | Photographs", labels: np
     for number in np.unique(labels)[:NUM_EXAMPLES]:
         index = int(np.flatnonzero(labels == number)[0])
         if not isinstance(images, np.ndarray):
-            (folder / f"true_class_{number}.jpg").write_bytes(images.read(index))
+            ending = images.files[images.file_of_row[index]].suffix.lower()
+            name = f"true_class_{number}{ending if ending in IMAGE_ENDINGS else '.jpg'}"
+            (folder / name).write_bytes(images.read(index))
             continue
         pixels = images[index]
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"true_class_{number}.png")

@@ -116,7 +116,7 @@ class Diagnostics(keras.callbacks.Callback):
     Args:
         stage: tells whether the table is in use.
         table: the pseudo-labels.
-        hidden_labels: true classes `[rows]` where they are known, else None. For reports only.
+        hidden_labels: true classes `[rows]`, -1 where they are not known, or None. For reports only.
     """
 
     def __init__(self, stage: Stage, table: PseudoLabelTable, hidden_labels: np.ndarray | None) -> None:
@@ -140,9 +140,9 @@ def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) 
         `table_largest_probability`, its mean over the rows (theorem 2: it stays below the predictions');
         `flat_rows`, the share (0..1) of rows in which no class has half of the probability;
         `row_sum_drift`, the largest |change| of a row's sum since its last prediction (eq. 12-13: rounding alone);
-        `pseudo_label_error` in percent, where hidden labels are known.
+        `pseudo_label_error` in percent of the rows whose hidden label is known, if there are any.
     """
-    largest = flat = wrong = drift = 0.0
+    largest = flat = wrong = known = drift = 0.0
     for rows, logits in table.walk(table.unlabeled_rows):
         probabilities = np.exp(logits - logits.max(1, keepdims=True))
         top = 1.0 / probabilities.sum(1)
@@ -150,11 +150,13 @@ def table_statistics(table: PseudoLabelTable, hidden_labels: np.ndarray | None) 
         flat += float((top < 0.5).sum())
         drift = max(drift, float(np.abs(logits.sum(1) - table.predicted_sums(rows)).max()))
         if hidden_labels is not None:
-            wrong += float((logits.argmax(1) != hidden_labels[rows]).sum())
+            hidden = hidden_labels[rows]
+            known += float((hidden >= 0).sum())
+            wrong += float(((logits.argmax(1) != hidden) & (hidden >= 0)).sum())
     count = max(1, len(table.unlabeled_rows))
     statistics = {"table_largest_probability": largest / count, "flat_rows": flat / count, "row_sum_drift": drift}
     if hidden_labels is not None:
-        statistics["pseudo_label_error"] = 100.0 * wrong / count
+        statistics["pseudo_label_error"] = 100.0 * wrong / max(1.0, known)
     return statistics
 
 

@@ -14,6 +14,8 @@ _ENOUGH_A_CLASS = 100
 """Predictions a class from which a collapse can be told in the middle of an epoch."""
 _ENOUGH_EVALUATED = 10
 """Evaluated images a class from which their predictions tell of a collapse: of fewer a class may be missed by chance."""
+_ENOUGH_EXPECTED = 5
+"""Images that a class should get before it says anything that it gets none: by chance that happens once in 150 times."""
 
 
 class RunStopped(RuntimeError):
@@ -86,7 +88,7 @@ class CollapseGuard(keras.callbacks.Callback):
             raise RunStopped(
                 f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the {kind} images fall into class "
                 f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; {advice} "
-                "(--nostop_on_collapse goes on regardless)",
+                "(--nostop_on_collapse goes on regardless, as where the images really are so unequal)",
                 rate_matters=rate_matters,
             )
 
@@ -94,15 +96,20 @@ class CollapseGuard(keras.callbacks.Callback):
 def is_collapsed(counts: np.ndarray, shares: np.ndarray) -> bool:
     """Whether predictions have collapsed into few classes.
 
-    A class is *lost* when it gets under a tenth of its share among the labeled images. It is a collapse when lost
-    classes make up a third or more of what lies outside the largest class, which holds for unequal classes too and
-    which no drift of proportions brings about; or when the total variation between the two histograms is above 0.7.
+    A class is *lost* when it gets under a tenth of its share among the labeled images, and so few by no chance: by that share
+    it would get at least _ENOUGH_EXPECTED. It is a collapse when lost classes make up a third or more of what lies outside the
+    largest class (of the classes of which that can be told), which holds for unequal classes too and which no drift of
+    proportions brings about; or when the total variation between the two histograms is above 0.7, with enough images.
 
     Args:
         counts: images predicted in each class, `[classes]`.
         shares: of each class among the labeled images, `[classes]`, adding up to 1.
     """
-    predicted = counts / max(1.0, counts.sum())
-    lost = shares[predicted < 0.1 * shares].sum()
+    total = max(1.0, counts.sum())
+    predicted = counts / total
+    told = shares * total >= _ENOUGH_EXPECTED
+    lost = shares[told & (predicted < 0.1 * shares)].sum()
+    outside = shares[told].sum() - shares.max()
     distance = 0.5 * np.abs(predicted - shares).sum()
-    return bool(lost > 0 and lost >= (1.0 - shares.max()) / 3 - 1e-9) or bool(distance > 0.7)
+    is_far = distance > 0.7 and total >= _ENOUGH_EXPECTED * len(counts)
+    return bool(lost > 0 and lost >= outside / 3 - 1e-9) or bool(is_far)

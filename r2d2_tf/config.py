@@ -8,7 +8,7 @@ from typing import Any
 
 from r2d2_tf import flag_checks
 from r2d2_tf.backbones import BACKBONES
-from r2d2_tf.datasets import DATASETS
+from r2d2_tf.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE
 from r2d2_tf.flag_values import checked
 from r2d2_tf.messages import one_line
 from r2d2_tf.schedules import MOST_EPOCHS, Round, parse_rounds
@@ -32,11 +32,16 @@ class Config:
         ValueError: in one line, for a value out of range, with what came, what is allowed and how to mend it.
     """
 
-    dataset: str = _flag("mnist5k", "data set", choices=DATASETS)
-    data_dir: str = _flag("", "folder of prepared TFDS data sets (mnist5k needs none)", cosmetic=True)
+    dataset: str = _flag("mnist5k", "data set; folder and npz are images of your own", choices=(*DATASETS, *OWN_SETS))
+    data_dir: str = _flag(
+        "", "folder of prepared TFDS data sets (mnist5k needs none); or of your images, or your .npz file", cosmetic=True
+    )
+    labels: str = _flag("", "CSV or Parquet file of columns file, label (and split): labels to train on, none drawn")
+    test_fraction: float = _flag(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
+    image_size: int = _flag(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
     download: bool = _flag(False, "download and prepare the data set if it is not in --data_dir", cosmetic=True)
     skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
-    num_labels: int = _flag(100, "labeled training images, class-balanced, the rest unlabeled; 0 = label all", low=0)
+    num_labels: int = _flag(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
     evaluate_on: str = _flag(
         "", "measure errors on these in place of the test images: a file of unlabeled training images' ids, or a data set"
@@ -162,14 +167,11 @@ class Config:
             )
         if self.stage_1_from and not self.rounds and not self.finetune_epochs:
             raise ValueError("stage_1_from leaves nothing to do: give --rounds or --finetune_epochs")
-        spec = DATASETS[self.dataset]
-        if self.num_labels:
-            check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
+        self._check_data_flags()
         flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
         flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
-        flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=spec.image_shape)
         flag_checks.check_name(self.name)
-        paths = ("data_dir", "split_file", "evaluate_on", "stage_1_from", "run_dir")
+        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         if self.strategy == "multi_worker" and self.num_logical_cpus > 1:
             raise ValueError(
@@ -178,6 +180,24 @@ class Config:
             )
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
         _ = self.parsed_rounds, self.labeled_per_batch
+
+    def _check_data_flags(self) -> None:
+        spec = DATASETS.get(self.dataset)
+        flag_checks.check_labels(
+            self.dataset,
+            is_own=spec is None,
+            labels=self.labels,
+            split_file=self.split_file,
+            num_labels=0 if self.num_labels == Config.num_labels else self.num_labels,
+            test_fraction=self.test_fraction,
+        )
+        if spec is not None and self.num_labels and not self.labels:
+            check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
+        photographs = spec.photographs if spec else self.dataset == "folder"
+        flag_checks.check_image_size(self.dataset, photographs or self.image_size == PHOTOGRAPH_SIZE)
+        if photographs or spec:
+            shape = (self.image_size, self.image_size, 3) if photographs or not spec else spec.image_shape
+            flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=shape)
 
     def check_replicas(self, num_replicas: int) -> None:
         """Raises ValueError if a stage's batch has fewer images than there are replicas."""
@@ -195,6 +215,11 @@ class Config:
         return Path(self.data_dir).expanduser() if self.data_dir else None
 
     @property
+    def labels_path(self) -> Path | None:
+        """`--labels`, or None."""
+        return Path(self.labels).expanduser() if self.labels else None
+
+    @property
     def parsed_rounds(self) -> tuple[Round, ...]:
         """The rounds of stage 2."""
         return parse_rounds(self.rounds) if self.rounds else ()
@@ -202,23 +227,7 @@ class Config:
     @property
     def labeled_per_batch(self) -> int:
         """Labeled images in a batch of stage 2."""
-        try:
-            labeled, unlabeled = (int(part) for part in self.labeled_to_unlabeled.split(":"))
-            valid = labeled > 0 and unlabeled > 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError(
-                f"labeled_to_unlabeled ({self.labeled_to_unlabeled!r}) must be two whole numbers above 0, "
-                "as in --labeled_to_unlabeled=1:3"
-            )
-        total = labeled + unlabeled
-        if self.batch_size % total:
-            raise ValueError(
-                f"batch_size ({self.batch_size}) cannot be parted {self.labeled_to_unlabeled}: make --batch_size a "
-                f"multiple of {total}, for example {max(1, round(self.batch_size / total)) * total}"
-            )
-        return self.batch_size // total * labeled
+        return flag_checks.labeled_per_batch(self.batch_size, self.labeled_to_unlabeled)
 
     @property
     def digest(self) -> str:
@@ -227,6 +236,9 @@ class Config:
         Of those that differ from their defaults, so that a flag added later leaves the names of older runs alone.
         """
         changed = {f.name: getattr(self, f.name) for f in _LASTING if getattr(self, f.name) != f.default}
+        if self.dataset in OWN_SETS and self.data_path is not None:
+            # The same flags with another folder are another run.
+            changed["data_dir"] = str(self.data_path.absolute())
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
@@ -255,6 +267,9 @@ class Config:
             unfinished: compare what must stay the same while a run is not finished, too.
         """
         fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
+        if self.dataset in OWN_SETS and not unfinished:
+            # An unfinished run knows its data by a fingerprint, wherever they lie now.
+            fields += [f for f in dataclasses.fields(self) if f.name == "data_dir"]
         if unfinished:
             fields += [f for f in dataclasses.fields(self) if f.metadata.get("fixed")]
         pairs = [(f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields]

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from r2d2_tf.datasets import DatasetSpec, ImageData
+from r2d2_tf.image_data import DatasetSpec, ImageData
 from r2d2_tf.photographs import Photographs, decode, too_large
 
 _ROWS_A_TASK = 64
@@ -35,8 +36,8 @@ def checked(
             again, and nothing is decoded. None: decode every photograph.
 
     Returns:
-        The data without the images that were left out, and the names of those: `train ID` and `test ROW`, as test
-        images have no ids.
+        The data without the images that were left out, and the names of those: `train ID`, and `test ID` or, where test
+        images have no ids, `test ROW`.
 
     Raises:
         ValueError: in one line, for the first thing that is wrong.
@@ -47,15 +48,18 @@ def checked(
         return data, []
     if skipped is None and not skip_bad_images:
         raise ValueError(
-            f"{len(bad):,} images cannot be read ({_some(bad)}): prepare the data set again, or leave them out with "
-            "--skip_bad_images"
+            f"{len(bad):,} images cannot be read ({_some(bad)}): {_mend(spec)}, or leave them out with --skip_bad_images"
         )
     healthy = _without(data, bad)
     for part, labels in (("train", healthy.train_labels), ("test", healthy.test_labels)):
         if not len(labels):
-            raise ValueError(f"none of the {part} images can be read: prepare the data set again")
+            raise ValueError(f"none of the {part} images can be read: {_mend(spec)}")
     print(f"left out {len(bad):,} images that cannot be read: {_some(bad)}")
     return healthy, bad
+
+
+def _mend(spec: DatasetSpec) -> str:
+    return "mend or remove these files" if spec.brings_labels else "prepare the data set again"
 
 
 def check_classes_are_labeled(given_labels: np.ndarray, class_names: Sequence[str]) -> None:
@@ -69,7 +73,7 @@ def check_classes_are_labeled(given_labels: np.ndarray, class_names: Sequence[st
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(class_names)} classes have no labeled image ({_some(missing)}), so that they could "
-            "never be predicted: name one of each in --split_file, or raise --num_labels"
+            "never be predicted: label one of each (in --labels or --split_file), or raise --num_labels"
         )
 
 
@@ -111,7 +115,9 @@ def _check_rows(data: ImageData, spec: DatasetSpec) -> None:
         ("train", data.train_images, data.train_labels),
         ("test", data.test_images, data.test_labels),
     ):
-        wrong = np.flatnonzero((labels < 0) | (labels >= spec.num_classes))
+        # Hidden labels of somebody's own images are not known.
+        lowest = -1 if part == "train" and data.given_labels is not None else 0
+        wrong = np.flatnonzero((labels < lowest) | (labels >= spec.num_classes))
         if len(wrong):
             name = repr(data.train_ids[wrong[0]]) if part == "train" else f"row {wrong[0]}"
             raise ValueError(
@@ -146,7 +152,8 @@ def _unreadable(data: ImageData) -> list[str]:
         if isinstance(data.train_images, Photographs):
             bad += [f"train {data.train_ids[row]}" for row in _unreadable_rows(data.train_images, bar)]
         if isinstance(data.test_images, Photographs):
-            bad += [f"test {row}" for row in _unreadable_rows(data.test_images, bar)]
+            names = _test_names(data)
+            bad += [names[row] for row in _unreadable_rows(data.test_images, bar)]
     return bad
 
 
@@ -203,7 +210,7 @@ def _readable(photographs: Photographs, row: int) -> _Readable:
 def _without(data: ImageData, names: Collection[str]) -> ImageData:
     dropped = set(names)
     train = np.array([f"train {identifier}" not in dropped for identifier in data.train_ids], bool)
-    test = np.array([f"test {row}" not in dropped for row in range(len(data.test_labels))], bool)
+    test = np.array([name not in dropped for name in _test_names(data)], bool)
     unknown = len(dropped) - np.sum(~train) - np.sum(~test)
     if unknown:
         raise ValueError(f"{unknown} of the images that the run left out are not in the data set: it is another copy")
@@ -211,10 +218,17 @@ def _without(data: ImageData, names: Collection[str]) -> ImageData:
         data,
         train_images=data.train_images[np.flatnonzero(train)],
         train_labels=data.train_labels[train],
+        given_labels=None if data.given_labels is None else data.given_labels[train],
         train_ids=[identifier for identifier, kept in zip(data.train_ids, train, strict=True) if kept],
         test_images=data.test_images[np.flatnonzero(test)],
         test_labels=data.test_labels[test],
+        test_ids=None if data.test_ids is None else list(itertools.compress(data.test_ids, test)),
     )
+
+
+def _test_names(data: ImageData) -> list[str]:
+    names = range(len(data.test_labels)) if data.test_ids is None else data.test_ids
+    return [f"test {name}" for name in names]
 
 
 def _some(names: Sequence[str]) -> str:

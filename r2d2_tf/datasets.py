@@ -3,70 +3,25 @@
 import dataclasses
 import importlib.resources
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from r2d2_tf.image_data import DatasetSpec, ImageData
 from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_labels, tfds_photograph_ids, tfds_photographs
 
-if TYPE_CHECKING:
-    from r2d2_tf.photographs import Photographs
+PHOTOGRAPH_SIZE = 224
+"""Side of the square that a network sees of a photograph, in pixels, unless --image_size says otherwise."""
+OWN_SETS = ("folder", "npz")
+"""What --dataset may be beside the keys of DATASETS: images of your own."""
 
 
-@dataclass(frozen=True)
-class ImageData:
-    """The images of a data set: in memory, or as photographs that are read when they are needed.
-
-    Attributes:
-        train_images: `[rows, height, width, channels]` uint8, or Photographs; pipeline.sharing_images makes tensors of arrays.
-        train_labels: `[rows]` int64, the true classes; only the labeled part may reach training.
-        train_ids: one name a row, the same on every machine.
-        test_images: like `train_images`.
-        test_labels: `[images]` int64.
-        class_names: in the order of the labels.
-    """
-
-    train_images: "np.ndarray | Photographs"
-    train_labels: np.ndarray
-    train_ids: list[str]
-    test_images: "np.ndarray | Photographs"
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
+def resize_for(size: int) -> int:
+    """Length of a photograph's shorter side before the central square of `size` is cut out, in pixels."""
+    return round(size * 256 / 224)
 
 
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What is known of a data set before it is read.
-
-    Attributes:
-        description: one line for people.
-        image_shape: (height, width, channels).
-        num_classes: number of classes.
-        mean: mean of each channel over the training images, in 0..1.
-        std: standard deviation of each channel, in 0..1.
-        num_train: number of training images in the published set; a copy may be a part of it.
-        load: reads the images; its argument is `--data_dir`, or None.
-        tfds_name: the prepared TFDS set that it reads, or None.
-        read_ids: reads the ids alone, soon and without TensorFlow; None where that takes as long as loading.
-        photographs: whether the images are Photographs, cropped at random in training.
-    """
-
-    description: str
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    num_train: int
-    load: Callable[[Path | None], ImageData]
-    tfds_name: str | None = None
-    read_ids: Callable[[Path | None], list[str]] | None = None
-    photographs: bool = False
-
-
-RESIZE = 256
-"""Length of a photograph's shorter side before the central square is cut out, in pixels."""
+RESIZE = resize_for(PHOTOGRAPH_SIZE)
 
 
 def class_balanced_partition(labels: np.ndarray, per_class: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +113,7 @@ def _photograph_ids_of(name: str) -> Callable[[Path | None], list[str]]:
 
 def _load_photographs(name: str) -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
-        sides = {"size": 224, "resize": RESIZE}
+        sides = {"size": PHOTOGRAPH_SIZE, "resize": RESIZE}
         images, labels, ids, class_names = tfds_photographs(name, "train", data_dir, **sides)
         test_images, test_labels, _, _ = tfds_photographs(name, "validation", data_dir, **sides)
         return ImageData(images, labels, ids, test_images, test_labels, class_names)

@@ -13,10 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, resources, run_data, run_directory, splits
+from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, resources, run_data, run_directory
 from r2d2_tf.cluster import ALONE, Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
 from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import plot_run
@@ -24,6 +23,7 @@ from r2d2_tf.model import R2D2Model
 from r2d2_tf.progress import plan_text
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.run_state import RunState
+from r2d2_tf.specs import spec_of
 from r2d2_tf.stages import plan
 from r2d2_tf.tfds_reader import FAKE, is_fake
 from r2d2_tf.training import Training
@@ -62,7 +62,7 @@ class Experiment:
 
     def __init__(self, config: Config, cluster: Cluster = ALONE, signals: StopSignals | None = None) -> None:
         self.config = config
-        self.spec = DATASETS[config.dataset]
+        self.spec = spec_of(config)
         self.stages = plan(config)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -82,7 +82,7 @@ class Experiment:
             }
         )
         loaded = run_data.loaded(config, self.spec)
-        self.sizes = run_data.sizes_of(config, self.spec, self.stages, len(loaded.train_labels))
+        self.sizes = run_data.sizes_of(config, self.spec, self.stages, loaded)
         # Before all photographs are decoded, which may take hours, and again once the network's size is known.
         resources.check_memory(resources.table_bytes(self.sizes))
         self._check_disk(resources.checkpoint_bytes(self.sizes, variables=0))
@@ -100,7 +100,7 @@ class Experiment:
             label_logit=config.label_logit,
         )
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
-        self._check_batches()
+        run_data.check_batches(self.stages, len(self.table.labeled_rows), len(self.table.unlabeled_rows))
         self.state = RunState(
             self.stages[0].number,
             data_fingerprint=data_health.fingerprint(loaded),
@@ -140,15 +140,6 @@ class Experiment:
         variables = (*self.model.backbone.variables, *self.model.trainable_variables)
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
-    def _check_batches(self) -> None:
-        num_labeled, num_unlabeled = len(self.table.labeled_rows), len(self.table.unlabeled_rows)
-        for stage in self.stages:
-            if stage.steps_per_epoch(num_labeled, num_unlabeled) == 0:
-                raise ValueError(
-                    f"batch_size ({stage.batch_size}) takes {stage.batch_size - (stage.labeled_per_batch or 0)} unlabeled "
-                    f"images a batch, but there are only {num_unlabeled}: lower --batch_size or --num_labels"
-                )
-
     def _borrow_stage_1(self) -> Summary:
         """Takes over the network that another run's stage 1 left; returns that run's summary."""
         folder = Path(self.config.stage_1_from).expanduser()
@@ -162,15 +153,23 @@ class Experiment:
         config, spec = self.config, self.spec
         keras.utils.set_random_seed(config.seed)
         with self.strategy.scope():
-            backbone = backbones.build(
-                config.backbone,
-                spec.image_shape,
-                spec.num_classes,
-                mean=spec.mean,
-                std=spec.std,
-                synchronized_batch_norm=config.synchronized_batch_norm,
-                mixed_precision=config.mixed_precision,
-            )
+            try:
+                backbone = backbones.build(
+                    config.backbone,
+                    spec.image_shape,
+                    spec.num_classes,
+                    mean=spec.mean,
+                    std=spec.std,
+                    synchronized_batch_norm=config.synchronized_batch_norm,
+                    mixed_precision=config.mixed_precision,
+                )
+            except ValueError as error:
+                # Keras' own, where a convolution is left without pixels.
+                height, width, _ = spec.image_shape
+                raise ValueError(
+                    f"backbone ({config.backbone}) does not fit images of {width}x{height} pixels: choose another, or larger "
+                    f"images ({error})"
+                ) from error
             return R2D2Model(
                 backbone,
                 self.table,
@@ -209,7 +208,9 @@ class Experiment:
         )
         if self.workers.is_chief:
             # Only now: data or split that are not the run's own are refused before they overwrite what it says of them.
-            self._save_split(folder)
+            run_data.save_split(folder, self.data, self.table.labels)
+            if self.spec.photographs:
+                run_data.save_left_out(folder, self.left_out)
         training.run(began)
         if self.workers.is_chief:
             self._save(folder, training)
@@ -221,15 +222,6 @@ class Experiment:
             run_directory.remove_checkpoints(folder)
         self.workers.wait_for_all()
         return summary
-
-    def _save_split(self, folder: Path) -> None:
-        with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
-            splits.write_split(
-                path, self.data.train_ids, self.table.labeled_rows, self.data.train_labels, self.data.class_names
-            )
-        if self.spec.photographs:
-            with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
-                path.write_text("".join(f"{name}\n" for name in self.left_out))
 
     def plan_text(self, folder: Path) -> str:
         """What will be done, for people."""
@@ -275,6 +267,8 @@ class Experiment:
             "dataset": self.config.dataset,
             "fake_data": self.is_fake,
             "evaluate_on": self.config.evaluate_on or None,
+            "class_names": list(self.data.class_names),
+            "data_content": self.spec.content,
             "seed": self.config.seed,
             "config_digest": self.config.digest,
             "test_error_percent": errors,

@@ -31,10 +31,12 @@ class Findings:
     cannot be written to, in the user's own cache folder.
 
     Attributes:
-        paths: of the files, all in one folder.
+        paths: of the files, all in one folder, or below `root`.
+        root: somebody's own folder, into which nothing is written: what is found is kept in the user's cache folder alone.
     """
 
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
+    root: Path | None = None
 
     def load(self, subject: str, names: Sequence[str]) -> dict[str, np.ndarray] | None:
         """The arrays `names` of a subject; None if nothing (whole) is kept."""
@@ -60,28 +62,38 @@ class Findings:
             if _is_marked_read_only(folder):
                 continue
             try:
-                if folder != self.paths[0].parent:
+                if folder != self._beside:
                     folder.mkdir(parents=True, exist_ok=True)
                 with files.written_whole(folder / _file_name(subject, key)) as path, path.open("wb") as file:
                     np.savez(file, allow_pickle=False, **arrays, **{_KEY: np.frombuffer(key.encode(), np.uint8)})
                 return
             except OSError as error:
                 reason = str(error)
-        warn(one_line(f"what was found in {self.paths[0].parent} cannot be kept for later runs: {reason}; name a folder in the "
+        warn(one_line(f"what was found in {self._beside} cannot be kept for later runs: {reason}; name a folder in the "
                       f"environment variable {FOLDER_VARIABLE}"))  # fmt: skip
 
     def _key(self) -> str:
         """64 hexadecimal digits."""
         digest = hashlib.sha256(str(_FORMAT).encode())
         for path in self.paths:
-            about = path.stat()
-            digest.update(f"\0{path.name}\0{about.st_size}\0{about.st_mtime_ns}".encode())
+            name = path.name if self.root is None else path.relative_to(self.root)
+            try:
+                about = path.stat()
+            except OSError:
+                # A link to nowhere.
+                digest.update(f"\0{name}\0".encode())
+                continue
+            digest.update(f"\0{name}\0{about.st_size}\0{about.st_mtime_ns}".encode())
         return digest.hexdigest()
+
+    @property
+    def _beside(self) -> Path:
+        return self.root or self.paths[0].parent
 
     def _folders(self) -> list[Path]:
         if os.environ.get(FOLDER_VARIABLE):
             return [Path(os.environ[FOLDER_VARIABLE]).expanduser()]
-        folders = [self.paths[0].parent]
+        folders = [self._beside] if self.root is None else []
         # Where there is no home, as in some containers.
         with contextlib.suppress(RuntimeError):
             folders.append(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "r2d2_tf")

@@ -27,6 +27,23 @@ def check_augmentation(*, translate: int, cutout: int, image_shape: tuple[int, i
         raise ValueError(f"translate ({translate}) must be below the image's {shorter} pixels: lower --translate")
 
 
+def check_labels(dataset: str, *, is_own: bool, labels: str, split_file: str, num_labels: int, test_fraction: float) -> None:
+    """Labels must come from one place; `num_labels` is 0 where it was not asked for."""
+    given = f"dataset ({dataset}) brings its labels" if is_own else f"labels ({labels}) gives the labels"
+    if (is_own or labels) and split_file:
+        raise ValueError(f"{given}, so that split_file ({split_file}) has nothing to say: leave one out")
+    if (is_own or labels) and num_labels:
+        raise ValueError(f"{given}, so that num_labels ({num_labels}) draws none: leave it out, or set --num_labels=0")
+    if test_fraction and not is_own:
+        raise ValueError(f"dataset ({dataset}) has test images, and test_fraction ({test_fraction}) takes none: leave it out")
+
+
+def check_image_size(dataset: str, fits: bool) -> None:
+    """`fits`: the images are photographs, or no size was asked for."""
+    if not fits:
+        raise ValueError(f"dataset ({dataset}) has images of one size, which image_size does not change: leave it out")
+
+
 def check_name(name: str) -> None:
     """Of a run."""
     if "/" in name or "#" in name:
@@ -42,3 +59,23 @@ def check_homes(paths: Mapping[str, str]) -> None:
             Path(path).expanduser()
         except RuntimeError as error:
             raise ValueError(f"{name} ({path!r}) begins with a user who has no home: change --{name}") from error
+
+
+def labeled_per_batch(batch_size: int, ratio: str) -> int:
+    """Labeled images in a batch that is parted into labeled and unlabeled ones as `ratio`, such as 1:3, says."""
+    try:
+        labeled, unlabeled = (int(part) for part in ratio.split(":"))
+        valid = labeled > 0 and unlabeled > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"labeled_to_unlabeled ({ratio!r}) must be two whole numbers above 0, as in --labeled_to_unlabeled=1:3"
+        )
+    total = labeled + unlabeled
+    if batch_size % total:
+        raise ValueError(
+            f"batch_size ({batch_size}) cannot be parted {ratio}: make --batch_size a "
+            f"multiple of {total}, for example {max(1, round(batch_size / total)) * total}"
+        )
+    return batch_size // total * labeled

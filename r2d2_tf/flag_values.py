@@ -31,7 +31,7 @@ def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     if type(value) in _MOST:
         allowed = {"high": _MOST[type(value)], **allowed}
     choices = allowed.get("choices")
-    if choices is not None and value not in choices:
+    if choices is not None and value not in choices and not value.startswith(allowed.get("beginning", "\0")):
         near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
         raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}: did you mean --{name}={near}?")
     for key, words, ok in (

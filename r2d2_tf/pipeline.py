@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.augment import augment
-from r2d2_tf.datasets import ImageData
+from r2d2_tf.image_data import ImageData
 from r2d2_tf.parts import WHOLE, Part
 from r2d2_tf.photographs import NO_ROW, Photographs
 from r2d2_tf.stages import Stage

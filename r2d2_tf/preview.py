@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from r2d2_tf import callbacks, resources
+from r2d2_tf import callbacks, resources, run_data
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.photographs import Photographs
 from r2d2_tf.run_batches import RunBatches
@@ -173,7 +173,7 @@ def _pass_of(batches: tf.data.Dataset, run: Callable[[tf.data.Dataset], object])
 def _epoch_report(experiment: Experiment, stage: Stage) -> None:
     """The walk over the table that follows each epoch."""
     if stage.use_unlabeled:
-        callbacks.table_statistics(experiment.table, experiment.data.train_labels)
+        callbacks.table_statistics(experiment.table, run_data.hidden_labels(experiment.data))
 
 
 def _seconds_of(function: Callable[[], object]) -> float:

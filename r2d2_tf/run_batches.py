@@ -2,7 +2,7 @@
 
 from r2d2_tf import pipeline
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import ImageData
+from r2d2_tf.image_data import ImageData
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.stages import Stage
 from r2d2_tf.workers import Batches, Workers

@@ -1,24 +1,28 @@
 """What of its data a run may see: the labels of its split, and the images that it did not leave out; and how much it is."""
 
+import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf import resources, run_directory, splits
+from r2d2_tf import files, resources, run_directory, splits
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, DatasetSpec, ImageData
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.image_data import DatasetSpec, ImageData
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.stages import Stage
 
 
-def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], num_rows: int) -> resources.Sizes:
+def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], data: ImageData) -> resources.Sizes:
     """What memory and disk are asked for."""
+    num_rows = len(data.train_labels)
+    num_labels = int((data.given_labels >= 0).sum()) if data.given_labels is not None else config.num_labels or num_rows
     return resources.Sizes(
         num_rows,
         spec.num_classes,
-        num_unlabeled=max(0, num_rows - (config.num_labels or num_rows)),
+        num_unlabeled=max(0, num_rows - num_labels),
         num_comparisons=sum(len(stage.prediction_epochs) + stage.learn_pseudo_labels for stage in stages),
     )
 
@@ -26,7 +30,64 @@ def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], num_row
 def left_out_before(config: Config) -> list[str] | None:
     """The unreadable images that a run which goes on left out when it began; None: they are to be found."""
     path = config.resolved_run_dir / run_directory.LEFT_OUT_FILE
-    return path.read_text().splitlines() if run_directory.is_unfinished(config) and path.is_file() else None
+    return read_left_out(path) if run_directory.is_unfinished(config) and path.is_file() else None
+
+
+def read_left_out(path: Path) -> list[str]:
+    """The names in a LEFT_OUT_FILE; none if there is no such file."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [line.encode().decode("unicode_escape") for line in lines]
+
+
+def left_out_text(names: Sequence[str]) -> str:
+    """What `read_left_out` reads: a name a line, whatever characters it holds."""
+    return "".join(f"{name.encode('unicode_escape').decode()}\n" for name in names)
+
+
+def check_batches(stages: Sequence[Stage], num_labeled: int, num_unlabeled: int) -> None:
+    """Raises ValueError if a stage has no batch an epoch: if its unlabeled images do not fill one."""
+    for stage in stages:
+        if stage.steps_per_epoch(num_labeled, num_unlabeled):
+            continue
+        if not num_unlabeled:
+            raise ValueError(
+                "there are no unlabeled images, and stage 2 learns from nothing else: train stage 1 alone (--rounds= "
+                "--finetune_epochs=0), or give images without labels"
+            )
+        unlabeled = stage.batch_size - (stage.labeled_per_batch or 0)
+        fits = stage.batch_size * num_unlabeled // unlabeled
+        raise ValueError(
+            f"batch_size ({stage.batch_size}) takes {unlabeled} unlabeled images a batch, but there are only {num_unlabeled}: "
+            f"lower --batch_size (to {fits} at most), or have more unlabeled images"
+        )
+
+
+def save_split(folder: Path, data: ImageData, labels: np.ndarray) -> None:
+    """Writes which images are labeled into a run's folder: as --split_file reads it, or, of given labels, as --labels does."""
+    if data.given_labels is None:
+        with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
+            splits.write_split(path, data.train_ids, np.flatnonzero(labels >= 0), data.train_labels, data.class_names)
+        return
+    rows = [(name, data.class_names[label], "train") for name, label in zip(data.train_ids, labels, strict=True) if label >= 0]
+    if data.test_ids is not None:
+        named = zip(data.test_ids, data.test_labels, strict=True)
+        rows += [(name, data.class_names[label], "test") for name, label in named]
+    with files.written_whole(folder / run_directory.LABELS_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "label", "split"))
+        writer.writerows(rows)
+
+
+def save_left_out(folder: Path, names: Sequence[str]) -> None:
+    """Writes the images that were left out into a run's folder."""
+    with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
+        path.write_text(left_out_text(names))
+
+
+def hidden_labels(data: ImageData) -> np.ndarray | None:
+    """True classes `[rows]`, -1 where they are not known; None if no image's is but those that are given. For reports only."""
+    labels, given = data.train_labels, data.given_labels
+    return None if given is not None and not ((labels >= 0) & (given < 0)).any() else labels
 
 
 def judged_by(config: Config) -> str:
@@ -77,7 +138,10 @@ def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarra
     Raises:
         ValueError: if the split does not fit the data.
     """
-    if config.split_file:
+    known = data.train_labels if data.given_labels is None else data.given_labels
+    if data.given_labels is not None:
+        labeled = np.flatnonzero(data.given_labels >= 0)
+    elif config.split_file:
         path = Path(config.split_file).expanduser()
         labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
         if len(labeled) != config.num_labels:
@@ -89,5 +153,5 @@ def given_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarra
         num_labels = config.num_labels or len(data.train_labels)
         labeled = splits.labeled_split(data.train_labels, num_labels, num_classes, seed=config.seed)
     given = np.full(len(data.train_labels), UNLABELED, np.int64)
-    given[labeled] = splits.with_wrong_labels(data.train_labels[labeled], config.label_noise, num_classes, seed=config.seed)
+    given[labeled] = splits.with_wrong_labels(known[labeled], config.label_noise, num_classes, seed=config.seed)
     return given

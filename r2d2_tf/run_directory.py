@@ -20,6 +20,7 @@ from r2d2_tf.messages import one_line
 
 CONFIG_FILE = "config.cfg"
 SPLIT_FILE = "labeled.txt"
+LABELS_FILE = "labeled.csv"
 LEFT_OUT_FILE = "left_out.txt"
 METRICS_FILE = "metrics.csv"
 PICTURE_FILE = "curves.png"
@@ -36,6 +37,7 @@ FILES = {
     SUMMARY_FILE: "this table, with versions, commit, seed and devices",
     CONFIG_FILE: "all flags: repeats the run",
     SPLIT_FILE: "the labeled images; --split_file reads it",
+    LABELS_FILE: "the labels that were given, and the test images; --labels reads it",
     LEFT_OUT_FILE: "images that could not be read, with --skip_bad_images",
     METRICS_FILE: "what was measured, a row an epoch",
     PICTURE_FILE: "errors and confidence over the epochs",

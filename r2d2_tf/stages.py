@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from r2d2_tf.augment import Augmentation
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
 from r2d2_tf.schedules import cosine_learning_rates, round_learning_rates, round_starts
+from r2d2_tf.specs import spec_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Stage:
 
 def plan(config: Config) -> tuple[Stage, ...]:
     """The stages of a run, in order."""
-    spec = DATASETS[config.dataset]
+    spec = spec_of(config)
     # A square of the mean color is zero once normalised: the authors cut out after normalising.
     fill = tuple(255.0 * mean for mean in spec.mean)
     gentle = Augmentation(translate=config.translate, flip=config.flip, crop_scale=config.crop_scale)

@@ -21,10 +21,13 @@ from r2d2_tf import run_directory
 from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, DatasetSpec
+from r2d2_tf.datasets import DATASETS, OWN_SETS
+from r2d2_tf.image_data import DatasetSpec
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.label_files import read_labels, rows_named
 from r2d2_tf.messages import one_line, warn
 from r2d2_tf.result import result_text
+from r2d2_tf.specs import forget, spec_of
 from r2d2_tf.splits import check_num_labels, parse_split
 from r2d2_tf.startup import import_tensorflow_quietly
 from r2d2_tf.tfds_reader import check_tfds, download_tfds
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     began = time.perf_counter()
+    forget()
     if "--help" in arguments:
         print(f"{__doc__}\nFlags, with their defaults:\n{flag_help()}")
         return 0
@@ -65,6 +69,8 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         if cluster.is_chief:
             # A process that was killed as it finished may have left them.
             run_directory.remove_checkpoints(config.resolved_run_dir)
+        if _changed_since(finished, config):
+            warn("the images or their labels have changed since: --new_run trains on what is there now")
         print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config)}")
         return 0
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
@@ -152,9 +158,11 @@ def check_data(config: Config) -> None:
         ValueError: if the data set is missing or damaged, the split or `--evaluate_on` names images that it does not hold,
             or the other run has no stage 1 to take over.
     """
-    spec, judged_by_set = DATASETS[config.dataset], config.evaluate_on in DATASETS
+    judged_by_set = config.evaluate_on in DATASETS
     judged_by_file = bool(config.evaluate_on) and not judged_by_set
-    _prepare(spec, config)
+    if config.dataset in DATASETS:
+        _prepare(DATASETS[config.dataset], config)
+    spec = spec_of(config)
     if judged_by_set:
         other = DATASETS[config.evaluate_on]
         if (other.image_shape, other.num_classes) != (spec.image_shape, spec.num_classes) or spec.photographs:
@@ -163,15 +171,18 @@ def check_data(config: Config) -> None:
                 f"{config.dataset}, in memory: change --evaluate_on, or name a file of training images"
             )
         _prepare(other, config)
-    if spec.read_ids is not None and (spec.tfds_name is not None or config.split_file or judged_by_file):
+    is_named = config.split_file or config.labels or judged_by_file
+    if spec.read_ids is not None and (spec.tfds_name is not None or is_named):
         ids = spec.read_ids(config.data_path)
-        if spec.tfds_name is not None:
+        if spec.tfds_name is not None and not config.labels:
             # A copy may be a part of the set.
             check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(ids))
         if config.split_file:
             parse_split(Path(config.split_file).expanduser(), ids)
         if judged_by_file:
             parse_split(Path(config.evaluate_on).expanduser(), ids, flag="evaluate_on")
+        if config.labels_path is not None:
+            rows_named(read_labels(config.labels_path), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
 
@@ -187,6 +198,14 @@ def _prepare(spec: DatasetSpec, config: Config) -> None:
             raise
         import_tensorflow_quietly()
         download_tfds(spec.tfds_name, config.data_path)
+
+
+def _changed_since(summary: dict[str, Any], config: Config) -> bool:
+    """Whether images or labels of somebody's own set are no longer those of the finished run."""
+    try:
+        return config.dataset in OWN_SETS and spec_of(config).content != summary.get("data_content")
+    except (ValueError, OSError):
+        return True
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:

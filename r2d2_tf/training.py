@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from r2d2_tf import files, finite, precision, run_directory
+from r2d2_tf import files, finite, precision, run_data, run_directory
 from r2d2_tf.callbacks import Diagnostics, EpochMeans, Evaluation, RepetitiveReprediction, RunCheckpoint
 from r2d2_tf.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
 from r2d2_tf.collapse import CollapseGuard, RunStopped
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import ImageData
 from r2d2_tf.history import PredictionHistory
+from r2d2_tf.image_data import ImageData
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.messages import warn
 from r2d2_tf.metrics_log import EpochRecorder, MetricsLog
@@ -250,7 +250,7 @@ class Training:
                 EpochMeans(),
                 RepetitiveReprediction(stage, self._batches.unlabeled(), self.history, state),
                 Evaluation(self._batches.test(), len(data.test_images)),
-                Diagnostics(stage, table, data.train_labels),
+                Diagnostics(stage, table, run_data.hidden_labels(data)),
                 *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),
                 EpochRecorder(self._log, stage, first_run_epoch=len(self._log.rows) - state.epoch + 1),
                 report,

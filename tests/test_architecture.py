@@ -8,9 +8,9 @@ from conftest import ROOT
 
 LAYERS = (
     {"tfrecord", "messages", "files", "cluster", "image_size"},
-    {"findings"},
-    {"photographs", "photograph_index"},
-    {"tfds_reader", "parts"},
+    {"findings", "label_files", "photograph_folder"},
+    {"photographs", "photograph_index", "own_images"},
+    {"tfds_reader", "parts", "npz_reader", "image_data"},
     {"workers"},
     {
         "losses",
@@ -34,6 +34,7 @@ LAYERS = (
         "result",
     },
     {"config"},
+    {"specs"},
     {"stages", "command_line"},
     {"run_directory"},
     {"collapse", "finite", "run_data"},

@@ -161,6 +161,20 @@ def test_a_collapse_is_the_loss_of_classes_that_matter_not_a_drift(counts, share
     assert is_collapsed(np.array(counts), shares) is collapsed
 
 
+@pytest.mark.parametrize(
+    ("counts", "shares"),
+    [
+        ([10, 0], [0.95, 0.05]),
+        ([3, 0, 0], [0.34, 0.33, 0.33]),
+        ([90, 0, 10], [0.9, 0.045, 0.055]),
+        ([1] + [0] * 99, [0.01] * 100),
+    ],
+)
+def test_what_may_be_chance_in_few_images_or_rare_classes_is_no_collapse(counts, shares):
+    assert not is_collapsed(np.array(counts), np.array(shares))
+    assert is_collapsed(np.array(counts) * 1000, np.array(shares))
+
+
 def test_shares_are_those_of_the_labeled_images():
     assert labeled_shares(PseudoLabelTable(np.array([0, 0, 2, UNLABELED]), 3)).tolist() == [2 / 3, 0, 1 / 3]
 
@@ -182,7 +196,7 @@ def test_a_few_evaluated_images_tell_of_no_collapse():
 
 
 def test_a_collapsed_first_prediction_blames_stage_1():
-    table = PseudoLabelTable(tiny_labels(COUNT, LABELED), 3)
+    table = PseudoLabelTable(tiny_labels(40, LABELED), 3)
     with pytest.raises(RunStopped, match=r"stage 1 learned too little.*--supervised_epochs"):
         CollapseGuard(STAGE, table, RunState(2)).on_epoch_begin(0)
 

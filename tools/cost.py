@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
+from r2d2_tf.specs import spec_of
 from r2d2_tf.startup import import_tensorflow_quietly
 
 GPU = 10e12
@@ -51,7 +51,7 @@ def multiply_adds(config: Config) -> int:
     import_tensorflow_quietly()
     from r2d2_tf import backbones
 
-    spec = DATASETS[config.dataset]
+    spec = spec_of(config)
     network = backbones.build(config.backbone, spec.image_shape, spec.num_classes, mean=spec.mean, std=spec.std)
     return sum(_layer_multiply_adds(layer) for layer in _flat(network))
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, DatasetSpec
+from r2d2_tf.datasets import DATASETS
+from r2d2_tf.image_data import DatasetSpec
 from r2d2_tf.startup import import_tensorflow_quietly
 from r2d2_tf.tfds_reader import FAKE, check_tfds
 

@@ -16,7 +16,8 @@ from absl import flags
 from r2d2_tf import backbones, files, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.image_data import ImageData
+from r2d2_tf.specs import spec_of
 from r2d2_tf.startup import import_tensorflow_quietly
 
 PICTURE = "features.png"
@@ -70,7 +71,9 @@ def panels_of(networks: Sequence[Path], data: ImageData, labeled: np.ndarray, ba
     for when, network in zip(("after stage 1", "after D2 (stage 2)"), networks, strict=True):
         features = features_of(network, np.asarray(data.train_images), batch_size)
         panels.append((f"{len(labeled):,} labeled images, {when}", features[labeled], data.train_labels[labeled]))
-        panels.append((f"all {len(features):,} training images, {when}", features, data.train_labels))
+        known = data.train_labels >= 0
+        whose = "all" if known.all() else "those of known class of all"
+        panels.append((f"{whose} {len(features):,} training images, {when}", features[known], data.train_labels[known]))
     return panels
 
 
@@ -115,7 +118,9 @@ def main(arguments: Sequence[str]) -> int:
         # Before the data: what reads TFDS sets imports TensorFlow.
         import_tensorflow_quietly()
         data_dir = flag_values["data_dir"].value
-        data = DATASETS[config.dataset].load(Path(data_dir).expanduser() if data_dir else config.data_path)
+        data = spec_of(config).load(Path(data_dir).expanduser() if data_dir else config.data_path)
+        if not isinstance(data.train_images, np.ndarray):
+            raise ValueError(f"{folder} was trained on photographs; features are drawn of images in memory alone")
         if len(given_labels) != len(data.train_labels):
             raise ValueError(f"the run had {len(given_labels)} training images and the data set has {len(data.train_labels)}")
         panels = panels_of(networks, data, np.flatnonzero(given_labels >= 0), config.eval_batch_size)

@@ -17,7 +17,7 @@ from absl import flags
 from r2d2_tf import files, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
+from r2d2_tf.specs import spec_of
 
 CSV_FILE = "suspects.csv"
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def report(run_dir: Path, config: Config, count: int) -> int:
     """Prints and writes the suspects of a finished run."""
-    data = DATASETS[config.dataset].load(config.data_path)
+    data = spec_of(config).load(config.data_path)
     suspects = ranked(run_dir / run_directory.TABLE_FILE)
     lines = [
         {
@@ -83,7 +83,8 @@ def report(run_dir: Path, config: Config, count: int) -> int:
     for line in [dict.fromkeys(lines[0]) | {name: name for name in lines[0]}, *lines[:count]]:
         print("  ".join(f"{line[name]:<20}" for name in line))
     print(f"\nAll {len(lines):,} labeled images, the most doubtful first: {run_dir / CSV_FILE}")
-    is_wrong = data.train_labels[suspects.rows] != suspects.given
+    known = data.train_labels[suspects.rows]
+    is_wrong = (known != suspects.given) & (known >= 0)
     if is_wrong.any():
         print(f"{is_wrong.sum()} given labels are wrong; average precision of this order: {average_precision(is_wrong):.3f}")
     return 0
