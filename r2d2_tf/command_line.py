@@ -109,7 +109,7 @@ def from_command_line(arguments: Sequence[str]) -> Config:
     parse_flags(flag_values, arguments)
     config = from_flags(flag_values)
     stems = [argument.stem for argument in _with_flagfiles(arguments) if isinstance(argument, Path)]
-    return config if config.name else dataclasses.replace(config, name=stems[-1] if stems else config.dataset)
+    return config if config.name else dataclasses.replace(config, name=stems[-1] if stems else config.default_name)
 
 
 def flag_help() -> str:

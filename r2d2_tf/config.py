@@ -8,7 +8,7 @@ from typing import Any
 
 from r2d2_tf import flag_checks
 from r2d2_tf.backbones import BACKBONES
-from r2d2_tf.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE
+from r2d2_tf.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.flag_values import checked
 from r2d2_tf.messages import one_line
 from r2d2_tf.schedules import MOST_EPOCHS, Round, parse_rounds
@@ -32,7 +32,12 @@ class Config:
         ValueError: in one line, for a value out of range, with what came, what is allowed and how to mend it.
     """
 
-    dataset: str = _flag("mnist5k", "data set; folder and npz are images of your own", choices=(*DATASETS, *OWN_SETS))
+    dataset: str = _flag(
+        "mnist5k",
+        "data set; folder and npz are images of your own, tfds:NAME any prepared TFDS set",
+        choices=(*DATASETS, *OWN_SETS),
+        beginning=TFDS_PREFIX,
+    )
     data_dir: str = _flag(
         "", "folder of prepared TFDS data sets (mnist5k needs none); or of your images, or your .npz file", cosmetic=True
     )
@@ -173,41 +178,34 @@ class Config:
         flag_checks.check_name(self.name)
         paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
-        if self.strategy == "multi_worker" and self.num_logical_cpus > 1:
-            raise ValueError(
-                f"num_logical_cpus ({self.num_logical_cpus}) does nothing with --strategy=multi_worker, where each process has "
-                "one CPU replica: leave it out, or start more processes"
-            )
+        flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
         _ = self.parsed_rounds, self.labeled_per_batch
 
     def _check_data_flags(self) -> None:
         spec = DATASETS.get(self.dataset)
+        flag_checks.check_dataset_name(self.dataset, TFDS_PREFIX)
         flag_checks.check_labels(
             self.dataset,
-            is_own=spec is None,
+            is_own=self.dataset in OWN_SETS,
             labels=self.labels,
             split_file=self.split_file,
             num_labels=0 if self.num_labels == Config.num_labels else self.num_labels,
             test_fraction=self.test_fraction,
         )
-        if spec is not None and self.num_labels and not self.labels:
+        if spec is None:
+            # The rest is known once the data are looked at: specs.spec_of.
+            return
+        if self.num_labels and not self.labels:
             check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
-        photographs = spec.photographs if spec else self.dataset == "folder"
-        flag_checks.check_image_size(self.dataset, photographs or self.image_size == PHOTOGRAPH_SIZE)
-        if photographs or spec:
-            shape = (self.image_size, self.image_size, 3) if photographs or not spec else spec.image_shape
-            flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=shape)
+        flag_checks.check_image_size(self.dataset, spec.photographs or self.image_size == PHOTOGRAPH_SIZE)
+        shape = (self.image_size, self.image_size, 3) if spec.photographs else spec.image_shape
+        flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=shape)
 
     def check_replicas(self, num_replicas: int) -> None:
         """Raises ValueError if a stage's batch has fewer images than there are replicas."""
-        for field in ("supervised_batch_size", "batch_size", "finetune_batch_size"):
-            size = getattr(self, field)
-            if size < num_replicas:
-                raise ValueError(
-                    f"{field} ({size}) is smaller than the number of replicas ({num_replicas}): "
-                    f"raise --{field} or use fewer devices"
-                )
+        batches = ("supervised_batch_size", "batch_size", "finetune_batch_size")
+        flag_checks.check_replicas({field: getattr(self, field) for field in batches}, num_replicas)
 
     @property
     def data_path(self) -> Path | None:
@@ -242,9 +240,18 @@ class Config:
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
+    def default_name(self) -> str:
+        """What a run is called that has neither `--name` nor a flagfile."""
+        return self.dataset.replace(":", "-").replace("/", "-")
+
+    @property
     def resolved_run_dir(self) -> Path:
         """`--run_dir`, or runs/NAME-HASH."""
-        return Path(self.run_dir).expanduser() if self.run_dir else Path("runs") / f"{self.name or self.dataset}-{self.digest}"
+        return (
+            Path(self.run_dir).expanduser()
+            if self.run_dir
+            else Path("runs") / f"{self.name or self.default_name}-{self.digest}"
+        )
 
     def warnings(self) -> list[str]:
         """What is allowed but probably unwise, one line each."""

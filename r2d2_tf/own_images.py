@@ -16,6 +16,10 @@ UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
 _TRAIN, _TEST = "train", "test"
 
 
+class NoTestImages(ValueError):
+    """No images are set apart to test on, and none are asked for."""
+
+
 @dataclass(frozen=True)
 class OwnImages:
     """The images of a folder.
@@ -145,7 +149,7 @@ def _which_test_images(root: Path, count: int, test_fraction: float) -> ValueErr
         return ValueError(
             f"test_fraction ({test_fraction}) asks for test images, and data_dir ({root}) has {count:,} already: leave it out"
         )
-    return ValueError(
+    return NoTestImages(
         f"data_dir ({root}) has no test images: make folders train and test in it, or a column split in --labels, or take some "
         "of the labeled images, as with --test_fraction=0.2"
     )

@@ -10,13 +10,14 @@ import numpy as np
 
 from r2d2_tf import flag_checks
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, PHOTOGRAPH_SIZE, resize_for
+from r2d2_tf.datasets import DATASETS, PHOTOGRAPH_SIZE, TFDS_PREFIX, resize_for, tfds_spec
 from r2d2_tf.findings import Findings
 from r2d2_tf.image_data import DatasetSpec, ImageData
 from r2d2_tf.label_files import given_labels, read_labels
 from r2d2_tf.npz_reader import NpzData, channel_statistics, read_npz
 from r2d2_tf.own_images import OwnImages, own_images
 from r2d2_tf.photograph_folder import FilesBelow
+from r2d2_tf.splits import check_num_labels
 
 _IMAGENET = DATASETS["imagenet2012"]
 
@@ -33,7 +34,14 @@ def spec_of(config: Config) -> DatasetSpec:
     if config.dataset == "folder":
         spec = _folder_spec(_data_path(config), path, config.test_fraction, config.image_size)
     elif config.dataset == "npz":
+        flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)
         spec = _npz_spec(_stamped(_data_path(config)), config.test_fraction)
+    elif config.dataset.startswith(TFDS_PREFIX):
+        known = tfds_spec(config.dataset.removeprefix(TFDS_PREFIX), config.data_path)
+        flag_checks.check_image_size(config.dataset, known.photographs or config.image_size == PHOTOGRAPH_SIZE)
+        if config.num_labels and not config.labels:
+            check_num_labels(config.num_labels, known.num_classes, known.num_train)
+        spec = _sized(known, config.image_size)
     else:
         spec = _sized(DATASETS[config.dataset], config.image_size)
     if config.labels_path is not None and config.dataset != "folder":

@@ -5,7 +5,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from r2d2_tf.photographs import Photographs
 
 
-_INFO = "dataset_info.json"
+_INFO, _FEATURES = "dataset_info.json", "features.json"
 FAKE = "FAKE DATA"
 """How the description of a generated set begins (tools/fake_data.py)."""
 
@@ -236,6 +236,48 @@ def check_tfds(name: str, data_dir: Path | None) -> Path:
                 f"place of {expected:,}; remove the folder and prepare it again: {how}"
             )
     return folder
+
+
+class TfdsFacts(NamedTuple):
+    """What a prepared TFDS set says of itself.
+
+    Attributes:
+        image_shape: (height, width, channels); None for sides that differ.
+        num_classes: number of classes.
+        num_train: examples of its train part.
+        test_split: name of the part to test on.
+    """
+
+    image_shape: tuple[int | None, int | None, int]
+    num_classes: int
+    num_train: int
+    test_split: str
+
+
+def tfds_facts(name: str, data_dir: Path | None) -> TfdsFacts:
+    """Reads what a prepared TFDS set says of itself. Needs no TensorFlow.
+
+    Raises:
+        ValueError: if it is not there or not whole, or not of images with `image` and `label` in a `train` and a `test` part.
+    """
+    folder = check_tfds(name, data_dir)
+    try:
+        features = json.loads((folder / _FEATURES).read_text())["featuresDict"]["features"]
+        sides = [int(side) for side in features["image"]["image"]["shape"]["dimensions"]]
+        num_classes = int(features["label"]["classLabel"]["numClasses"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"data set {name} in {folder} is none of classified images: {_FEATURES} has no `image` with a `label` ({error!r})"
+        ) from error
+    height, width, channels = (*sides, 0, 0, 0)[:3]
+    if len(sides) != 3 or channels not in (1, 3) or (channels == 1 and -1 in sides):
+        raise ValueError(f"data set {name} in {folder} has images of shape {sides}, and must have grey or colored ones")
+    counts = {split: count for split, _, count in _splits_in(folder) if count}
+    test = next((split for split in ("test", "validation") if split in counts), None)
+    if "train" not in counts or test is None:
+        raise ValueError(f"data set {name} in {folder} has {', '.join(counts) or 'nothing'}, and must have train and test")
+    shape = (None if height < 0 else height, None if width < 0 else width, channels)
+    return TfdsFacts(shape, num_classes, counts["train"], test)
 
 
 def _splits_in(folder: Path) -> list[tuple[str, int, int]]:

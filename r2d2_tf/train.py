@@ -21,8 +21,7 @@ from r2d2_tf import run_directory
 from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, OWN_SETS
-from r2d2_tf.image_data import DatasetSpec
+from r2d2_tf.datasets import DATASETS, OWN_SETS, TFDS_PREFIX
 from r2d2_tf.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.label_files import read_labels, rows_named
 from r2d2_tf.messages import one_line, warn
@@ -161,7 +160,9 @@ def check_data(config: Config) -> None:
     judged_by_set = config.evaluate_on in DATASETS
     judged_by_file = bool(config.evaluate_on) and not judged_by_set
     if config.dataset in DATASETS:
-        _prepare(DATASETS[config.dataset], config)
+        _prepare(DATASETS[config.dataset].tfds_name, config)
+    elif config.dataset.startswith(TFDS_PREFIX):
+        _prepare(config.dataset.removeprefix(TFDS_PREFIX), config)
     spec = spec_of(config)
     if judged_by_set:
         other = DATASETS[config.evaluate_on]
@@ -187,17 +188,17 @@ def check_data(config: Config) -> None:
         run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
 
 
-def _prepare(spec: DatasetSpec, config: Config) -> None:
+def _prepare(tfds_name: str | None, config: Config) -> None:
     """Sees to it that a data set is there, downloaded if that is asked for."""
-    if spec.tfds_name is None:
+    if tfds_name is None:
         return
     try:
-        check_tfds(spec.tfds_name, config.data_path)
+        check_tfds(tfds_name, config.data_path)
     except ValueError:
         if not config.download or config.data_path is None:
             raise
         import_tensorflow_quietly()
-        download_tfds(spec.tfds_name, config.data_path)
+        download_tfds(tfds_name, config.data_path)
 
 
 def _changed_since(summary: dict[str, Any], config: Config) -> bool:
