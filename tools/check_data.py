@@ -1,0 +1,268 @@
+"""`python -m tools.check_data --data_dir=PHOTOS [--labels=labels.csv]`: what is in your own images, before you train.
+
+Counts classes, sizes and kinds of files; names images that cannot be read, copies, labels that contradict each other, and test
+images that are among the training images; draws a sheet of images as a network sees them; and proposes a config with the reason
+of each flag, which --config_out writes as a flagfile that trains as it is. Nothing is written into the folder of the images.
+
+Exit codes: 0, it can be trained on; 1, something is wrong with images or labels that should be mended first; 2, it could not be
+looked at, and the line says why.
+"""
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import flags
+
+from r2d2_tf import files, run_directory
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
+from r2d2_tf.image_data import ImageData
+from r2d2_tf.messages import one_line
+from r2d2_tf.own_images import NoTestImages
+from r2d2_tf.photograph_folder import find_images
+from r2d2_tf.specs import forget, spec_of
+from r2d2_tf.startup import import_tensorflow_quietly
+from tools import proposal
+
+if TYPE_CHECKING:
+    from tools.image_looks import Copies, Look
+
+TEST_FRACTION = 0.2
+"""What is proposed where no test images are set apart."""
+MOST_NAMED = 10
+"""Names or classes that are printed of a list."""
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of this program."""
+    flag_values = flags.FlagValues()
+    define = flags.DEFINE_string
+    define("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
+    define("dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values)
+    define("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
+    define("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
+    define("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
+    flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
+    flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
+    flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "what will train, for the proposal", flag_values=flag_values)
+    return flag_values
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = define_flags()
+    if "--help" in arguments:
+        print(f"{__doc__}\n{flag_values.get_help()}")
+        return 0
+    try:
+        parse_flags(flag_values, arguments)
+        if not flag_values["data_dir"].value:
+            raise ValueError("say which images to look at: --data_dir=PHOTOS")
+        for name in ("sheet", "config_out"):
+            if flag_values[name].value:
+                run_directory.check_writable(Path(flag_values[name].value).parent)
+        config = _config(flag_values)
+        return report(config, flag_values)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _config(flag_values: flags.FlagValues) -> Config:
+    """A config of the data alone; takes a fifth of the labeled images for testing where none are set apart."""
+    forget()
+    data_dir, dataset = (flag_values[name].value for name in ("data_dir", "dataset"))
+    dataset = dataset or ("npz" if Path(data_dir).suffix == ".npz" else "folder")
+    if dataset not in OWN_SETS and not dataset.startswith(TFDS_PREFIX):
+        raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
+    about = {name: flag_values[name].value for name in ("labels", "test_fraction")}
+    config = Config(dataset=dataset, data_dir=data_dir, translate=0, name="check_data", **about)
+    try:
+        spec_of(config)
+    except NoTestImages:
+        config = Config(
+            dataset=dataset, data_dir=data_dir, translate=0, name="check_data", **about | {"test_fraction": TEST_FRACTION}
+        )
+        spec_of(config)
+    return config
+
+
+def report(config: Config, flag_values: flags.FlagValues) -> int:
+    """Prints what was found and what is proposed, and writes sheet and flagfile."""
+    import_tensorflow_quietly()
+    import tensorflow as tf
+
+    from tools.image_looks import copies_among, look_at
+
+    data = spec_of(config).load(config.data_path)
+    looks = look_at(data)
+    copies = list(copies_among(looks))
+    given = data.train_labels if data.given_labels is None else data.given_labels
+    print("\n".join([*_count_lines(config, data, given), "", *_size_lines(looks), *_other_lines(config)]))
+    problems = [*_unreadable_lines(looks), *_copy_lines(copies, data.class_names)]
+    print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
+    sheet = flag_values["sheet"].value
+    if sheet:
+        _draw(data, looks, Path(sheet), config)
+    device = flag_values["device"].value
+    has_gpu = device == "gpu" or (device == "auto" and bool(tf.config.list_physical_devices("GPU")))
+    shorter = int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE]))
+    facts = facts_of(config, data, given, shorter_side=shorter, has_gpu=has_gpu, hours=flag_values["hours"].value)
+    has_bad_images = any(look.problem for look in looks)
+    _propose(config, facts, flag_values["config_out"].value, has_bad_images)
+    return 1 if has_bad_images or any(group.is_leak or group.is_contradiction for group in copies) else 0
+
+
+def facts_of(
+    config: Config, data: ImageData, given: np.ndarray, *, shorter_side: int, has_gpu: bool, hours: float
+) -> proposal.Facts:
+    """What a proposal follows from."""
+    counts = np.bincount(given[given >= 0], minlength=len(data.class_names))
+    images = data.train_images
+    return proposal.Facts(
+        config.dataset,
+        num_labeled=int(counts.sum()),
+        num_unlabeled=int((given < 0).sum()),
+        num_test=len(data.test_labels),
+        fewest=int(counts.min()),
+        most=int(counts.max()),
+        num_classes=len(counts),
+        image_shape=images.shape[1:] if isinstance(images, np.ndarray) else None,
+        shorter_side=shorter_side,
+        has_gpu=has_gpu,
+        hours=hours,
+    )
+
+
+def _count_lines(config: Config, data: ImageData, given: np.ndarray) -> Iterator[str]:
+    train = np.bincount(given[given >= 0], minlength=len(data.class_names))
+    test = np.bincount(data.test_labels, minlength=len(data.class_names))
+    yield f"{config.data_dir}: {len(given) + len(data.test_labels):,} images, {len(data.class_names):,} classes"
+    drawn = f" ({config.test_fraction:g} of the labeled ones, --test_fraction)" if config.test_fraction else ""
+    yield f"  {train.sum():,} labeled + {(given < 0).sum():,} unlabeled to train on, {test.sum():,} to test on{drawn}"
+    order = np.argsort(-train, kind="stable")
+    shown = order if len(order) <= 2 * MOST_NAMED else [*order[:MOST_NAMED], *order[-MOST_NAMED:]]
+    width = max(len("class"), *(len(_text(data.class_names[c])) for c in shown))
+    yield f"  {'class':{width}}  labeled     test"
+    for place, c in enumerate(shown):
+        if place == MOST_NAMED and len(order) > len(shown):
+            yield f"  ... {len(order) - len(shown):,} more ..."
+        yield f"  {_text(data.class_names[c]):{width}} {train[c]:8,} {test[c]:8,}"
+
+
+def _text(name: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def _size_lines(looks: "Sequence[Look]") -> Iterator[str]:
+    known = np.array([(look.width, look.height) for look in looks if look.width])
+    if not len(known):
+        return
+    shorter = known.min(1)
+    low, middle, high = (np.percentile(known, q, axis=0).astype(int) for q in (0, 50, 100))
+    yield f"Sizes: {low[0]}x{low[1]} to {high[0]}x{high[1]} pixels (width x height), median {middle[0]}x{middle[1]}"
+    kinds = Counter(look.kind for look in looks if look.kind).most_common(MOST_NAMED)
+    yield "  " + ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+    is_file = "pixels" not in kinds[0][0]
+    if small := int((shorter < PHOTOGRAPH_SIZE).sum()) if is_file else 0:
+        yield f"  {small:,} have a shorter side below {PHOTOGRAPH_SIZE} pixels: at that --image_size they would be enlarged"
+    if turned := sum(look.is_turned for look in looks):
+        yield f"  {turned:,} ask to be turned (EXIF), which neither training nor exported models do: turn the files themselves"
+
+
+def _other_lines(config: Config) -> Iterator[str]:
+    if config.dataset != "folder" or config.data_path is None:
+        return
+    found = find_images(config.data_path)
+    if found.others:
+        yield "Not looked at: " + ", ".join(f"{count:,} files *{ending}" for ending, count in sorted(found.others.items()))
+    if found.loops:
+        yield f"Not followed: links to folders that hold them: {_some(found.loops, str)}"
+
+
+def _unreadable_lines(looks: "Sequence[Look]") -> Iterator[str]:
+    bad = [look for look in looks if look.problem]
+    if bad:
+        yield f"UNREADABLE: {len(bad):,} images cannot be used; mend or remove them, or train with --skip_bad_images"
+        yield from (f"  {look.name!r}: {look.problem}" for look in bad[:MOST_NAMED])
+        if len(bad) > MOST_NAMED:
+            yield f"  and {len(bad) - MOST_NAMED:,} more"
+
+
+def _copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterator[str]:
+    def names(group: "Copies") -> str:
+        classes = (*class_names, "unlabeled")
+        return " = ".join(
+            f"{look.name!r} ({'test, ' * look.is_test}{_text(classes[look.label])})" for look in group.looks[:MOST_NAMED]
+        )
+
+    plain = [group for group in copies if not group.is_leak and not group.is_contradiction]
+    for title, groups in (
+        (
+            "LEAK: test images that are among the training images, so that errors come out too low",
+            [g for g in copies if g.is_leak],
+        ),
+        ("CONTRADICTION: equal images with different labels", [g for g in copies if g.is_contradiction]),
+        ("Copies: equal images, which count twice", plain),
+    ):
+        if groups:
+            yield f"{title} ({len(groups):,} of them)"
+            yield from (f"  {names(group)}" for group in groups[:MOST_NAMED])
+            if len(groups) > MOST_NAMED:
+                yield f"  and {len(groups) - MOST_NAMED:,} more"
+
+
+def _some(items: Sequence[str], text: Callable[[str], str]) -> str:
+    more = f" and {len(items) - MOST_NAMED:,} more" if len(items) > MOST_NAMED else ""
+    return ", ".join(map(text, items[:MOST_NAMED])) + more
+
+
+def _draw(data: ImageData, looks: "Sequence[Look]", path: Path, config: Config) -> None:
+    from tools import image_sheet
+
+    usable = np.array([not look.problem for look in looks if not look.is_test], bool)
+    with files.written_whole(path) as temporary:
+        image_sheet.draw(data, usable, f"{_text(config.data_dir)}: training images, as a network sees them", temporary)
+    print(f"\nA sheet of images is in {path}: look whether each row is of its class.")
+
+
+def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_images: bool) -> None:
+    choices = proposal.propose(facts)
+    recipe = proposal.recipe_for(facts)
+    side = next((int(choice.value) for choice in choices if choice.flag == "image_size"), max(facts.image_shape or (0,)))
+    minutes = proposal.seconds_of(facts, recipe, choices, side) / 60
+    where = "a GPU of 10 TFLOP/s" if facts.has_gpu else "a CPU core of 40 GFLOP/s"
+    print("\nProposed:")
+    width = max(len(f"--{choice.flag}={choice.value}") for choice in choices)
+    for choice in choices:
+        reason = f"{choice.reason}; " if choice.reason else ""
+        print(f"  {f'--{choice.flag}={choice.value}':{width}}  {reason}{choice.status}")
+    print(f"About {minutes:,.0f} minutes on {where}: an estimate. --dry_run times it on your machine.")
+    for line in proposal.remarks(facts):
+        print(line)
+    about = [proposal.Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]
+    if config.labels:
+        about.append(proposal.Choice("labels", config.labels, "", "the data"))
+    if config.test_fraction:
+        about.append(proposal.Choice("test_fraction", f"{config.test_fraction:g}", "no test images are set apart", "adopted"))
+    if has_bad_images:
+        about.append(proposal.Choice("skip_bad_images", "true", "some images cannot be read", "see tools.check_data"))
+    if not config_out:
+        print("--config_out=my.cfg writes this as a flagfile.")
+        return
+    title = f"{_text(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
+    title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
+    with files.written_whole(Path(config_out)) as path:
+        path.write_text(proposal.flagfile([*about, *choices], title))
+    python, flagfile = (shlex.quote(word) for word in (run_directory.shown(sys.executable), f"--flagfile={config_out}"))
+    print(f"Written to {config_out}. Next:\n  {python} -m r2d2_tf.train {flagfile}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
