@@ -1,6 +1,8 @@
 """What somebody is told of his images before training, and the config that is proposed."""
 
+import contextlib
 import dataclasses
+import io
 import shutil
 
 import numpy as np
@@ -54,11 +56,21 @@ def sick_folder(tmp_path_factory):
     return folder
 
 
-def test_what_is_wrong_with_images_is_named(sick_folder, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def sick_report(sick_folder, tmp_path_factory):
+    """Exit code, what is printed, and the sheet."""
     before = sorted(sick_folder.rglob("*"))
-    code, out, error = checked(f"--data_dir={sick_folder}", f"--sheet={tmp_path / 'sheet.png'}", capsys=capsys)
-    assert (code, error) == (1, "")
-    assert "28 images, 3 classes" not in out
+    sheet = tmp_path_factory.mktemp("sheets") / "sheet.png"
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = check_data.main([f"--data_dir={sick_folder}", f"--sheet={sheet}"])
+    assert sorted(sick_folder.rglob("*")) == before, "nothing is written into the folder"
+    return code, out.getvalue(), sheet
+
+
+def test_what_is_wrong_with_images_is_named(sick_report):
+    code, out, _ = sick_report
+    assert code == 1
+    assert "40 images, 3 classes" in out
     assert "13 labeled + 18 unlabeled to train on, 9 to test on" in out
     assert "UNREADABLE: 3 images" in out
     assert r"'unlabeled/bad\nname.jpg': it is damaged, or no image" in out
@@ -71,12 +83,10 @@ def test_what_is_wrong_with_images_is_named(sick_folder, tmp_path, capsys):
     assert "1 ask to be turned (EXIF)" in out
     assert "1 files *.txt" in out
     assert "links to folders that hold them: circle" in out
-    assert sorted(sick_folder.rglob("*")) == before, "nothing is written into the folder"
 
 
-def test_the_sheet_shows_a_row_a_class_as_the_network_sees_it(sick_folder, tmp_path, capsys):
-    checked(f"--data_dir={sick_folder}", f"--sheet={tmp_path / 'sheet.png'}", capsys=capsys)
-    with Image.open(tmp_path / "sheet.png") as picture:
+def test_the_sheet_shows_a_row_a_class_as_the_network_sees_it(sick_report):
+    with Image.open(sick_report[2]) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     height = pixels.shape[0]
     for row, color in enumerate(COLORS.values()):
@@ -85,7 +95,7 @@ def test_the_sheet_shows_a_row_a_class_as_the_network_sees_it(sick_folder, tmp_p
         assert near.mean() > 0.05, "its color is seen"
 
 
-def test_healthy_images_are_no_error_and_the_proposal_trains_as_it_is(tmp_path, capsys):
+def test_healthy_images_are_no_error_and_their_config_is_written(tmp_path, capsys):
     folder = colored_folder(tmp_path / "two words", test=0)
     config_path = tmp_path / "my.cfg"
     code, out, error = checked(f"--data_dir={folder}", "--sheet=", f"--config_out={config_path}", "--hours=0.01", capsys=capsys)
@@ -96,7 +106,12 @@ def test_healthy_images_are_no_error_and_the_proposal_trains_as_it_is(tmp_path, 
     config = from_command_line([f"--flagfile={config_path}"])
     assert (config.dataset, config.data_dir, config.test_fraction) == ("folder", str(folder), 0.2)
     assert config.name == "my"
-    # As it is, but for its lengths.
+
+
+@pytest.mark.slow
+def test_a_proposal_trains_as_it_is_but_for_its_lengths(tmp_path, capsys):
+    folder, config_path = colored_folder(tmp_path / "two words", test=0), tmp_path / "my.cfg"
+    checked(f"--data_dir={folder}", "--sheet=", f"--config_out={config_path}", "--hours=0.01", capsys=capsys)
     short = [
         "--supervised_epochs=1",
         "--rounds=1:0.001",

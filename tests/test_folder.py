@@ -424,6 +424,15 @@ def test_the_photographs_of_imagenette_are_trained_on_from_a_folder_killed_resum
     np.testing.assert_allclose(from_pixels, from_bytes["probabilities"], atol=0.05)
 
 
+@pytest.mark.slow
+def test_the_config_for_photographs_makes_a_step_of_each_stage(photos, tmp_path):
+    flags = [f"--flagfile={ROOT / 'configs' / 'photographs_cpu.cfg'}", f"--data_dir={photos}", f"--run_dir={tmp_path / 'run'}"]
+    flags += ["--max_steps=1", "--supervised_epochs=1", "--rounds=1:0.01", "--batch_size=8", "--nostop_on_collapse"]
+    assert train.main(flags) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert list(summary["test_error_percent"]) == ["stage_1", "stage_2", "stage_3"]
+
+
 def test_ids_are_paths_and_stay_those_of_their_files_when_some_are_left_out(photos):
     from r2d2_tf import data_health
 

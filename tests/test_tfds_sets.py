@@ -26,7 +26,13 @@ def test_what_a_prepared_set_says_of_itself_is_what_is_known_of_the_named_one(na
     assert spec.read_ids(data_dir)[:50] == known.read_ids(data_dir)[:50]
 
 
-@pytest.mark.parametrize(("dataset", "name"), [("svhn", "svhn_cropped"), ("imagenette", "imagenette/160px-v2")])
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("svhn", "svhn_cropped"),
+        pytest.param("imagenette", "imagenette/160px-v2", marks=pytest.mark.slow),
+    ],
+)
 def test_any_prepared_set_is_trained_on(dataset, name, tmp_path):
     fake_data.make(dataset, tmp_path)
     config = config_of(name, tmp_path)
