@@ -4,7 +4,6 @@ A model takes uint8 images and returns probabilities. Each is held against the n
 near, how wrong and how fast it is stands in the table that is printed, and in report.md beside the models.
 """
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,19 +17,16 @@ from r2d2_tf import backbones, files, provenance, run_data, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
-from r2d2_tf.photograph_folder import IMAGE_ENDINGS
 from r2d2_tf.specs import forget, spec_of
 from r2d2_tf.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
     from export.checking import Predicts, Row
     from export.serving_model import ServingModel
-    from r2d2_tf.photographs import Photographs
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx")
 """The keys of formats.EXPORTERS, which needs TensorFlow; a test holds the two together."""
 REPORT_FILE = "report.md"
-NUM_EXAMPLES = 10
 MAX_CHECKED, MAX_PHOTOGRAPHS_CHECKED = 10_000, 1000
 """Most test images that an export is checked on."""
 NUM_REPRESENTATIVE = 300
@@ -101,11 +97,12 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     """Writes the formats, checks each, and returns the exit code: 1 if one differs from the network by more than it may."""
     import_tensorflow_quietly()
     from export import formats
+    from export.beside import write_beside
 
     _use_threads(options.threads)
     data = _data_of(run_dir, config, summary)
     model = _serving_model(run_dir, config, data)
-    _write_beside(model, data, summary, options.folder)
+    write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
     with formats.staging(options.folder) as unchecked:
         rows = _checked(model, run_dir, Path(unchecked), images, labels, config.eval_batch_size, options)
@@ -149,15 +146,6 @@ def _checked(
         where, size = formats.final_path(name, options.folder, options.version), checking.size_kib(path)
         rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))
     return _timed(rows, models, images, options.latency_rounds)
-
-
-def _write_beside(model: "ServingModel", data: ImageData, summary: dict[str, Any], folder: Path) -> None:
-    from export import inference
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(folder / inference.METADATA_FILE) as path:
-        path.write_text(json.dumps(_metadata(model, summary), indent=2) + "\n")
-    _write_examples(folder / "examples", data.test_images, data.test_labels)
 
 
 def _data_of(run_dir: Path, config: Config, summary: dict[str, Any]) -> ImageData:
@@ -216,28 +204,6 @@ def _test_images(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
 
 
-def _metadata(model: "ServingModel", summary: dict[str, Any]) -> dict[str, object]:
-    """What a model's user has to know that a model does not say."""
-    height, width, channels = model.image_shape
-    resize = model.resize_shorter_side
-    size = f"{width}x{height} pixels"
-    if resize is not None:
-        size = f"shorter side resized to {resize} pixels, and of that the central {size}"
-    color = "grey" if channels == 1 else "RGB"
-    metadata: dict[str, object] = {
-        "class_names": model.class_names,
-        "image_shape": model.image_shape,
-        "input": "uint8 pixels",
-        "preprocessing": f"{color}, {size}, values 0..255 as they are: the model normalizes them itself",
-        "output": "probabilities, in the order of class_names",
-        "run": run_directory.title_of(summary),
-        "git_commit": summary["git_commit"],
-    }
-    if resize is not None:
-        metadata["resize_shorter_side"] = resize
-    return metadata
-
-
 def _timed(rows: "list[Row]", models: "dict[str, Predicts]", images: np.ndarray, rounds: int) -> "list[Row]":
     from export import checking
 
@@ -279,22 +245,6 @@ def _next_steps(options: Options) -> str:
         folder = shlex.quote(str(options.folder / EXPORTERS["saved_model"].file_name))
         lines.append(f"  {python} -m export.serve --model={folder}")
     return "\n".join(lines)
-
-
-def _write_examples(folder: Path, images: "np.ndarray | Photographs", labels: np.ndarray) -> None:
-    """Writes one test image of each of the first classes, its true class in its name: a photograph as it is, else as PNG."""
-    from PIL import Image
-
-    folder.mkdir(exist_ok=True)
-    for number in np.unique(labels)[:NUM_EXAMPLES]:
-        index = int(np.flatnonzero(labels == number)[0])
-        if not isinstance(images, np.ndarray):
-            ending = images.files[images.file_of_row[index]].suffix.lower()
-            name = f"true_class_{number}{ending if ending in IMAGE_ENDINGS else '.jpg'}"
-            (folder / name).write_bytes(images.read(index))
-            continue
-        pixels = images[index]
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"true_class_{number}.png")
 
 
 if __name__ == "__main__":

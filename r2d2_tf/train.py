@@ -171,7 +171,7 @@ def check_data(config: Config) -> None:
                 f"evaluate_on ({config.evaluate_on}) must be a data set of the same image size and number of classes as "
                 f"{config.dataset}, in memory: change --evaluate_on, or name a file of training images"
             )
-        _prepare(other, config)
+        _prepare(other.tfds_name, config)
     is_named = config.split_file or config.labels or judged_by_file
     if spec.read_ids is not None and (spec.tfds_name is not None or is_named):
         ids = spec.read_ids(config.data_path)

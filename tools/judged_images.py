@@ -9,8 +9,9 @@ import numpy as np
 
 from r2d2_tf import run_directory, splits
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.image_data import ImageData
 from r2d2_tf.messages import one_line
+from r2d2_tf.specs import spec_of
 from r2d2_tf.startup import import_tensorflow_quietly
 from r2d2_tf.tfds_reader import is_fake
 
@@ -77,7 +78,7 @@ def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
     """
     # Before the data: what reads TFDS sets imports TensorFlow.
     import_tensorflow_quietly()
-    spec = DATASETS[config.dataset]
+    spec = spec_of(config)
     data = _without_left_out(spec.load(config.data_path), config, run_dir)
     if split == "test":
         images, all_labels, rows = data.test_images, data.test_labels, np.arange(len(data.test_labels))
@@ -96,16 +97,14 @@ def _without_left_out(data: ImageData, config: Config, run_dir: Path | None) -> 
     known = path.read_text().splitlines() if path is not None and path.is_file() else []
     # All photographs are looked at, which may take long, only if no run did and it is asked for.
     skipped = None if run_dir is None and config.skip_bad_images else known
-    return data_health.checked(
-        data, DATASETS[config.dataset], skip_bad_images=config.skip_bad_images or bool(known), skipped=skipped
-    )[0]
+    return data_health.checked(data, spec_of(config), skip_bad_images=config.skip_bad_images or bool(known), skipped=skipped)[0]
 
 
 def _training_rows(data: ImageData, config: Config, run_dir: Path | None, split: str) -> np.ndarray:
     if run_dir is None:
         from r2d2_tf import run_data
 
-        given = run_data.given_labels(data, config, DATASETS[config.dataset].num_classes)
+        given = run_data.given_labels(data, config, spec_of(config).num_classes)
         labeled = np.flatnonzero(given >= 0)
     else:
         path = run_dir / run_directory.SPLIT_FILE

@@ -8,8 +8,9 @@ import numpy as np
 
 from export import inference
 from r2d2_tf import backbones, run_directory
-from r2d2_tf.datasets import DATASETS, RESIZE
+from r2d2_tf.datasets import resize_for
 from r2d2_tf.messages import one_line
+from r2d2_tf.specs import spec_of
 from r2d2_tf.startup import import_tensorflow_quietly
 
 FILE_ENDINGS = (".tflite", ".onnx")
@@ -129,10 +130,11 @@ def load(path: Path) -> Model:
 
 
 def _load_run(folder: Path) -> Model:
-    spec = DATASETS[run_directory.load_config(folder).dataset]
+    spec = spec_of(run_directory.load_config(folder))
     import_tensorflow_quietly()
     predictor = NetworkPredictor(folder / run_directory.BACKBONE_FILE)
-    return Model(folder, predictor, _class_names_of_run(folder), RESIZE if spec.photographs else None)
+    resize = resize_for(spec.image_shape[0]) if spec.photographs else None
+    return Model(folder, predictor, _class_names_of_run(folder), resize)
 
 
 def _class_names_of_run(folder: Path) -> tuple[str, ...] | None:
@@ -140,9 +142,12 @@ def _class_names_of_run(folder: Path) -> tuple[str, ...] | None:
     exported = inference.metadata(folder / "export" / run_directory.BACKBONE_FILE).class_names
     if exported:
         return tuple(exported)
+    learned = run_directory.read_summary(folder).get("class_names")
+    if learned:
+        return tuple(learned)
     config = run_directory.load_config(folder)
     try:
-        return DATASETS[config.dataset].load(config.data_path).class_names
+        return spec_of(config).load(config.data_path).class_names
     except (ValueError, OSError):
         return None
 

@@ -180,6 +180,11 @@ def _check_config(config: Config) -> None:
             raise ValueError(f"--{name} does not go with a search: {why}")
     if config.strategy == "multi_worker":
         raise ValueError("strategy (multi_worker) does not go with a search: start several workers of keras-tuner (--help)")
+    if config.dataset not in DATASETS or config.labels:
+        raise ValueError(
+            f"a search holds out labels that are drawn, and {config.labels or config.dataset} brings its own: that cannot be "
+            "done yet; search on one of the named data sets"
+        )
     if not config.rounds:
         raise ValueError("rounds is empty, so there is no stage 2 to search for: give --rounds")
 

@@ -15,8 +15,8 @@ import tensorflow as tf
 from keras_tuner.errors import FatalRuntimeError
 
 from r2d2_tf import run_directory
-from r2d2_tf.datasets import DATASETS
 from r2d2_tf.messages import one_line
+from r2d2_tf.specs import spec_of
 from tools.tune.budget import total_epochs
 from tools.tune.options import LOCK, Options, claim_folder
 from tools.tune.records import Record, best_of
@@ -91,7 +91,7 @@ def _search(options: Options) -> int:
     plan = Plan(options.config, options.space, epochs, _judged_by(options, folds), options.command)
     reporter = Reporter(plan, trials.records, options.folder, shares_trials=bool(options.tuner_id))
     print(_plan_text(options, plan, folds), flush=True)
-    classes = DATASETS[options.config.dataset].num_classes
+    classes = spec_of(options.config).num_classes
     # keras-tuner says what it reads.
     with contextlib.redirect_stdout(io.StringIO()):
         search = Search(oracle, trials=trials, reporter=reporter, folder=options.folder, failed_score=100.0 * (1 - 1 / classes))
@@ -113,7 +113,7 @@ def _search(options: Options) -> int:
 def _at_once(options: Options, num_folds: int) -> int:
     if options.at_once:
         return options.at_once
-    takes_all = options.tuner_id or DATASETS[options.config.dataset].photographs or tf.config.list_physical_devices("GPU")
+    takes_all = options.tuner_id or spec_of(options.config).photographs or tf.config.list_physical_devices("GPU")
     return 1 if takes_all else min(num_folds, os.cpu_count() or 1)
 
 

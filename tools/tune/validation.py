@@ -10,8 +10,9 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from r2d2_tf import data_health, files, run_data, splits
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.datasets import ImageData
 from r2d2_tf.pseudo_labels import UNLABELED
+from r2d2_tf.specs import spec_of
 
 ENOUGH_LABELS = 1000
 """From so many labels on, one part of them judges; of fewer, each judges once, in folds."""
@@ -54,7 +55,7 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
     Raises:
         ValueError: if there are too few labels, or the other data set holds test images of the config's own.
     """
-    spec = DATASETS[config.dataset]
+    spec = spec_of(config)
     data, _ = data_health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
     labeled = np.flatnonzero(run_data.given_labels(data, config, spec.num_classes) != UNLABELED)
     if judge.dataset:
