@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 RUN = .venv/bin/python -m
 CONFIG = configs/mnist5k.cfg
 
-.PHONY: quickstart test test-all check
+.PHONY: quickstart test test-all check chromium
 
 # Interrupted, it goes on. After a change of the config: make quickstart ARGS=--new_run
 quickstart: .venv/installed
@@ -16,8 +16,14 @@ quickstart: .venv/installed
 test: check
 	$(RUN) pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: check
+test-all: check chromium
 	$(RUN) pytest
+
+# Opens the pages that tools write. Where it cannot be installed the tests that need it skip, and say so.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y --no-install-recommends chromium; } || \
+		echo "There is no Chromium, and apt-get is not here or not yours to use: tests of pages will skip."
 
 check: .venv/installed
 	.venv/bin/ruff check .

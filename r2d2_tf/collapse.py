@@ -1,6 +1,6 @@
 """Do the predictions collapse into few classes? Then a run stops, with the flag that most likely is wrong."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -30,7 +30,23 @@ class RunStopped(RuntimeError):
         self.rate_matters = rate_matters
 
 
-def labeled_shares(table: PseudoLabelTable) -> np.ndarray:
+class GivenLabels(Protocol):
+    """A table, in training or saved."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Given class of each row, -1 for none."""
+
+    @property
+    def labeled_rows(self) -> np.ndarray:
+        """Rows that have one."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that there are."""
+
+
+def labeled_shares(table: GivenLabels) -> np.ndarray:
     """Share of each class among the labeled images, `[classes]`."""
     return np.bincount(table.labels[table.labeled_rows], minlength=table.num_classes) / len(table.labeled_rows)
 

@@ -131,14 +131,14 @@ class EpochRecorder(keras.callbacks.Callback):
         self.log.add({column: np.asarray(row[column]).tolist() for column in COLUMNS if column in row})
 
 
-def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draws error and confidence over the epochs of a run, with stages and predictions marked."""
+def plot_run(rows: list[dict[str, Any]], title: str, path: Path, *, width: float = 8.0) -> None:
+    """Draws error and confidence over the epochs of a run, `width` inches wide, with stages and predictions marked."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
 
-    figure, (errors, confidence) = pyplot.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
+    figure, (errors, confidence) = pyplot.subplots(2, 1, sharex=True, figsize=(width, 6), layout="constrained")
     epochs = [row["run_epoch"] for row in rows]
     for axes, lines in (
         (errors, (("test_error", "test images", "C0"), ("pseudo_label_error", "pseudo-labels of unlabeled images", "C1"))),
@@ -152,7 +152,7 @@ def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     for number in stage_numbers:
         own = [row["run_epoch"] for row in rows if row["stage"] == number]
         for axes in (errors, confidence):
-            axes.axvspan(own[0] - 0.5, own[-1] + 0.5, color="black", alpha=0.06 if number == 2 else 0.0, linewidth=0)
+            axes.axvspan(own[0] - 0.5, own[-1] + 0.5, color="gray", alpha=0.13 if number == 2 else 0.0, linewidth=0)
         errors.annotate(f"stage {number}", ((own[0] + own[-1]) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center")
     for row in rows:
         if row.get("predicted"):
@@ -169,7 +169,7 @@ def plot_run(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     for axes in (errors, confidence):
         axes.legend(loc="upper right" if axes is errors else "lower left", framealpha=0.9, edgecolor="none")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="black", alpha=0.1)
+        axes.grid(axis="y", color="gray", alpha=0.2)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -18,6 +18,8 @@ from r2d2_tf import files, run_directory
 from r2d2_tf.command_line import parse_flags
 from r2d2_tf.config import Config
 from r2d2_tf.specs import spec_of
+from tools import saved_table
+from tools.saved_table import SavedTable, softmax
 
 CSV_FILE = "suspects.csv"
 
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 def report(run_dir: Path, config: Config, count: int) -> int:
     """Prints and writes the suspects of a finished run."""
     data = spec_of(config).load(config.data_path)
-    suspects = ranked(run_dir / run_directory.TABLE_FILE)
+    suspects = ranked(saved_table.read(run_dir / run_directory.TABLE_FILE))
     lines = [
         {
             "id": suspects.ids[i],
@@ -90,16 +92,13 @@ def report(run_dir: Path, config: Config, count: int) -> int:
     return 0
 
 
-def ranked(table: Path) -> Suspects:
+def ranked(table: SavedTable) -> Suspects:
     """The labeled rows of a saved table, those first to whose given class the least probability is left."""
-    with np.load(table, allow_pickle=False) as saved:
-        given, logits, ids = saved["given_labels"], saved["pseudo_logits"], saved["ids"]
-    rows = np.flatnonzero(given >= 0)
-    given, logits = given[rows], logits[rows].astype(np.float64)
-    probabilities = np.exp(logits - logits.max(1, keepdims=True))
-    own = probabilities[np.arange(len(rows)), given] / probabilities.sum(1)
+    rows = table.labeled_rows
+    given, logits, ids = table.labels[rows], table.pseudo_logits[rows].astype(np.float64), table.ids[rows]
+    own = softmax(logits.copy())[np.arange(len(rows)), given]
     order = np.argsort(own, kind="stable")
-    return Suspects(rows[order], ids[rows[order]], given[order], logits[order].argmax(1), own[order])
+    return Suspects(rows[order], ids[order], given[order], logits[order].argmax(1), own[order])
 
 
 def average_precision(is_wrong: np.ndarray) -> float:

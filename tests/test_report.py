@@ -1,0 +1,271 @@
+import dataclasses
+import json
+import shutil
+import zipfile
+
+import chromium
+import numpy as np
+import pytest
+from conftest import softmax
+
+from r2d2_tf import run_directory
+from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
+from tools import html, row_moves, run_images, saved_table, suspects
+from tools.report import __main__ as report
+from tools.report import contents, findings, network_view, sheets
+
+NAMES = ("cat", "dog", "owl")
+
+
+@pytest.fixture(scope="module")
+def page(finished_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    assert report.main([f"--run_dir={finished_run}", f"--out={path}"]) == 0
+    return path
+
+
+IMAGES_THAT_FAILED = "[...document.images].filter(image => !image.naturalWidth).length"
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop", "telephone_dark"])
+def test_a_browser_shows_the_whole_page_without_a_network(page, width, dark):
+    questions = ("document.images.length", IMAGES_THAT_FAILED, OVERFLOW, "getComputedStyle(document.body).backgroundColor")
+    seen = chromium.visit(page, *questions, width=width, dark=dark)
+    assert seen.complaints == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
+    count, failed, overflow, background = seen.answers
+    assert count > 100
+    assert (failed, overflow) == (0, 0)
+    assert background == ("rgb(21, 24, 27)" if dark else "rgb(255, 255, 255)")
+    assert len(seen.screenshot) > 50_000
+
+
+def test_the_page_has_no_script_and_every_picture_a_text(page):
+    text = page.read_text()
+    assert "<script" not in text
+    assert text.count("<img ") == text.count('alt="image ') > 100
+    assert text.count("<svg ") == text.count('role="img" aria-label="') == 3
+    identifiers = [part.split('"')[0] for part in text.split(' id="')[1:]]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_page_says_what_the_run_measured(page, finished_run):
+    text = page.read_text()
+    summary = json.loads((finished_run / "summary.json").read_text())
+    for stage, error in summary["test_error_percent"].items():
+        assert f"after {stage.replace('_', ' ')}</dt><dd>{error:.2f} %" in text
+    assert f"<dd>{summary['pseudo_label_error_percent']['stage_3']:.2f} %" in text
+    assert "FAKE" not in text
+    assert "not known here" not in text
+
+
+def test_the_number_of_images_is_bounded(finished_run, tmp_path):
+    path = tmp_path / "page.html"
+    assert report.main([f"--run_dir={finished_run}", f"--out={path}", "--max_images=10", "--max_predicted=200"]) == 0
+    assert 5 <= path.read_text().count("<img ") <= 10
+
+
+def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    (run_dir / "summary.json").write_text(json.dumps(summary | {"fake_data": True}))
+    spec = DATASETS["mnist5k"]
+    names = ("<script>alert(1)</script>", "a$b$", *map(str, range(8)))
+
+    def load(data_dir):
+        data = spec.load(data_dir)
+        return dataclasses.replace(data, train_labels=np.full_like(data.train_labels, -1), class_names=names)
+
+    monkeypatch.setitem(DATASETS, "mnist5k", dataclasses.replace(spec, load=load))
+    assert report.main([f"--run_dir={run_dir}", "--max_images=20", "--max_predicted=50"]) == 0
+    text = (run_dir / "report.html").read_text()
+    assert "True labels are not known here" in text
+    assert ">really " not in text
+    assert "FAKE DATA" in text
+    assert "<script" not in text
+    assert "<dd>unknown</dd>" in text
+
+
+def write_table(path, logits, labels, **changes):
+    arrays = {"ids": np.array([f"i{row}" for row in range(len(labels))]), "given_labels": labels, "pseudo_logits": logits}
+    with path.open("wb") as file:
+        np.savez(file, **arrays | changes)
+    return path
+
+
+def tiny_table(tmp_path, rows=50, labeled=10):
+    logits = np.random.default_rng(0).normal(scale=3, size=(rows, len(NAMES))).astype(np.float32)
+    labels = np.full(rows, -1)
+    labels[:labeled] = np.arange(labeled) % len(NAMES)
+    return write_table(tmp_path / "pseudo_labels.npz", logits, labels), logits, labels
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 2**22])
+def test_rows_are_summarized_alike_in_chunks_of_any_size(chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_table, "_CHUNK_BYTES", chunk)
+    path, logits, _ = tiny_table(tmp_path)
+    said, p = saved_table.summarized(saved_table.read(path)), np.sort(softmax(logits), axis=1)
+    np.testing.assert_array_equal(said.label, logits.argmax(1))
+    np.testing.assert_allclose(said.probability, p[:, -1], rtol=1e-5)
+    np.testing.assert_allclose(said.margin, p[:, -1] - p[:, -2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(said.entropy, -(p * np.log(p)).sum(1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_table_is_mapped_not_read(tmp_path):
+    path, logits, labels = tiny_table(tmp_path)
+    table = saved_table.read(path)
+    assert isinstance(table.pseudo_logits, np.memmap)
+    np.testing.assert_array_equal(table.pseudo_logits, logits)
+    np.testing.assert_array_equal(table.labels, labels)
+    assert table.ids[7] == "i7"
+    assert (len(table.labeled_rows), len(table.unlabeled_rows)) == (10, 40)
+
+
+DAMAGES = {
+    "absent": lambda path: path.unlink(),
+    "no archive": lambda path: path.write_bytes(b"x" * 1000),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-300]),
+    "objects": lambda path: write_table(
+        path, np.zeros((3, 3), np.float32), np.zeros(3, int), ids=np.array([1, "a", {}], object)
+    ),
+    "other lengths": lambda path: write_table(path, np.zeros((4, 3), np.float32), np.zeros(3, int)),
+    "other classes": lambda path: write_table(path, np.zeros((3, 3), np.float32), np.full(3, 7)),
+    "compressed": lambda path: np.savez_compressed(path, ids=["a"], given_labels=[0], pseudo_logits=np.zeros((1, 3))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.filterwarnings("ignore:unclosed")
+def test_a_damaged_table_is_one_line(damage, tmp_path):
+    path, *_ = tiny_table(tmp_path)
+    damage(path)
+    with pytest.raises(ValueError, match=r"pseudo_labels\.npz") as error:
+        saved_table.read(path)
+    assert "\n" not in str(error.value)
+
+
+def write_moves(path, **changes):
+    arrays = {
+        "rows": np.array([10, 11, 12]),
+        "stage": np.array([2, 2, 2]),
+        "epoch": np.array([0, 4, 8]),
+        "replaced": np.array([True, True, False]),
+        "pseudo_label_class": np.array([[-1, -1, -1], [0, 1, 1], [0, 1, 2]]),
+        "predicted_class": np.array([[0, 1, 2], [0, 1, 0], [0, 0, 0]]),
+        "predicted_probability": np.full((3, 3), 0.5, np.float32),
+        "entropy": np.full((3, 3), 0.7, np.float32),
+    }
+    np.savez(path, **arrays | changes)
+    return path
+
+
+def test_flips_are_counted_from_the_first_prediction_to_the_end(tmp_path):
+    moves = row_moves.read(write_moves(tmp_path / "predictions.npz"))
+    # Row 12 went 2 (predicted), 1 (learned), 0 (predicted), 2 (learned).
+    assert moves.flips.tolist() == [0, 0, 3]
+    assert moves.by_prediction == [True, False, True, False]
+    assert moves.titles[1:3] == ["stage 2, epoch 4: learned", "stage 2, epoch 4: predicted"]
+    assert moves.predicted.tolist() == [0, 0, 0]
+    assert moves.flips_of_all(14)[9:].tolist() == [-1, 0, 0, 3, -1]
+
+
+def test_a_flow_counts_who_went_where():
+    flows = row_moves.flow(np.array([0, 0, 1, 2, 0]), np.array([0, 2, 1, 0, 2]), 3)
+    assert flows.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
+    assert row_moves.largest_flows(flows, 5) == [(0, 2, 2), (2, 0, 1)]
+
+
+def made_findings(tmp_path, labels=None, true=None, **config):
+    """Findings of a run of fifty rows of three classes."""
+    path, logits, given = tiny_table(tmp_path)
+    if labels is not None:
+        logits = np.where(np.arange(3) == labels[:, None], 9.0, 0.0).astype(np.float32)
+        write_table(path, logits, given)
+    table = saved_table.read(path)
+    rows = np.arange(len(given))
+    evidence = np.linspace(20, 1, len(rows)).astype(np.float32)
+    label = logits.argmax(1).astype(np.int32)
+    view = network_view.NetworkView(rows, label, np.full(50, 0.9, np.float32), np.full(50, 0.1, np.float32), evidence)
+    unlabeled = np.arange(10, 50)
+    moves = row_moves.Moves(unlabeled, [label[10:]] * 2, ["a", "b"], [True, False], label[10:], evidence[10:], evidence[10:])
+    images = run_images.Placed(np.zeros((50, 2, 2, 1), np.uint8), rows, np.full(50, -1) if true is None else true)
+    summary = {"fake_data": False, "rollbacks": []}
+    config = Config(**config)
+    return findings.Findings(config, summary, table, saved_table.summarized(table), moves, images, view, NAMES)
+
+
+def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):
+    even = made_findings(tmp_path, labels=np.arange(50) % 3)
+    assert contents.warnings(even, *contents.class_shares(even)) == []
+    skewed = made_findings(tmp_path, labels=np.where(np.arange(50) % 10 == 0, 0, 1 + np.arange(50) % 2))
+    (line,) = contents.warnings(skewed, *contents.class_shares(skewed))
+    assert "cat (40.0 % of the given labels, 10.0 % of the table)" in line
+    assert "dog" not in line
+    assert "drawn with as many of each class" in line
+    collapsed = made_findings(tmp_path, labels=np.zeros(50))
+    assert "collapsed" in contents.warnings(collapsed, *contents.class_shares(collapsed))[0]
+
+
+def test_strangers_are_unlabeled_images_of_the_least_evidence(tmp_path):
+    sheet = sheets.all_sheets(made_findings(tmp_path), 50)[-1]
+    assert [choice.row for choice in sheet.choices[""]] == list(range(49, 42, -1))
+    assert "So are 40 of the 40 unlabeled images" in sheet.explanation
+
+
+def test_errors_count_images_of_known_class_alone(tmp_path):
+    true = np.full(50, -1)
+    true[20:24] = 1
+    found = made_findings(tmp_path, labels=np.arange(50) % 2, true=true)
+    assert found.wrong_percent(np.arange(50), found.said.label) == 50.0
+    assert found.wrong_percent(np.arange(10), found.said.label[:10]) is None
+
+
+def test_learned_rows_are_ranked_by_what_is_left_of_the_given_class(tmp_path):
+    found = made_findings(tmp_path, learn_labeled_rows=True)
+    ranked = suspects.ranked(found.table)
+    left = softmax(found.table.pseudo_logits[:10].astype(float))[np.arange(10), found.table.labels[:10]]
+    assert ranked.rows.tolist() == np.argsort(left).tolist()
+    np.testing.assert_allclose(ranked.probability, np.sort(left))
+    sheet = sheets.all_sheets(found, 50)[3]
+    assert [choice.row for choice in sheet.choices[""]] == ranked.rows.tolist()[:7]
+
+
+def test_thumbnails_are_small_and_each_row_has_its_own():
+    images = np.random.default_rng(0).integers(0, 256, (5, 300, 200, 3)).astype(np.uint8)
+    found = html.thumbnails(images, np.array([4, 1, 4]))
+    assert sorted(found) == [1, 4]
+    assert all(uri.startswith("data:image/jpeg;base64,") and len(uri) < 20_000 for uri in found.values())
+    assert found[1] != found[4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--run_dir=runs/NAME"),
+        (["--run_dir=nowhere"], "nowhere is not the folder of a run"),
+        (["--run_dir=x", "--max_images=1"], "max_images"),
+        (["--rundir=x"], "did you mean --run_dir?"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, capsys):
+    assert report.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_without_a_table_and_another_data_set_are_one_line(finished_run, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    table = run_dir / run_directory.TABLE_FILE
+    with np.load(table) as arrays:
+        write_table(table, arrays["pseudo_logits"][:20], arrays["given_labels"][:20])
+    assert zipfile.is_zipfile(table)
+    assert report.main([f"--run_dir={run_dir}"]) == 2
+    assert "20 images of the run are not in the data set, such as i0" in capsys.readouterr().err
+    table.unlink()
+    assert report.main([f"--run_dir={run_dir}"]) == 2
+    assert "give a finished run that trained stage 2 or 3" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""What a finished run learned, as one page: `python -m tools.report`."""

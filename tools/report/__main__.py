@@ -1,0 +1,98 @@
+"""`python -m tools.report --run_dir=RUN`: what a finished run learned, as one page that stands alone.
+
+Writes RUN/report.html: curves; what the table says of each class; how rows moved; whether table and networks are as right as
+they are sure; and images: the most certain and the most doubtful, those that flipped most often, labels that may be wrong, and
+images that may belong to no class. The page needs no network and no JavaScript. Images are embedded, up to --max_images.
+
+True classes of unlabeled images, where a data set knows them, appear as errors and below the images; nothing is chosen by them.
+Test labels appear as the test error alone.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from r2d2_tf import files, run_directory
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.config import Config
+from r2d2_tf.messages import one_line
+from r2d2_tf.startup import import_tensorflow_quietly
+from tools import html, run_images
+
+PAGE = "report.html"
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of this program."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{PAGE}", flag_values=flag_values)
+    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "max_images", 240, "images on the page at most", lower_bound=10, upper_bound=5000, flag_values=flag_values
+    )
+    flags.DEFINE_integer(
+        "max_predicted",
+        10_000,
+        "labeled images, and as many unlabeled ones evenly spread, that the final network is shown at most",
+        lower_bound=10,
+        flag_values=flag_values,
+    )
+    return flag_values
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = define_flags()
+    if "--help" in arguments:
+        print(f"{__doc__}\n{flag_values.get_help()}")
+        return 0
+    try:
+        parse_flags(flag_values, arguments)
+        run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+        out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
+        run_directory.check_writable(out.parent)
+        options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
+        _check_files(run_dir)
+        report(run_dir, config, summary, options, out)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    python = shlex.quote(run_directory.shown(sys.executable))
+    print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
+    print(f"Next, to have doubtful images labeled:\n  {python} -m tools.label_queue --run_dir={shlex.quote(str(run_dir))}")
+    return 0
+
+
+def _check_files(run_dir: Path) -> None:
+    """Before TensorFlow is imported."""
+    for name in (run_directory.TABLE_FILE, run_directory.HISTORY_FILE, run_directory.BACKBONE_FILE, run_directory.METRICS_FILE):
+        if not (run_dir / name).is_file():
+            raise ValueError(f"there is no {run_dir / name}: give a finished run that trained stage 2 or 3")
+
+
+def report(run_dir: Path, config: Config, summary: dict[str, Any], options: dict[str, Any], out: Path) -> None:
+    """Writes the page.
+
+    Raises:
+        ValueError: if a file is missing or damaged, or the data set is not that of the run.
+        OSError: if it cannot be written.
+    """
+    import_tensorflow_quietly()
+    from tools.report import contents, findings, sheets
+
+    print(f"reading {run_dir} and its images", flush=True)
+    found = findings.gather(run_dir, config, summary, data_dir=options["data_dir"], most_predicted=options["max_predicted"])
+    content = contents.contents(found, run_dir)
+    content["sheets"] = sheets.shown(found, sheets.all_sheets(found, options["max_images"]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with files.written_whole(out) as path:
+        path.write_text(html.render("report.html", content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

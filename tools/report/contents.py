@@ -1,0 +1,207 @@
+"""What a report says in words, tables and pictures: all that its template is given, but for the images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r2d2_tf import run_directory
+from r2d2_tf.collapse import is_collapsed, labeled_shares
+from r2d2_tf.datasets import DATASETS
+from tools import calibration, row_moves
+from tools.report import metrics, pictures
+from tools.report.findings import Findings
+
+DRIFT = 2.0
+"""A class is called out where its share in the table is so many times that of the given labels, or one so-many-th of it."""
+_MOST_IN_A_MATRIX = 20
+"""Classes; above that the largest flows are listed alone."""
+_TINT = 50
+"""Percent of color behind the largest flow of the matrix: its number stays readable."""
+_FLOWS_LISTED, _FLOWS_OF_A_MOMENT = 20, 3
+
+
+def contents(found: Findings, run_dir: Path) -> dict[str, Any]:
+    """What the template is given, but for the sheets."""
+    rows = metrics.read(run_dir / run_directory.METRICS_FILE)
+    given, learned = class_shares(found)
+    return {
+        "title": run_directory.title_of(found.summary),
+        "is_fake": bool(found.summary.get("fake_data")),
+        "description": DATASETS[found.config.dataset].description,
+        "facts": _facts(found),
+        "warnings": warnings(found, given, learned),
+        "knows_truth": bool((found.images.true_labels[found.table.unlabeled_rows] >= 0).any()),
+        "curves": pictures.curves(rows),
+        "shares": pictures.shares(given, learned, found.class_names),
+        "classes": _classes(found, given, learned),
+        "moments": _moments(found),
+        "flow": _flow(found),
+        "calibration": _calibration(found),
+        "flags": found.config.to_flagfile(),
+        "made_by": found.summary["git_commit"],
+        "versions": ", ".join(f"{name} {version}" for name, version in found.summary["versions"].items()),
+        "machine": found.summary["machine"],
+    }
+
+
+def class_shares(found: Findings) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each class, in 0..1, among the given labels and among the unlabeled rows of the table."""
+    label = found.said.label[found.table.unlabeled_rows]
+    return labeled_shares(found.table), np.bincount(label, minlength=len(found.class_names)) / max(1, len(label))
+
+
+def warnings(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[str]:
+    """What a reader should know first."""
+    lines = []
+    if found.summary.get("fake_data"):
+        lines.append("FAKE DATA: the images are generated. All numbers on this page mean nothing.")
+    count = len(found.table.unlabeled_rows)
+    if count and is_collapsed(learned * count, given):
+        lines.append("The learned table has collapsed into few classes: do not use it.")
+    drifted = np.flatnonzero(_has_drifted(given, learned) & (count > 0))
+    if len(drifted):
+        named = "; ".join(
+            f"{found.class_names[c]} ({100 * given[c]:.1f} % of the given labels, {100 * learned[c]:.1f} % of the table)"
+            for c in drifted[:5]
+        )
+        more = f"; and {len(drifted) - 5} more, in the table below" * (len(drifted) > 5)
+        balanced = (
+            ""
+            if found.config.split_file
+            else " The given labels were drawn with as many of each class, so the images themselves may be the reason."
+        )
+        lines.append(f"Classes drifted away from the given labels' shares: {named}{more}.{balanced}")
+    if found.summary.get("rollbacks"):
+        times = len(found.summary["rollbacks"])
+        lines.append(
+            f"The run went wrong and was rolled back {times} time{'s' * (times > 1)}: its learning rates were lowered."
+        )
+    return lines
+
+
+def _has_drifted(given: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    return (learned > DRIFT * given) | (learned < given / DRIFT)
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f} %"
+
+
+def _facts(found: Findings) -> list[tuple[str, str]]:
+    errors = found.summary["test_error_percent"]
+    rows = found.table.unlabeled_rows
+    view, given = found.view, found.table.labels[found.view.rows]
+    unseen = given < 0
+    tested = f"{found.summary['num_test']:,} test images"
+    facts = [(f"Error on {tested} after {stage.replace('_', ' ')}", f"{error:.2f} %") for stage, error in errors.items()]
+    return [
+        *facts,
+        ("Labels given", f"{len(found.table.labeled_rows):,} images"),
+        ("Unlabeled", f"{len(rows):,} images"),
+        ("Wrong pseudo-labels in the learned table", _percent(found.wrong_percent(rows, found.said.label[rows]))),
+        (
+            f"Final network wrong on {int(unseen.sum()):,} unlabeled images",
+            _percent(found.wrong_percent(view.rows[unseen], view.label[unseen])),
+        ),
+        ("Seconds", f"{found.summary['seconds']['total']:,.0f}"),
+    ]
+
+
+def _classes(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[dict[str, Any]]:
+    rows, said = found.table.unlabeled_rows, found.said
+    drifted = _has_drifted(given, learned)
+    # One sort in place of a search through all rows for each class.
+    order = rows[np.argsort(said.label[rows], kind="stable")]
+    parts = np.split(order, np.cumsum(np.bincount(said.label[rows], minlength=len(given)))[:-1])
+    given_counts = np.bincount(found.table.labels[found.table.labeled_rows], minlength=len(given))
+    return [
+        {
+            "name": found.class_names[c],
+            "given": f"{given_counts[c]:,}",
+            "count": f"{len(own):,}",
+            "share": f"{100 * learned[c]:.1f} %",
+            "given_share": f"{100 * given[c]:.1f} %",
+            "drifted": bool(drifted[c]),
+            "wrong": _percent(found.wrong_percent(own, said.label[own])),
+            "probability": f"{said.probability[own].mean():.3f}" if len(own) else "-",
+            "entropy": f"{said.entropy[own].mean():.3f}" if len(own) else "-",
+        }
+        for c, own in enumerate(parts)
+    ]
+
+
+def _moments(found: Findings) -> list[dict[str, str]]:
+    moves, found_moments = found.moves, []
+    for i, (classes, title) in enumerate(zip(moves.path, moves.titles, strict=True)):
+        flows = row_moves.flow(moves.path[i - 1], classes, len(found.class_names)) if i else None
+        moved = "-" if flows is None else f"{int(flows.sum() - np.trace(flows)):,}"
+        found_moments.append(
+            {
+                "title": title,
+                "moved": moved,
+                "wrong": _percent(found.wrong_percent(moves.rows, classes)),
+                "flows": "-" if flows is None else _in_words(flows, _FLOWS_OF_A_MOMENT, found.class_names),
+            }
+        )
+    return found_moments
+
+
+def _in_words(flows: np.ndarray, count: int, names: Sequence[str]) -> str:
+    largest = row_moves.largest_flows(flows, count)
+    return ", ".join(f"{names[a]} to {names[b]}: {rows:,}" for a, b, rows in largest) or "none"
+
+
+def _flow(found: Findings) -> dict[str, Any]:
+    """From the first prediction to the last moment: a matrix where it can be read, and the largest flows else."""
+    moves, names = found.moves, found.class_names
+    flows = row_moves.flow(moves.path[0], moves.path[-1], len(names))
+    matrix = []
+    if len(names) <= _MOST_IN_A_MATRIX:
+        largest = max([rows for *_, rows in row_moves.largest_flows(flows, 1)], default=1)
+        for c, line in enumerate(flows.tolist()):
+            cells = [(rows, 0 if own == c else round(_TINT * rows / largest), own == c) for own, rows in enumerate(line)]
+            matrix.append({"name": names[c], "cells": cells})
+    return {
+        "first": moves.titles[0],
+        "last": moves.titles[-1],
+        "names": names,
+        "matrix": matrix,
+        "largest": [(names[a], names[b], f"{n:,}") for a, b, n in row_moves.largest_flows(flows, _FLOWS_LISTED)],
+        "flips": [(flips, f"{count:,}") for flips, count in enumerate(np.bincount(moves.flips).tolist())],
+    }
+
+
+def _calibration(found: Findings) -> dict[str, Any] | None:
+    """Of table, network and final model on unlabeled images whose true class is known; None if there are none."""
+    rows, said, moves, view = found.table.unlabeled_rows, found.said, found.moves, found.view
+    unseen = found.table.labels[view.rows] < 0
+    sources = {
+        "learned table": (rows, said.label[rows], said.probability[rows]),
+        "network, at the last comparison": (moves.rows, moves.predicted, moves.predicted_probability),
+        "final network": (view.rows[unseen], view.label[unseen], view.probability[unseen]),
+    }
+    reliabilities, lines = {}, []
+    for name, (own, label, probability) in sources.items():
+        known = found.images.true_labels[own] >= 0
+        if not known.any():
+            return None
+        correct = label[known] == found.images.true_labels[own][known]
+        reliabilities[name] = calibration.reliability(probability[known], correct)
+        error = calibration.expected_calibration_error(reliabilities[name])
+        lines.append(
+            {
+                "name": name,
+                "images": f"{known.sum():,}",
+                "error": f"{100 * error:.2f} %",
+                "sure": f"{100 * probability[known].mean():.2f} %",
+                "right": f"{100 * correct.mean():.2f} %",
+            }
+        )
+    return {
+        "picture": pictures.reliability(reliabilities),
+        "lines": lines,
+        "bins": calibration.NUM_BINS,
+        "fewest": pictures.FEWEST_IN_A_BIN,
+    }

@@ -1,0 +1,59 @@
+"""What is known of a finished run: read once, and all that a report says is made of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r2d2_tf import run_directory
+from r2d2_tf.config import Config
+from tools import row_moves, run_images, saved_table
+from tools.report import network_view
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Table, predictions, network and images of a run. `[rows]` are those of the table.
+
+    Attributes:
+        config: of the run.
+        summary: of the run.
+        table: that it learned.
+        said: what each row says.
+        moves: of the unlabeled rows.
+        images: of the rows.
+        view: what the final network says of the labeled images and of some unlabeled ones.
+        class_names: in the order of the labels.
+    """
+
+    config: Config
+    summary: dict[str, Any]
+    table: saved_table.SavedTable
+    said: saved_table.RowSummary
+    moves: row_moves.Moves
+    images: run_images.Placed
+    view: network_view.NetworkView
+    class_names: tuple[str, ...]
+
+    def wrong_percent(self, rows: np.ndarray, labels: np.ndarray) -> float | None:
+        """Error of `labels` for `rows`, in percent of those whose true class is known; None if there are none."""
+        true = self.images.true_labels[rows]
+        known = true >= 0
+        return 100 * float((labels[known] != true[known]).mean()) if known.any() else None
+
+
+def gather(run_dir: Path, config: Config, summary: dict[str, Any], *, data_dir: str, most_predicted: int) -> Findings:
+    """Reads a run, and shows its network up to `most_predicted` labeled and as many unlabeled images.
+
+    Raises:
+        ValueError: if a file is missing or damaged, or the data set is not that of the run.
+    """
+    table = saved_table.read(run_dir / run_directory.TABLE_FILE)
+    moves = row_moves.read(run_dir / run_directory.HISTORY_FILE)
+    data = run_images.load(config, data_dir)
+    images = run_images.placed(table, data)
+    shown = [network_view.spread(rows, most_predicted) for rows in (table.labeled_rows, table.unlabeled_rows)]
+    network = run_dir / run_directory.BACKBONE_FILE
+    view = network_view.view(network, images, np.concatenate(shown), table.labels, config.eval_batch_size)
+    return Findings(config, summary, table, saved_table.summarized(table), moves, images, view, data.class_names)

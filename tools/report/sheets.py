@@ -1,0 +1,196 @@
+"""Which images a report shows, and what it says below each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tools import html, suspects
+from tools.report.findings import Findings
+
+_CERTAIN_SHARE = 0.4
+"""Of the images of a page; what is left is shared by the other sheets."""
+_MOST_A_CLASS = 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image of a sheet: its row, what it was taken for, and what else there is to say."""
+
+    row: int
+    label: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images that have something in common.
+
+    Attributes:
+        title: of the sheet.
+        explanation: how they were chosen, and what that means.
+        choices: in order, by the heading that they stand below ("" for none).
+    """
+
+    title: str
+    explanation: str
+    choices: dict[str, list[Choice]]
+
+
+def all_sheets(found: Findings, most_images: int) -> list[Sheet]:
+    """All sheets of a report, of `most_images` images at most."""
+    of_certain = int(_CERTAIN_SHARE * most_images)
+    each = (most_images - of_certain) // 4
+    return [
+        _certain(found, of_certain),
+        _doubtful(found, each),
+        _flipped(found, each),
+        _contradicted(found, each),
+        _strangers(found, each),
+    ]
+
+
+def _certain(found: Findings, count: int) -> Sheet:
+    said, rows, names = found.said, found.table.unlabeled_rows, found.class_names
+    a_class = max(1, min(_MOST_A_CLASS, count // len(names)))
+    label, probability = said.label[rows], said.probability[rows]
+    sums = np.bincount(label, weights=probability, minlength=len(names))
+    counts = np.bincount(label, minlength=len(names))
+    # Where not all classes can be shown, those of which the table is least certain.
+    least_certain = np.argsort(np.where(counts, sums / np.maximum(counts, 1), np.inf), kind="stable")[:count]
+    shown = np.sort(least_certain) if len(names) > count else np.arange(len(names))
+    choices = {}
+    for c in shown:
+        own = rows[label == c]
+        best = own[np.argsort(said.second[own] / said.probability[own], kind="stable")[:a_class]]
+        choices[names[c]] = [Choice(int(row), int(c), f"{said.probability[row]:.4f}") for row in best]
+    part = f" Of the {len(names)} classes these are the {count} of which the table is least certain." * (len(names) > count)
+    return Sheet(
+        "Most certain, by class",
+        f"The unlabeled images whose rows of the learned table are surest of a class, with that probability.{part}",
+        choices,
+    )
+
+
+def _doubtful(found: Findings, count: int) -> Sheet:
+    said, rows = found.said, found.table.unlabeled_rows
+    chosen = rows[np.argsort(-said.entropy[rows], kind="stable")[:count]]
+    return Sheet(
+        "Most doubtful",
+        "The unlabeled images whose rows of the learned table are spread most evenly over the classes, by their entropy in "
+        f"nats (0: sure; {np.log(len(found.class_names)):.2f}: all classes alike). A person's label helps most here.",
+        {"": [Choice(int(r), int(said.label[r]), f"{said.probability[r]:.2f}, entropy {said.entropy[r]:.2f}") for r in chosen]},
+    )
+
+
+def _flipped(found: Findings, count: int) -> Sheet:
+    flips, rows, said = found.moves.flips, found.moves.rows, found.said
+    order = np.lexsort((-said.entropy[rows], -flips))[:count]
+    chosen = [i for i in order if flips[i]]
+    return Sheet(
+        "Most often flipped",
+        "The unlabeled images whose largest class changed most often, by learning or as predictions replaced the rows, "
+        f"seen at {len(found.moves.path)} moments. What a row says at the end is then one opinion of several.",
+        {
+            "": [
+                Choice(int(rows[i]), int(said.label[rows[i]]), f"{flips[i]} flips: {_opinions(found, i)}")
+                for i in chosen
+            ]
+        },
+    )  # fmt: skip
+
+
+def _opinions(found: Findings, index: int) -> str:
+    """The classes that a row went through, each once in a row."""
+    classes = [int(moment[index]) for moment in found.moves.path]
+    steps = [c for i, c in enumerate(classes) if not i or c != classes[i - 1]]
+    return " > ".join(found.class_names[c] for c in steps)
+
+
+def _contradicted(found: Findings, count: int) -> Sheet:
+    if found.config.learn_labeled_rows and found.config.parsed_rounds:
+        return _learned_suspects(found, count)
+    view, given = found.view, found.table.labels[found.view.rows]
+    against = np.flatnonzero((given >= 0) & (view.label != given))
+    order = against[np.argsort(view.given_probability[against], kind="stable")]
+    names, looked_at = found.class_names, int((given >= 0).sum())
+    result = (
+        f"{len(order):,} of {looked_at:,} given labels are contradicted."
+        if len(order)
+        else f"None of {looked_at:,} given labels is contradicted."
+    )
+    return Sheet(
+        "Suspected wrong labels",
+        "Labeled images of which the final network says another class than was given, although it was trained on that one: "
+        f"the label is wrong, or the image is hard. {result}",
+        {
+            "": [
+                Choice(int(view.rows[i]), int(view.label[i]), f"{view.probability[i]:.2f}; given: {names[given[i]]}")
+                for i in order[:count]
+            ]
+        },
+    )
+
+
+def _learned_suspects(found: Findings, count: int) -> Sheet:
+    ranked, names = suspects.ranked(found.table), found.class_names
+    return Sheet(
+        "Suspected wrong labels",
+        "This run learned the rows of labeled images too. These are left with the least probability of the given class; "
+        "tools.suspects ranks all of them.",
+        {
+            "": [
+                Choice(int(row), int(learned), f"given: {names[given]}, left with {probability:.3f}")
+                for row, given, learned, probability in zip(
+                    ranked.rows[:count], ranked.given, ranked.learned, ranked.probability, strict=False
+                )
+            ]
+        },
+    )
+
+
+def _strangers(found: Findings, count: int) -> Sheet:
+    view = found.view
+    is_labeled = found.table.labels[view.rows] >= 0
+    usual = float(np.median(view.evidence[is_labeled]))
+    low = float(np.quantile(view.evidence[is_labeled], 0.01))
+    rows = np.flatnonzero(~is_labeled)
+    order = rows[np.argsort(view.evidence[rows], kind="stable")[:count]]
+    below = int((view.evidence[rows] < low).sum())
+    return Sheet(
+        "Suspected strangers: no class fits",
+        "Images for which all logits of the final network are small: it finds little of what it knows, whichever class comes "
+        "first. The measure is the log of the sum of the exponentials of the logits (energy, Liu et al. 2020, with its sign "
+        f"turned); the labeled images have {usual:.1f} in the median, and 1 % of them are below {low:.1f}. So are "
+        f"{below:,} of the {len(rows):,} unlabeled images that were looked at. As the network was trained on the labeled ones, "
+        "more than 1 % is usual. A person must say whether they belong to a class.",
+        {"": [Choice(int(view.rows[i]), int(view.label[i]), f"evidence {view.evidence[i]:.1f}") for i in order]},
+    )
+
+
+def shown(found: Findings, sheets: Sequence[Sheet]) -> list[dict[str, object]]:
+    """The sheets with their images, as the template wants them."""
+    all_rows = [choice.row for sheet in sheets for choices in sheet.choices.values() for choice in choices]
+    places, names = found.images.places, found.class_names
+    pictures = html.thumbnails(found.images.images, places[all_rows])
+
+    def figure(choice: Choice) -> dict[str, object]:
+        true = found.images.true_labels[choice.row]
+        identifier = str(found.table.ids[choice.row])
+        return {
+            "source": pictures[int(places[choice.row])],
+            "alt": f"image {identifier}, taken for {names[choice.label]}",
+            "id": identifier,
+            "label": names[choice.label],
+            "detail": choice.detail,
+            "really": names[true] if true not in (-1, choice.label) else "",
+        }
+
+    return [
+        {
+            "title": sheet.title,
+            "explanation": sheet.explanation,
+            "groups": {heading: [figure(choice) for choice in choices] for heading, choices in sheet.choices.items()},
+        }
+        for sheet in sheets
+    ]
