@@ -1,0 +1,235 @@
+"""`python -m tools.pseudo_labels --run_dir=RUN --out=labels.parquet`: the learned pseudo-labels, for another trainer.
+
+Writes one row an image, in the order of the run's table, as .csv, .parquet or .npz by the ending of --out:
+
+    file            id of the image, as in the data set
+    label           name of the most probable class; where a label was given it is that one, unless its row was learned
+    probability     of that class
+    entropy         of the whole row, in nats (0: sure)
+    margin          by how much the probability exceeds that of the second class
+    given_label     class that was given; empty where none was
+    flips           how often the row's most probable class changed in stage 2; empty for images with given labels
+    label_2, probability_2 ...      the next classes, up to --top_k
+    probabilities   of all classes, with --soft; in a .csv a column each, probability_of_NAME
+
+A .parquet has null for empty, `probabilities` as a list, and in the metadata of its schema `class_names`, in their order. A
+.npz holds `class_names` and numbers of classes in place of names, -1 for empty, and `top_labels` and `top_probabilities`, both
+`[rows, k]`, in place of what ends in a number. Rows are read and written in parts: the table may be larger than memory.
+
+As `file` and `label` are what `--labels` of r2d2_tf.train reads, a .csv or .parquet can be given to it.
+"""
+
+import contextlib
+import csv
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from r2d2_tf import files, run_directory
+from r2d2_tf.command_line import parse_flags
+from r2d2_tf.messages import one_line
+from tools import row_moves, run_images, saved_table
+from tools.saved_table import SavedTable
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows, one after another.
+
+    Attributes:
+        file: ids, `[rows]`.
+        given: classes, `[rows]`; -1: none.
+        flips: `[rows]`; row_moves.UNKNOWN where labels were given.
+        entropy: nats, `[rows]`.
+        margin: `[rows]`.
+        top_labels: the most probable classes, the first one first, `[rows, k]`.
+        top_probabilities: of them, `[rows, k]`.
+        probabilities: of all classes, `[rows, classes]`.
+    """
+
+    file: np.ndarray
+    given: np.ndarray
+    flips: np.ndarray
+    entropy: np.ndarray
+    margin: np.ndarray
+    top_labels: np.ndarray
+    top_probabilities: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What is to be written.
+
+    Attributes:
+        table: that was learned.
+        flips: of its rows, `[rows]`.
+        class_names: in the order of the labels.
+        top_k: classes that are named.
+        soft: whether the probabilities of all classes are written, too.
+    """
+
+    table: SavedTable
+    flips: np.ndarray
+    class_names: Sequence[str]
+    top_k: int
+    soft: bool
+
+    def parts(self) -> Iterator[Part]:
+        """All rows, from the first to the last, with a bar for people."""
+        with tqdm(total=len(self.flips), unit="row", leave=False, disable=None) as bar:
+            for rows, probabilities in self.table.walk():
+                top = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(self.top_k, 2)]
+                of_top = np.take_along_axis(probabilities, top, 1)
+                yield Part(
+                    np.array(self.table.ids[rows]),
+                    np.array(self.table.labels[rows]),
+                    self.flips[rows],
+                    saved_table.entropy_of(probabilities),
+                    of_top[:, 0] - of_top[:, 1],
+                    top[:, : self.top_k],
+                    of_top[:, : self.top_k],
+                    probabilities,
+                )
+                bar.update(len(probabilities))
+
+
+def write_csv(path: Path, found: PseudoLabels) -> None:
+    """A header, and a line a row; numbers with nine digits, from which float32 comes back exactly."""
+    header = ["file", "label", "probability", "entropy", "margin", "given_label", "flips"]
+    header += [f"{name}_{k}" for k in range(2, found.top_k + 1) for name in ("label", "probability")]
+    header += [f"probability_of_{name}" for name in found.class_names] if found.soft else []
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for part in found.parts():
+            writer.writerows(_csv_row(part, i, found.class_names, found.soft) for i in range(len(part.file)))
+
+
+def _csv_row(part: Part, i: int, names: Sequence[str], soft: bool) -> list[object]:
+    top = [(names[c], f"{p:.9g}") for c, p in zip(part.top_labels[i], part.top_probabilities[i], strict=True)]
+    return [
+        part.file[i],
+        *top[0],
+        f"{part.entropy[i]:.9g}",
+        f"{part.margin[i]:.9g}",
+        names[part.given[i]] if part.given[i] >= 0 else "",
+        part.flips[i] if part.flips[i] != row_moves.UNKNOWN else "",
+        *(cell for pair in top[1:] for cell in pair),
+        *(f"{p:.9g}" for p in (part.probabilities[i].tolist() if soft else ())),
+    ]
+
+
+def write_parquet(path: Path, found: PseudoLabels) -> None:
+    """A group of rows a part."""
+    from pyarrow import parquet
+
+    writer = None
+    try:
+        for part in found.parts():
+            group = _arrow_table(part, found)
+            writer = writer or parquet.ParquetWriter(path, group.schema)
+            writer.write_table(group)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _arrow_table(part: Part, found: PseudoLabels) -> Any:
+    import pyarrow
+
+    names = np.array(found.class_names, object)
+    columns = {
+        "file": pyarrow.array(part.file.tolist(), pyarrow.string()),
+        "label": pyarrow.array(names[part.top_labels[:, 0]], pyarrow.string()),
+        "probability": pyarrow.array(np.ascontiguousarray(part.top_probabilities[:, 0])),
+        "entropy": pyarrow.array(part.entropy),
+        "margin": pyarrow.array(part.margin),
+        "given_label": pyarrow.array(names[part.given], pyarrow.string(), mask=part.given < 0),
+        "flips": pyarrow.array(part.flips, mask=part.flips == row_moves.UNKNOWN),
+    }
+    for k in range(1, found.top_k):
+        columns[f"label_{k + 1}"] = pyarrow.array(names[part.top_labels[:, k]], pyarrow.string())
+        columns[f"probability_{k + 1}"] = pyarrow.array(np.ascontiguousarray(part.top_probabilities[:, k]))
+    if found.soft:
+        flat = pyarrow.array(part.probabilities.ravel())
+        columns["probabilities"] = pyarrow.FixedSizeListArray.from_arrays(flat, len(names))
+    return pyarrow.table(columns, metadata={"class_names": json.dumps(list(found.class_names))})
+
+
+def write_npz(path: Path, found: PseudoLabels) -> None:
+    """All but the probabilities of all classes is held in memory until the end."""
+    columns = ("file", "given", "flips", "entropy", "margin", "top_labels", "top_probabilities")
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("probabilities.npy", "w", force_zip64=True) if found.soft else contextlib.nullcontext() as member:
+            if member is not None:
+                header = {"descr": "<f4", "fortran_order": False, "shape": found.table.pseudo_logits.shape}
+                np.lib.format.write_array_header_1_0(member, header)
+            for part in found.parts():
+                for name in columns:
+                    kept[name].append(getattr(part, name))
+                if member is not None:
+                    member.write(part.probabilities.astype("<f4", copy=False).data)
+        arrays = {name: np.concatenate(values) for name, values in kept.items()}
+        arrays |= {"label": arrays["top_labels"][:, 0], "probability": arrays["top_probabilities"][:, 0]}
+        arrays |= {"given_label": arrays.pop("given"), "class_names": np.array(found.class_names)}
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as own:
+                np.lib.format.write_array(own, values, allow_pickle=False)
+
+
+WRITERS: dict[str, Callable[[Path, PseudoLabels], None]] = {".csv": write_csv, ".parquet": write_parquet, ".npz": write_npz}
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of this program."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_string("out", "", f"file to write, ending in {', '.join(WRITERS)}", flag_values=flag_values)
+    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    flags.DEFINE_integer("top_k", 3, "classes that are named", lower_bound=1, flag_values=flag_values)
+    flags.DEFINE_bool("soft", False, "write the probabilities of all classes, too", flag_values=flag_values)
+    return flag_values
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = define_flags()
+    if "--help" in arguments:
+        print(f"{__doc__}\n{flag_values.get_help()}")
+        return 0
+    try:
+        parse_flags(flag_values, arguments)
+        out = Path(flag_values["out"].value).expanduser()
+        if out.suffix not in WRITERS:
+            raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")
+        run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+        run_directory.check_writable(out.parent)
+        table = saved_table.read(run_dir / run_directory.TABLE_FILE)
+        flips = row_moves.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
+        data = run_images.load(config, flag_values["data_dir"].value)
+        run_images.check_classes(table, data)
+        top_k, soft = (flag_values[name].value for name in ("top_k", "soft"))
+        found = PseudoLabels(table, flips, data.class_names, min(top_k, table.num_classes), soft)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with files.written_whole(out) as path:
+            WRITERS[out.suffix](path, found)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    counts = f"{len(table.labeled_rows):,} labeled and {len(table.unlabeled_rows):,} unlabeled images"
+    print(f"{run_directory.title_of(summary)}: the rows of {counts}, written to {out} ({out.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
