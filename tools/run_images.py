@@ -30,6 +30,11 @@ def finished(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
     return folder, run_directory.load_config(folder), run_directory.read_summary(folder)
 
 
+def description(config: Config) -> str:
+    """The data set of a run in a line."""
+    return DATASETS[config.dataset].description
+
+
 def load(config: Config, data_dir: str = "") -> ImageData:
     """The data set of a run, from `data_dir` if that is given."""
     # Before the data: what reads TFDS sets imports TensorFlow.

@@ -8,8 +8,7 @@ import numpy as np
 
 from r2d2_tf import run_directory
 from r2d2_tf.collapse import is_collapsed, labeled_shares
-from r2d2_tf.datasets import DATASETS
-from tools import calibration, row_moves
+from tools import calibration, row_moves, run_images
 from tools.report import metrics, pictures
 from tools.report.findings import Findings
 
@@ -29,7 +28,7 @@ def contents(found: Findings, run_dir: Path) -> dict[str, Any]:
     return {
         "title": run_directory.title_of(found.summary),
         "is_fake": bool(found.summary.get("fake_data")),
-        "description": DATASETS[found.config.dataset].description,
+        "description": run_images.description(found.config),
         "facts": _facts(found),
         "warnings": warnings(found, given, learned),
         "knows_truth": bool((found.images.true_labels[found.table.unlabeled_rows] >= 0).any()),
