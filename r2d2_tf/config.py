@@ -92,6 +92,9 @@ class Config:
         cosmetic=True,
         fixed=True,
     )
+    warm_start: str = _flag(
+        "", "folder of a finished run: stage 2 starts from its final network, and there is no stage 1", later=True
+    )
 
     batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, high=MOST_IMAGES_A_BATCH, later=True)
     labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch", later=True)
@@ -170,13 +173,12 @@ class Config:
                 "rounds is empty, so stage 3 has no learned table: add --finetune_from=prediction (hard pseudo-labels) or "
                 "--finetune_epochs=0 (stage 1 alone)"
             )
-        if self.stage_1_from and not self.rounds and not self.finetune_epochs:
-            raise ValueError("stage_1_from leaves nothing to do: give --rounds or --finetune_epochs")
+        flag_checks.check_start(self.stage_1_from, self.warm_start, has_later_stages=bool(self.rounds or self.finetune_epochs))
         self._check_data_flags()
         flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
         flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
         flag_checks.check_name(self.name)
-        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "run_dir")
+        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))

@@ -20,6 +20,7 @@ from r2d2_tf.interrupts import StopSignals
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.metrics_log import plot_run
 from r2d2_tf.model import R2D2Model
+from r2d2_tf.other_runs import borrow_stage_1, is_gone, start_warm
 from r2d2_tf.progress import plan_text
 from r2d2_tf.pseudo_labels import PseudoLabelTable
 from r2d2_tf.run_state import RunState
@@ -110,8 +111,13 @@ class Experiment:
         self.model = self._build_model()
         self._check_disk(self.checkpoint_bytes)
         # The chief says, as a shared disk may show the others something else.
-        if config.stage_1_from and not self.workers.of_the_chief(run_directory.has_checkpoint(config)):
-            self.state.borrowed = self._borrow_stage_1()
+        is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
+        if config.stage_1_from and not is_begun:
+            self.state.borrowed = borrow_stage_1(self.model.backbone, config, self.strategy)
+        if config.warm_start and not (is_begun and is_gone(config.warm_start)):
+            names = self.data.class_names
+            self.state.start_fingerprint = start_warm(self.model.backbone, config, self.strategy, names)
+        self.workers.check_same({"network to start from": self.state.start_fingerprint})
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Path]:
@@ -139,15 +145,6 @@ class Experiment:
         # Each weight that is trained has a momentum.
         variables = (*self.model.backbone.variables, *self.model.trainable_variables)
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
-
-    def _borrow_stage_1(self) -> Summary:
-        """Takes over the network that another run's stage 1 left; returns that run's summary."""
-        folder = Path(self.config.stage_1_from).expanduser()
-        summary = run_directory.stage_1_summary(folder, self.config)
-        with self.strategy.scope():
-            network = backbones.load(folder / run_directory.STAGE_1_FILE)
-            self.model.backbone.set_weights(network.get_weights())
-        return summary
 
     def _build_model(self) -> R2D2Model:
         config, spec = self.config, self.spec
@@ -274,6 +271,7 @@ class Experiment:
             "test_error_percent": errors,
             **({"test_top5_error_percent": top5} if top5 else {}),
             "stage_1_from": self.config.stage_1_from or None,
+            "warm_start": self.config.warm_start or None,
             "pseudo_label_error_percent": {
                 stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
             },

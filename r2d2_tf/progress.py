@@ -119,7 +119,7 @@ class ProgressReport(keras.callbacks.Callback):
     def print_heading(self) -> None:
         """Prints the stage and the titles of the columns."""
         stage = self.stage
-        print(f"\nStage {stage.number} of {len(self.progress.stages)}: {stage.title}")
+        print(f"\nStage {stage.number} of {self.progress.stages[-1].number}: {stage.title}")
         print("   epoch     rate     loss    class  entropy  test error  pseudo-label error  run's time left", flush=True)
         self._first_batch = True
 

@@ -45,7 +45,7 @@ FILES = {
     STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
     STAGE_2_FILE: "the network after stage 2",
     HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",
-    BACKBONE_FILE: "the trained network, pixels to logits",
+    BACKBONE_FILE: "the trained network, pixels to logits; --warm_start starts another run from it",
     "tensorboard/": "the same measurements for TensorBoard",
 }
 """What a finished run leaves, for people."""
@@ -241,24 +241,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
         summary["test_error_percent"], summary["seconds"]["total"], summary["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: remove the folder, or add --new_run to move it aside") from error
-    return summary
-
-
-def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
-    """The summary of the finished run whose stage 1 `config` is to take over (`--stage_1_from`).
-
-    Raises:
-        ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
-    """
-    differences = config.differences(load_config(folder), of_stage_1=True)
-    if differences:
-        raise ValueError(
-            f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
-            "or leave --stage_1_from out"
-        )
-    summary = read_summary(folder)
-    if not (folder / STAGE_1_FILE).is_file():
-        raise ValueError(f"stage_1_from ({folder}) has no {STAGE_1_FILE}: give the run that trained its stage 1 itself")
     return summary
 
 

@@ -25,6 +25,7 @@ class RunState:
         borrowed: summary of the run whose stage 1 was taken over, or None.
         data_fingerprint: of the images and their true labels.
         split_fingerprint: of the labels that training may see.
+        start_fingerprint: of the network that `--warm_start` gave; "": it gave none, or is gone since.
     """
 
     stage: int
@@ -40,6 +41,7 @@ class RunState:
     borrowed: dict[str, Any] | None = None
     data_fingerprint: str = ""
     split_fingerprint: str = ""
+    start_fingerprint: str = ""
 
     @property
     def place(self) -> tuple[int, int, int]:

@@ -120,8 +120,9 @@ def plan(config: Config) -> tuple[Stage, ...]:
         max_steps=config.max_steps,
         fills_table=True,
         advice=decipher_advice,
-        advice_before="most likely stage 1 learned too little or went astray: change --supervised_epochs or "
-        "--supervised_learning_rate",
+        advice_before="most likely that network learned too little or went astray: give --warm_start another run"
+        if config.warm_start
+        else "most likely stage 1 learned too little or went astray: change --supervised_epochs or --supervised_learning_rate",
     )
     finetune = Stage(
         number=3,
@@ -142,5 +143,5 @@ def plan(config: Config) -> tuple[Stage, ...]:
         advice="most likely the learning rate is too high: lower --finetune_learning_rate",
         advice_before=decipher_advice if starts else decipher.advice_before,
     )
-    stages = (decipher, finetune) if config.stage_1_from else (supervised, decipher, finetune)
+    stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
     return tuple(stage for stage in stages if stage.epochs)

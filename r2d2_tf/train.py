@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2d2_tf import run_directory
+from r2d2_tf import other_runs, run_directory
 from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
@@ -151,11 +151,11 @@ def _what_is_in_the_folder(config: Config) -> list[str]:
 
 
 def check_data(config: Config) -> None:
-    """Finds what is wrong with data, split and `--stage_1_from` before TensorFlow is imported.
+    """Finds what is wrong with data, split, `--stage_1_from` and `--warm_start` before TensorFlow is imported.
 
     Raises:
         ValueError: if the data set is missing or damaged, the split or `--evaluate_on` names images that it does not hold,
-            or the other run has no stage 1 to take over.
+            or the other run has no network to take over.
     """
     judged_by_set = config.evaluate_on in DATASETS
     judged_by_file = bool(config.evaluate_on) and not judged_by_set
@@ -185,7 +185,9 @@ def check_data(config: Config) -> None:
         if config.labels_path is not None:
             rows_named(read_labels(config.labels_path), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
-        run_directory.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
+        other_runs.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
+    if config.warm_start and not run_directory.has_checkpoint(config):
+        other_runs.warm_start_summary(Path(config.warm_start).expanduser(), config)
 
 
 def _prepare(tfds_name: str | None, config: Config) -> None:

@@ -105,8 +105,9 @@ class Training:
         for what, flag, name in (
             ("data set", "data_dir", "data_fingerprint"),
             ("split into labeled and unlabeled images", "split_file", "split_fingerprint"),
+            ("network to start from", "warm_start", "start_fingerprint"),
         ):
-            if getattr(then, name) != getattr(now, name):
+            if getattr(now, name) and getattr(then, name) != getattr(now, name):
                 raise CannotResume(
                     f"the {what} changed since the run in {self.folder} began (fingerprint {getattr(then, name)}, now "
                     f"{getattr(now, name)}): give it the --{flag} that it began with, or add --new_run to start afresh"

@@ -1,0 +1,104 @@
+"""Networks that a run takes over from another one, to start from. Looking for them needs no TensorFlow."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r2d2_tf import backbones, run_directory
+from r2d2_tf.config import Config
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
+    """The summary of the finished run whose stage 1 `config` is to take over (`--stage_1_from`).
+
+    Raises:
+        ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
+    """
+    differences = config.differences(run_directory.load_config(folder), of_stage_1=True)
+    if differences:
+        raise ValueError(
+            f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
+            "or leave --stage_1_from out"
+        )
+    summary = run_directory.read_summary(folder)
+    if not (folder / run_directory.STAGE_1_FILE).is_file():
+        raise ValueError(
+            f"stage_1_from ({folder}) has no {run_directory.STAGE_1_FILE}: give the run that trained its stage 1 itself"
+        )
+    return summary
+
+
+def is_gone(folder: str) -> bool:
+    """Whether the network of another run, by the name of its folder, is no longer there."""
+    return not (Path(folder).expanduser() / run_directory.BACKBONE_FILE).is_file()
+
+
+def warm_start_summary(folder: Path, config: Config) -> dict[str, Any]:
+    """The summary of the finished run from whose final network `config` is to start (`--warm_start`).
+
+    Raises:
+        ValueError: if the run is missing, unfinished, lost its network, or had another network or data set.
+    """
+    theirs = run_directory.load_config(folder)
+    for name in ("backbone", "dataset"):
+        if getattr(theirs, name) != getattr(config, name):
+            raise ValueError(
+                f"warm_start ({folder}) had another {name} ({getattr(theirs, name)}, now {getattr(config, name)}): give "
+                f"--{name} the same value, or leave --warm_start out"
+            )
+    summary = run_directory.read_summary(folder)
+    if not (folder / run_directory.BACKBONE_FILE).is_file():
+        raise ValueError(f"warm_start ({folder}) has no {run_directory.BACKBONE_FILE}: give a run that still has its network")
+    return summary
+
+
+def borrow_stage_1(backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    """Puts the weights that the run of `--stage_1_from` had after stage 1 into `backbone`; returns that run's summary.
+
+    Raises:
+        ValueError: if that run cannot be used.
+    """
+    folder = Path(config.stage_1_from).expanduser()
+    summary = stage_1_summary(folder, config)
+    with strategy.scope():
+        backbone.set_weights(backbones.load(folder / run_directory.STAGE_1_FILE).get_weights())
+    return summary
+
+
+def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy", class_names: Sequence[str]) -> str:
+    """Puts the weights that the run of `--warm_start` ended with into `backbone`.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256 of them.
+
+    Raises:
+        ValueError: if that run cannot be used, or had another network or other classes.
+    """
+    folder = Path(config.warm_start).expanduser()
+    named = warm_start_summary(folder, config).get("class_names", list(class_names))
+    if named != list(class_names):
+        raise ValueError(f"warm_start ({folder}) had other classes, or another order of them: give a run on the same ones")
+    with strategy.scope():
+        weights = backbones.load(folder / run_directory.BACKBONE_FILE).get_weights()
+        theirs, ours = ([w.shape for w in each] for each in (weights, backbone.get_weights()))
+        if theirs != ours:
+            raise ValueError(
+                f"warm_start ({folder}) has a network of another shape ({_size(theirs)} weights in place of {_size(ours)}): "
+                "give a run with the same --backbone, images and classes"
+            )
+        backbone.set_weights(weights)
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()[:16]
+
+
+def _size(shapes: Sequence[tuple[int, ...]]) -> str:
+    return f"{sum(int(np.prod(shape)) for shape in shapes):,}"
