@@ -1,17 +1,20 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import chromium
 import numpy as np
 import pytest
-from conftest import softmax
+from conftest import ROOT, softmax
+from test_streaming import FLAGS, part_of_imagenette
 
 from r2d2_tf import run_directory
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
-from tools import html, row_moves, run_images, saved_table, suspects
+from tools import html, label_queue, row_moves, run_images, saved_table, suspects
 from tools.report import __main__ as report
 from tools.report import contents, findings, network_view, sheets
 
@@ -124,6 +127,26 @@ def test_a_table_is_mapped_not_read(tmp_path):
     assert (len(table.labeled_rows), len(table.unlabeled_rows)) == (10, 40)
 
 
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from tools import saved_table
+table = saved_table.read(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+saved_table.summarized(table)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_table_is_walked_in_little_memory(tmp_path):
+    path, rows = tmp_path / "pseudo_labels.npz", 100_000
+    write_table(path, np.zeros((rows, 500), np.float32), np.full(rows, -1), ids=np.zeros(rows, "U1"))
+    assert path.stat().st_size > 200e6
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], cwd=ROOT, check=True, capture_output=True, text=True)
+    # In KiB: some chunks of 4 MiB, and 16 bytes a row.
+    assert int(done.stdout) < 50_000
+
+
 DAMAGES = {
     "absent": lambda path: path.unlink(),
     "no archive": lambda path: path.write_bytes(b"x" * 1000),
@@ -133,6 +156,7 @@ DAMAGES = {
     ),
     "other lengths": lambda path: write_table(path, np.zeros((4, 3), np.float32), np.zeros(3, int)),
     "other classes": lambda path: write_table(path, np.zeros((3, 3), np.float32), np.full(3, 7)),
+    "no rows": lambda path: write_table(path, np.zeros((0, 3), np.float32), np.zeros(0, int)),
     "compressed": lambda path: np.savez_compressed(path, ids=["a"], given_labels=[0], pseudo_logits=np.zeros((1, 3))),
 }
 
@@ -269,3 +293,18 @@ def test_a_run_without_a_table_and_another_data_set_are_one_line(finished_run, t
     table.unlink()
     assert report.main([f"--run_dir={run_dir}"]) == 2
     assert "give a finished run that trained stage 2 or 3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_on_photographs_gets_its_page_and_its_queue(data_dir, tmp_path):
+    part_of_imagenette(data_dir, tmp_path / "data", {"train": 3, "validation": 1})
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "r2d2_tf.train", *FLAGS, f"--data_dir={tmp_path / 'data'}", f"--run_dir={run_dir}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert report.main([f"--run_dir={run_dir}"]) == 0
+    assert label_queue.main([f"--run_dir={run_dir}", "--count=5"]) == 0
+    for name, count in (("report.html", 20), ("queue.html", 5)):
+        seen = chromium.visit(run_dir / name, "document.images.length", IMAGES_THAT_FAILED, OVERFLOW, width=390)
+        assert seen.complaints == []
+        assert seen.answers[0] >= count
+        assert seen.answers[1:] == [0, 0]

@@ -1,6 +1,6 @@
 """`python -m tools.queue_experiment --flagfile=configs/mnist5k.cfg`: are queued labels worth more than random ones?
 
-For each seed: a run; then, for each strategy of tools.label_queue, --count more images get their true labels, and a run with all
+For each seed: a run; then, for each strategy of tools.label_queue, --count more images get their true labels, and a run on all
 labels starts from the first one's network (--warm_start; with --cold it trains a stage 1 of its own). Prints a Markdown table
 of final test errors in percent, their means and standard deviations, and by how much each strategy differs from the last one,
 seed by seed; it stands in OUTPUT_DIR/table.md too. Other flags go to r2d2_tf.train as they are.

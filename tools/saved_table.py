@@ -28,7 +28,7 @@ class SavedTable:
 
     ids: np.ndarray
     labels: np.ndarray
-    pseudo_logits: np.ndarray
+    pseudo_logits: np.memmap
 
     @property
     def num_classes(self) -> int:
@@ -45,9 +45,13 @@ class SavedTable:
     def walk(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yields (rows, their probabilities `[chunk, classes]` float32), from the first row to the last."""
         size = max(1, _CHUNK_BYTES // (4 * self.num_classes))
-        for start in range(0, len(self.labels), size):
-            rows = slice(start, min(start + size, len(self.labels)))
-            yield rows, softmax(np.array(self.pseudo_logits[rows]))
+        # Not through the mapping: all that was looked at of it would count as this process's memory.
+        with Path(str(self.pseudo_logits.filename)).open("rb") as file:
+            file.seek(self.pseudo_logits.offset)
+            for start in range(0, len(self.labels), size):
+                rows = slice(start, min(start + size, len(self.labels)))
+                values = np.fromfile(file, self.pseudo_logits.dtype, (rows.stop - start) * self.num_classes)
+                yield rows, softmax(values.reshape(-1, self.num_classes).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def read(path: Path) -> SavedTable:
     return table
 
 
-def _mapped(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
+def _mapped(path: Path, member: zipfile.ZipInfo) -> np.memmap:
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
     with path.open("rb") as file:
@@ -109,9 +113,9 @@ def _mapped(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
         shape, fortran_order, dtype = read_header(file)
         if dtype.hasobject:
             raise ValueError(f"{member.filename} holds objects, which could be code")
-        if not np.prod(shape):
-            return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
+        if fortran_order or not np.prod(shape):
+            raise ValueError(f"{member.filename} is empty, or its columns come first")
+        return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
