@@ -29,9 +29,7 @@ class Visit:
     screenshot: bytes = b""
 
 
-def visit(
-    path: Path, *questions: str, width: int = 1280, dark: bool = False, scripts: bool = True, prints: bool = False
-) -> Visit:
+def visit(path: Path, *questions: str, width: int = 1280, dark: bool = False, prints: bool = False) -> Visit:
     """Opens a file and evaluates `questions`, JavaScript, in it; skips the test where there is no Chromium."""
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
@@ -40,7 +38,7 @@ def visit(
         )
     # Processes that are being killed may still write into it.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, _running(program, profile) as address:
-        return asyncio.run(asyncio.wait_for(_visit(address, path, questions, width, dark, scripts, prints), _PATIENCE))
+        return asyncio.run(asyncio.wait_for(_visit(address, path, questions, width, dark, prints), _PATIENCE))
 
 
 @contextlib.contextmanager
@@ -64,7 +62,7 @@ def _running(program, profile):
         process.stderr.close()
 
 
-async def _visit(address, path, questions, width, dark, scripts, prints):
+async def _visit(address, path, questions, width, dark, prints):
     async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
         page = _Page(socket)
         target = await page.call("Target.createTarget", url="about:blank")
@@ -74,7 +72,6 @@ async def _visit(address, path, questions, width, dark, scripts, prints):
         await page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await page.call("Emulation.setEmulatedMedia", media="print" if prints else "", features=[scheme])
-        await page.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         await page.call("Page.navigate", url=path.resolve().as_uri())
         await page.until("Page.loadEventFired")
         for question in questions:

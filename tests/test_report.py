@@ -32,16 +32,20 @@ IMAGES_THAT_FAILED = "[...document.images].filter(image => !image.naturalWidth).
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop", "telephone_dark"])
-def test_a_browser_shows_the_whole_page_without_a_network(page, width, dark):
+@pytest.mark.parametrize(
+    ("width", "dark", "prints"),
+    [(1280, False, False), (390, True, False), (800, True, True)],
+    ids=["desktop", "telephone_dark", "paper"],
+)
+def test_a_browser_shows_the_whole_page_without_a_network(page, width, dark, prints):
     questions = ("document.images.length", IMAGES_THAT_FAILED, OVERFLOW, "getComputedStyle(document.body).backgroundColor")
-    seen = chromium.visit(page, *questions, width=width, dark=dark)
+    seen = chromium.visit(page, *questions, width=width, dark=dark, prints=prints)
     assert seen.complaints == []
     assert [url for url in seen.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
     count, failed, overflow, background = seen.answers
     assert count > 100
     assert (failed, overflow) == (0, 0)
-    assert background == ("rgb(21, 24, 27)" if dark else "rgb(255, 255, 255)")
+    assert background == ("rgb(21, 24, 27)" if dark and not prints else "rgb(255, 255, 255)")
     assert len(seen.screenshot) > 50_000
 
 
@@ -230,6 +234,9 @@ def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):
     assert "dog" not in line
     assert "drawn with as many of each class" in line
     collapsed = made_findings(tmp_path, labels=np.zeros(50))
+    certain = sheets.all_sheets(collapsed, 50)[0]
+    assert list(certain.choices) == ["cat"]
+    assert "It takes no image for dog, owl." in certain.explanation
     assert "collapsed" in contents.warnings(collapsed, *contents.class_shares(collapsed))[0]
 
 

@@ -123,7 +123,7 @@ def _classes(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[di
             "share": f"{100 * learned[c]:.1f} %",
             "given_share": f"{100 * given[c]:.1f} %",
             "drifted": bool(drifted[c]),
-            "wrong": _percent(found.wrong_percent(own, said.label[own])),
+            "wrong": _percent(found.wrong_percent(own, said.label[own])) if len(own) else "-",
             "probability": f"{said.probability[own].mean():.3f}" if len(own) else "-",
             "entropy": f"{said.entropy[own].mean():.3f}" if len(own) else "-",
         }

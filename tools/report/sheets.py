@@ -65,10 +65,12 @@ def _certain(found: Findings, count: int) -> Sheet:
         best = own[np.argsort(said.second[own] / said.probability[own], kind="stable")[:a_class]]
         choices[names[c]] = [Choice(int(row), int(c), f"{said.probability[row]:.4f}") for row in best]
     part = f" Of the {len(names)} classes these are the {count} of which the table is least certain." * (len(names) > count)
+    without = [name for name, own in choices.items() if not own]
+    nothing = f" It takes no image for {', '.join(without)}." if without else ""
     return Sheet(
         "Most certain, by class",
-        f"The unlabeled images whose rows of the learned table are surest of a class, with that probability.{part}",
-        choices,
+        f"The unlabeled images whose rows of the learned table are surest of a class, with that probability.{part}{nothing}",
+        {name: own for name, own in choices.items() if own},
     )
 
 
