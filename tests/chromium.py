@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 

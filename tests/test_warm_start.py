@@ -16,7 +16,7 @@ from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted
 from tools.exactness import differences
 
-# Rates so small that 20 steps hardly move the network: it can be told where it came from.
+# Rates so small that 12 steps hardly move the network: it can be told where it came from.
 FLAGS = (*SHORT, "--deterministic", "--rounds=1:0.001", "--finetune_epochs=1", "--max_steps=6")
 
 
@@ -72,13 +72,14 @@ def test_the_same_command_shows_the_result(finished_run, split, warm, capsys):
     assert "finished already" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_goes_on_though_the_other_one_is_gone(finished_run, split, warm, tmp_path):
+def test_an_interrupted_run_goes_on_though_the_other_one_is_gone(finished_run, split, warm, tmp_path, capsys):
     other = shutil.copytree(finished_run, tmp_path / "other")
     flags = [*split, f"--warm_start={other}"]
     with pytest.raises(RunInterrupted):
         start(tmp_path / "run", *flags, signals=StopAt(15))
     shutil.rmtree(other)
     assert start(tmp_path / "run", *flags)["resumes"] == 1
+    assert "Stage 3 of 3: fine-tuning" in capsys.readouterr().out
     assert differences(tmp_path / "run", warm[0]) == []
 
 
