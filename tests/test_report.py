@@ -14,6 +14,7 @@ from test_streaming import FLAGS, part_of_imagenette
 from r2d2_tf import run_directory
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
+from r2d2_tf.photographs import Photographs
 from tools import html, label_queue, row_moves, run_images, saved_table, suspects
 from tools.report import __main__ as report
 from tools.report import contents, findings, network_view, sheets
@@ -270,6 +271,15 @@ def test_thumbnails_are_small_and_each_row_has_its_own():
     assert sorted(found) == [1, 4]
     assert all(uri.startswith("data:image/jpeg;base64,") and len(uri) < 20_000 for uri in found.values())
     assert found[1] != found[4]
+
+
+def test_an_unreadable_photograph_is_one_line(tmp_path):
+    (tmp_path / "photograph.jpg").write_bytes(b"no image")
+    place = (np.array([0]), np.array([0]), np.array([8]))
+    images = Photographs((tmp_path / "photograph.jpg",), *place, size=8, resize=8)
+    with pytest.raises(ValueError, match="an image cannot be read") as error:
+        html.thumbnails(images, np.array([0]))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
