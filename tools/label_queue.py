@@ -40,8 +40,6 @@ from r2d2_tf.messages import one_line
 from tools import html, row_moves, run_images, saved_table
 
 CSV_FILE = "queue.csv"
-GIVEN_LABELS_FILE = "labeled.csv"
-"""Of a run that was given its labels in a file: they, and which images are test images."""
 STRATEGIES = ("mixed", "entropy", "margin", "flips", "random")
 MOST_IMAGES = 5000
 COLUMNS = ("file", "label", "split", "suggestion", "probability", "why")
@@ -157,7 +155,7 @@ def queue_of(found: Candidates, ids: np.ndarray, order: np.ndarray, strategy: st
 def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Sequence[str]) -> list[dict[str, str]]:
     """The labels that the run had already, and its test images where they were given too, as lines of the file."""
     blank = dict.fromkeys(COLUMNS, "")
-    path = run_dir / GIVEN_LABELS_FILE
+    path = run_dir / run_directory.LABELS_FILE
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))

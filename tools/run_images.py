@@ -1,5 +1,6 @@
 """The images of a finished run, in the order of its table."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 
 from r2d2_tf import run_directory
 from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, ImageData
+from r2d2_tf.image_data import ImageData
 from r2d2_tf.messages import one_line
+from r2d2_tf.specs import spec_of
 from r2d2_tf.startup import import_tensorflow_quietly
 from tools.saved_table import SavedTable
 
@@ -32,14 +34,16 @@ def finished(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
 
 def description(config: Config) -> str:
     """The data set of a run in a line."""
-    return DATASETS[config.dataset].description
+    return spec_of(config).description
 
 
 def load(config: Config, data_dir: str = "") -> ImageData:
     """The data set of a run, from `data_dir` if that is given."""
     # Before the data: what reads TFDS sets imports TensorFlow.
     import_tensorflow_quietly()
-    return DATASETS[config.dataset].load(Path(data_dir).expanduser() if data_dir else config.data_path)
+    if data_dir:
+        config = dataclasses.replace(config, data_dir=data_dir)
+    return spec_of(config).load(config.data_path)
 
 
 def check_classes(table: SavedTable, data: ImageData) -> None:
