@@ -10,11 +10,12 @@ import gc
 import json
 import logging
 import os
+import resource
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from absl import flags
@@ -53,7 +54,10 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("max_queued", 1000, "most requests that wait; more are refused", 1, flag_values=values)
     flags.DEFINE_float("request_timeout", 30.0, "seconds until a request is given up", 0.001, flag_values=values)
-    flags.DEFINE_integer("max_body_bytes", 32 * 2**20, "largest request", 1, flag_values=values)
+    flags.DEFINE_integer("max_rows", 1024, "most rows of a request", 1, flag_values=values)
+    flags.DEFINE_integer("max_body_bytes", 8 * 2**20, "largest request", 1, flag_values=values)
+    flags.DEFINE_integer("max_held_bytes", 64 * 2**20, "most bytes of all requests that wait", 1, flag_values=values)
+    flags.DEFINE_integer("max_connections", 1000, "most connections to REST; others wait", 1, flag_values=values)
     flags.DEFINE_float("poll_seconds", 1.0, "seconds between two looks for a new version", 0.01, flag_values=values)
     flags.DEFINE_float("stop_seconds", 20.0, "most seconds that a stop may take", 0.0, flag_values=values)
     return values
@@ -78,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
             )
         listener = listen(values["host"].value, rest_port=values["rest_port"].value, grpc_port=values["grpc_port"].value)
         with listener.rest_socket:
-            return _serve(values, folder, name, listener)
+            _serve(values, folder, name, listener)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -86,28 +90,18 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener) -> int:
+def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener) -> NoReturn:
     print(f"loading {folder} ...", flush=True)
     import_tensorflow_quietly()
     import tensorflow as tf
 
-    from export.serving.server import Server, Settings
+    from export.serving.server import Server
 
     if values["threads"].value:
         tf.config.threading.set_intra_op_parallelism_threads(values["threads"].value)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("export.serve").setLevel(logging.INFO)
-    settings = Settings(
-        name=name,
-        folder=folder,
-        max_batch_size=values["max_batch_size"].value,
-        batch_timeout=values["batch_timeout_ms"].value / 1000,
-        max_queued=values["max_queued"].value,
-        request_timeout=values["request_timeout"].value,
-        max_body_bytes=values["max_body_bytes"].value,
-        poll_seconds=values["poll_seconds"].value,
-        stop_seconds=values["stop_seconds"].value,
-    )
+    settings = _settings(values, folder, name)
     # What is imported stays; without it each collection of garbage, with a request waiting, takes a tenth of a second.
     gc.collect()
     gc.freeze()
@@ -116,11 +110,38 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
     if server.versions.current is None:
         raise ValueError(f"no version in {folder} loads: export it again")
     dropped = asyncio.run(_run(server, settings, listener))
-    if dropped:
-        # A call of TensorFlow that does not return would keep the process alive.
-        sys.stderr.flush()
-        os._exit(1)
-    return 0
+    # What TensorFlow still runs in a thread, a batch that nobody waits for or a version that loads, would keep the process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if dropped else 0)
+
+
+def _settings(values: flags.FlagValues, folder: Path, name: str) -> "Settings":
+    from export.serving.server import Settings
+
+    same = (
+        "max_batch_size",
+        "max_queued",
+        "max_rows",
+        "max_body_bytes",
+        "max_held_bytes",
+        "request_timeout",
+        "poll_seconds",
+        "stop_seconds",
+    )
+    return Settings(
+        name=name,
+        folder=folder,
+        batch_timeout=values["batch_timeout_ms"].value / 1000,
+        max_connections=most_connections(values["max_connections"].value),
+        **{flag: values[flag].value for flag in same},
+    )
+
+
+def most_connections(wanted: int) -> int:
+    """At most half of what the system lets a process open: model files, gRPC and the log need some too."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, limit // 2))
 
 
 async def _run(server: "Server", settings: "Settings", listener: Listener) -> int:
@@ -155,8 +176,10 @@ def curl_line(signatures: "Mapping[str, Signature]", url: str, folder: Path) -> 
         if not others and key.endswith("_bytes") and spec.shape == (None,):
             examples = sorted((folder.parent / "examples").glob("*.*"))
             file = shlex.quote(str(examples[0])) if examples else "IMAGE.png"
-            body = f'{{"signature_name": "{name}", "instances": [{{"b64": "\'$(base64 < {file} | tr -d "\\n")\'"}}]}}'
-            return f"curl -d '{body}' {url}:predict"
+            start, end = f'{{"signature_name": "{name}", "instances": [{{"b64": "', '"}]}'
+            # By a pipe: as an argument an image could be too long.
+            body = f"printf '%s' '{start}'; base64 < {file} | tr -d '\\n'; printf '%s' '{end}'"
+            return f"({body}) | curl -d @- {url}:predict"
     for name, specs in inputs.items():
         shapes = [spec.shape for spec in specs.values()]
         numeric = all(spec.dtype.is_floating or spec.dtype.is_integer for spec in specs.values())

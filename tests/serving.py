@@ -1,8 +1,10 @@
 """A tiny model with the signatures of an export, and servers that run it in a thread."""
 
 import asyncio
+import base64
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import predict_pb2
 
 from export.serving.addresses import listen
 from export.serving.server import Server, Settings
@@ -87,6 +91,21 @@ def expected(images: np.ndarray, seed: int = 0) -> np.ndarray:
     return exponents / exponents.sum(1, keepdims=True)
 
 
+def in_base64(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def request(signature: str = "", *, model: str = "tiny", version: int | None = None, **inputs: object):
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = model
+    message.model_spec.signature_name = signature
+    if version is not None:
+        message.model_spec.version.value = version
+    for name, values in inputs.items():
+        message.inputs[name].CopyFrom(values if isinstance(values, TensorProto) else tf.make_tensor_proto(values))
+    return message
+
+
 class RunningServer:
     """A server in a thread of its own, on free ports, while it is entered."""
 
@@ -146,3 +165,30 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "not in time"
         time.sleep(0.01)
+
+
+def raw(server: RunningServer, content: bytes) -> bytes:
+    """All that the server answers until it closes the connection."""
+    host, port = server.rest.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(content)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+class Slow:
+    """Holds the model up until it is released."""
+
+    def __init__(self, server):
+        self.signature = server.server.versions.current.signatures["serving_default"]
+        self.original = self.signature._function
+        self.gate = threading.Event()
+        self.calls = 0
+        self.signature._function = self
+
+    def __call__(self, **inputs):
+        self.calls += 1
+        assert self.gate.wait(20)
+        return self.original(**inputs)
+
+
+ROW = {"instances": random_images(1).tolist()}

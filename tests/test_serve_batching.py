@@ -1,17 +1,14 @@
 """How export.serve joins requests, and what it does with too many, too slow and bad ones."""
 
 import asyncio
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 import pytest
-from serving import RunningServer, expected, png, random_images, wait_until, write_model
+from serving import ROW, RunningServer, Slow, expected, in_base64, png, random_images, request, wait_until, write_model
 from tensorflow_serving.apis import prediction_service_pb2_grpc
-from test_serve_grpc import request
-from test_serve_rest import in_base64
 
 from export.serving.batching import Batcher, Job, run_jobs
 from export.serving.errors import ServingError, graph_message, invalid
@@ -43,7 +40,7 @@ def jobs_of(signature, *values):
 
 def test_joined_requests_get_their_own_rows_back():
     signature = DoublingSignature()
-    answers = run_jobs(jobs_of(signature, [1], [2, 3], [4]), 8)
+    answers = run_jobs(jobs_of(signature, [1], [2, 3], [4]))
     assert [answer["y"].tolist() for answer in answers] == [[2], [4, 6], [8]]
     assert signature.batches == [4]
 
@@ -51,26 +48,12 @@ def test_joined_requests_get_their_own_rows_back():
 @pytest.mark.parametrize("bad", [{0}, {3}, {7}, {1, 6}, set(range(8))])
 def test_a_bad_request_fails_alone(bad):
     values = [[-1] if number in bad else [number] for number in range(8)]
-    answers = run_jobs(jobs_of(DoublingSignature(), *values), 8)
+    answers = run_jobs(jobs_of(DoublingSignature(), *values))
     for number, answer in enumerate(answers):
         if number in bad:
             assert isinstance(answer, ServingError)
         else:
             assert answer["y"].tolist() == [2 * number]
-
-
-def test_a_request_of_more_rows_than_a_batch_is_run_in_parts():
-    signature = DoublingSignature()
-    (answer,) = run_jobs(jobs_of(signature, list(range(10))), 4)
-    assert answer["y"].tolist() == list(range(0, 20, 2))
-    assert signature.batches == [4, 4, 2]
-
-
-def test_a_signature_without_a_row_for_each_row_is_run_one_request_at_a_time_from_then_on():
-    signature = DoublingSignature(per_row=False)
-    answers = run_jobs(jobs_of(signature, [1, 1], [2, 2], [3, 3, 3]), 2)
-    assert [answer["y"].tolist() for answer in answers] == [[2], [4], [6]]
-    assert not signature.merges
 
 
 def batches_of(signature, *values, max_batch_size=8, batch_timeout=0.0):
@@ -92,6 +75,37 @@ def test_requests_gather_while_a_batch_runs_up_to_the_limit():
     answers, rows = batches_of(DoublingSignature(seconds=0.02), *([n] for n in range(10)), max_batch_size=4)
     assert answers == [[2 * n] for n in range(10)]
     assert rows == [4, 4, 2]
+
+
+def test_a_request_of_more_rows_than_a_batch_is_run_in_parts_and_others_come_in_between():
+    answers, rows = batches_of(DoublingSignature(), list(range(10)), [10, 11, 12], [13], max_batch_size=4)
+    assert answers == [list(range(0, 20, 2)), [20, 22, 24], [26]]
+    assert rows == [4, 4, 4, 2]
+
+
+@pytest.mark.parametrize("values", [([1, 1], [2, 2], [3, 3]), ([1, 1, 1, 1, 1], [2])])
+def test_a_signature_without_a_row_for_each_row_is_run_one_request_at_a_time_from_then_on(values):
+    signature = DoublingSignature(per_row=False)
+    answers, _ = batches_of(signature, *values, max_batch_size=4)
+    assert answers == [[2 * value[0]] for value in values]
+    assert not signature.merges
+
+
+def test_a_large_request_that_nobody_waits_for_is_run_no_further():
+    signature = DoublingSignature(seconds=0.05)
+
+    async def give_up():
+        batcher = Batcher(max_batch_size=1, batch_timeout=0.0, max_queued=100, on_batch=lambda rows: None)
+        task = asyncio.create_task(batcher.run())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.12):
+                await batcher.predict(None, signature, {"x": np.arange(1000)})
+        await batcher.predict(None, signature, {"x": np.array([5])})
+        task.cancel()
+        batcher.close()
+
+    asyncio.run(give_up())
+    assert len(signature.batches) < 10
 
 
 def test_requests_of_other_shapes_are_not_joined():
@@ -152,25 +166,6 @@ def test_bytes_that_are_no_image_do_not_harm_their_neighbors(folder):
             np.testing.assert_allclose(
                 answer["predictions"][0]["probabilities"], expected(images[number : number + 1])[0], atol=1e-6
             )
-
-
-class Slow:
-    """Holds the model up until it is released."""
-
-    def __init__(self, server):
-        self.signature = server.server.versions.current.signatures["serving_default"]
-        self.original = self.signature._function
-        self.gate = threading.Event()
-        self.calls = 0
-        self.signature._function = self
-
-    def __call__(self, **inputs):
-        self.calls += 1
-        assert self.gate.wait(20)
-        return self.original(**inputs)
-
-
-ROW = {"instances": random_images(1).tolist()}
 
 
 def test_a_full_queue_refuses_and_recovers(folder):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import NAMES, RunningServer, expected, png, random_images, write_model
+from serving import NAMES, RunningServer, expected, png, random_images, request, write_model
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -14,7 +14,6 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -49,17 +48,6 @@ def models(channel):
     return model_service_pb2_grpc.ModelServiceStub(channel)
 
 
-def request(signature: str = "", *, model: str = "tiny", version: int | None = None, **inputs: object):
-    message = predict_pb2.PredictRequest()
-    message.model_spec.name = model
-    message.model_spec.signature_name = signature
-    if version is not None:
-        message.model_spec.version.value = version
-    for name, values in inputs.items():
-        message.inputs[name].CopyFrom(values if isinstance(values, TensorProto) else tf.make_tensor_proto(values))
-    return message
-
-
 def refused(call, message) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(message, timeout=10)
@@ -88,6 +76,12 @@ def test_values_may_come_in_the_field_of_their_type(predictions):
     values.tensor_content = b""
     response = predictions.Predict(request(images=values))
     np.testing.assert_allclose(tf.make_ndarray(response.outputs["probabilities"]), expected(IMAGES), atol=1e-6)
+
+
+def test_a_single_value_may_stand_for_all_of_one_row(predictions):
+    response = predictions.Predict(request(images=tensor(tf.uint8, [1, 4, 4, 1], int_val=[7])))
+    wanted = expected(np.full((1, 4, 4, 1), 7, np.uint8))
+    np.testing.assert_allclose(tf.make_ndarray(response.outputs["probabilities"]), wanted, atol=1e-6)
 
 
 def test_encoded_images_and_logits(predictions):
@@ -162,9 +156,24 @@ BAD_REQUESTS = {
         "does not hold [1, 4, 4, 1] values",
     ),
     "a value for all of a huge tensor": (
-        request(images=tensor(tf.uint8, [10**12, 4, 4, 1], int_val=[1])),
+        request(images=tensor(tf.uint8, [1, 10**6, 4, 1], int_val=[1])),
         "INVALID_ARGUMENT",
         "is larger than 100,000 bytes",
+    ),
+    "a value for all of several rows": (
+        request(images=tensor(tf.uint8, [2, 4, 4, 1], int_val=[1])),
+        "INVALID_ARGUMENT",
+        "holds 1 values: send all 32",
+    ),
+    "a string for all of several rows": (
+        request("image_bytes", image_bytes=tensor(tf.string, [1000], string_val=[PNGS[0]])),
+        "INVALID_ARGUMENT",
+        "holds 1 values: send all 1,000",
+    ),
+    "too many rows": (
+        request(images=tensor(tf.uint8, [10**12, 4, 4, 1], int_val=[1])),
+        "RESOURCE_EXHAUSTED",
+        "1,000,000,000,000 rows; a request may have 1,024",
     ),
     "no image": (request("image_bytes", image_bytes=[b"hello"]), "INVALID_ARGUMENT", "Unknown image file format"),
     "oversized": (request(images=np.zeros((LIMIT, 4, 4, 1), np.uint8)), "RESOURCE_EXHAUSTED", "larger than max"),

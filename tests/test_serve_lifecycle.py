@@ -20,10 +20,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import RunningServer, expected, png, random_images, wait_until, write_model
+from serving import ROW, RunningServer, Slow, expected, png, random_images, request, wait_until, write_model
 from tensorflow_serving.apis import prediction_service_pb2_grpc
-from test_serve_batching import ROW, Slow
-from test_serve_grpc import request
 
 from export import serve
 

@@ -1,14 +1,18 @@
 """The REST side of export.serve, asked with plain HTTP."""
 
 import base64
+import gzip
 import json
 import math
 import re
-import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from serving import NAMES, RunningServer, expected, png, random_images, write_model
+from serving import NAMES, RunningServer, Slow, expected, in_base64, png, random_images, raw, wait_until, write_model
+
+from export.serving import tensors
 
 URL = "/v1/models/tiny"
 PREDICT = f"{URL}:predict"
@@ -21,10 +25,6 @@ def server(tmp_path_factory):
     write_model(folder / "1")
     with RunningServer(folder, max_body_bytes=LIMIT) as running:
         yield running
-
-
-def in_base64(content: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(content).decode()}
 
 
 IMAGES = random_images(5)
@@ -227,18 +227,104 @@ def test_a_body_over_the_limit_is_refused_with_or_without_a_length(server):
         assert "larger than 100,000 bytes" in answer["error"]
 
 
-def raw(server, content: bytes) -> bytes:
-    host, port = server.rest.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(4096), b""))
+NO_HTTP = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+    "no path": b"GET\r\n\r\n",
+    "bad header": b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+    "two lengths": b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+    "negative length": b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+    "long line": b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+}
 
 
-@pytest.mark.parametrize("content", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n"])
-def test_what_is_no_http_is_refused_without_a_traceback(server, content, caplog):
-    assert b"Traceback" not in raw(server, content)
+@pytest.mark.parametrize("content", NO_HTTP.values(), ids=NO_HTTP)
+def test_what_is_no_http_is_refused_in_json_without_a_traceback(server, content, caplog):
+    head, _, body = raw(server, content).partition(b"\r\n\r\n")
+    assert head.splitlines()[0].split()[1] == b"400"
+    assert json.loads(body)["error"].startswith("this is no HTTP request: ")
     assert not caplog.records
+
+
+def test_chunks_that_are_none_are_refused_without_a_traceback(server, caplog):
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    answer = raw(server, head + b"zz\r\n\r\n")
+    assert answer.split()[1] == b"400"
+    assert b"error" in answer
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("expected_by_client", ["200-ok", "100-continue"])
+def test_of_expectations_only_100_continue_is_known(server, expected_by_client):
+    body = json.dumps({"instances": ROWS}).encode()
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: {expected_by_client}\r\n"
+    answer = raw(server, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    if expected_by_client == "100-continue":
+        assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    else:
+        assert answer.split()[1] == b"417"
+        assert b'{"error": "Expect: 200-ok is not known' in answer
+
+
+BODY = json.dumps({"instances": ROWS}).encode()
+ZIPPED = gzip.compress(BODY)
+ENCODED = {
+    "gzip": ("gzip", ZIPPED, 200, "predictions"),
+    "gzip in two members": ("gzip", gzip.compress(BODY[:50]) + gzip.compress(BODY[50:]), 200, "predictions"),
+    "identity": ("identity", BODY, 200, "predictions"),
+    "no gzip": ("gzip", BODY, 400, "the body is not gzip"),
+    "gzip cut off": ("gzip", ZIPPED[:-20], 400, "the body is not gzip"),
+    "gzip with errors": ("gzip", ZIPPED[:30] + b"\xff" * 9 + ZIPPED[39:], 400, "the body is not gzip"),
+    "gzip bomb": ("gzip", gzip.compress(b" " * 10**7), 413, "larger than 100,000 bytes"),
+    "deflate": ("deflate", BODY, 415, "Content-Encoding deflate is not known"),
+    "br": ("br", BODY, 415, "Content-Encoding br is not known"),
+    "zstd": ("zstd", BODY, 415, "Content-Encoding zstd is not known"),
+}
+
+
+@pytest.mark.parametrize(("encoding", "body", "status", "message"), ENCODED.values(), ids=ENCODED)
+def test_bodies_may_be_zipped_and_nothing_else(server, encoding, body, status, message, caplog):
+    actual, answer = server.ask("POST", PREDICT, body, {"Content-Encoding": encoding})
+    assert actual == status
+    assert message in json.dumps(answer)
+    assert not caplog.records
+
+
+def test_too_many_rows_are_refused(server):
+    status, answer = server.predict({"signature_name": "echo", "inputs": {"text": [""] * 1025, "x": [0] * 1025}})
+    assert (status, answer["error"]) == (413, "1,025 rows; a request may have 1,024: send fewer at a time")
+
+
+def test_large_bodies_are_read_and_written_beside_the_event_loop(server, monkeypatch):
+    threads = []
+    for name in ("parse_body", "response_content"):
+        original = getattr(tensors, name)
+
+        def noting(*arguments, original=original, **named):
+            threads.append(threading.current_thread().name.partition("_")[0])
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(tensors, name, noting)
+    body = {"signature_name": "echo", "inputs": {"text": ["a" * 80] * 1000, "x": [0.5] * 1000}}
+    assert server.predict(body)[0] == 200
+    assert threads == ["converter", "converter"]
+    threads.clear()
+    assert server.predict({"instances": ROWS})[0] == 200
+    assert "converter" not in threads
+
+
+def test_bytes_in_memory_are_bounded(tmp_path):
+    write_model(tmp_path / "tiny" / "1")
+    body = {"instances": random_images(200).tolist()}
+    with RunningServer(tmp_path / "tiny", max_held_bytes=20_000) as server, ThreadPoolExecutor(1) as pool:
+        slow = Slow(server)
+        held = pool.submit(server.predict, body)
+        wait_until(lambda: slow.calls == 1)
+        status, answer = server.predict(body)
+        assert status == 503
+        assert "bytes of requests wait already" in answer["error"]
+        slow.gate.set()
+        assert held.result()[0] == 200
+        assert server.predict(body)[0] == 200
 
 
 def test_health_and_metrics(server):

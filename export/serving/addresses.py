@@ -41,6 +41,8 @@ def _bound(host: str, port: int, flag: str) -> socket.socket:
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
+        # At once: of two servers that start at the same time both could bind.
+        taken.listen()
     except OSError as error:
         taken.close()
         raise ValueError(

@@ -50,7 +50,8 @@ class Batcher:
     While a batch runs, requests gather; the next batch is what has gathered by then.
 
     Args:
-        max_batch_size: most rows of a batch; a request of more is run in parts of this size.
+        max_batch_size: most rows of a batch; a request of more is run in parts of this size, each of which waits anew: others
+            come in between, and a request that nobody waits for any more is run no further.
         batch_timeout: seconds that a batch waits for more requests while it is not full.
         max_queued: most requests that wait.
         on_batch: is told the rows of each batch.
@@ -77,9 +78,23 @@ class Batcher:
             ServingError: if too many requests wait, or the model refuses the inputs.
         """
         if len(self._waiting) >= self._max_queued:
-            raise ServingError(
-                Code.UNAVAILABLE, f"{self._max_queued} requests wait already: try again later, or raise --max_queued"
-            )
+            raise ServingError(Code.UNAVAILABLE, f"{self._max_queued} requests wait already: try again later")
+        if (rows := _rows(signature, inputs)) > self._max_batch_size:
+            try:
+                return await self._in_parts(version, signature, inputs, rows)
+            except NotPerRowError:
+                signature.merges = False
+        return await self._answer(version, signature, inputs)
+
+    async def _in_parts(self, version: LoadedVersion, signature: Signature, inputs: Arrays, rows: int) -> Arrays:
+        parts = []
+        for start in range(0, rows, self._max_batch_size):
+            part = {name: array[start : start + self._max_batch_size] for name, array in inputs.items()}
+            parts.append(await self._answer(version, signature, part))
+            _check_rows(parts[-1], min(self._max_batch_size, rows - start))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    async def _answer(self, version: LoadedVersion, signature: Signature, inputs: Arrays) -> Arrays:
         loop = asyncio.get_running_loop()
         rows, shapes = _rows(signature, inputs), tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
         job = Job(version, signature, inputs, rows, shapes, loop.time(), loop.create_future())
@@ -101,7 +116,7 @@ class Batcher:
             if not jobs:
                 continue
             self._on_batch(sum(job.rows for job in jobs))
-            answers = await loop.run_in_executor(self._thread, run_jobs, jobs, self._max_batch_size)
+            answers = await loop.run_in_executor(self._thread, run_jobs, jobs)
             for job, answer in zip(jobs, answers, strict=True):
                 if job.answer.done():
                     continue
@@ -158,35 +173,27 @@ def _rows(signature: Signature, inputs: Arrays) -> int:
     return lengths.pop() if signature.merges and len(lengths) == 1 else 0
 
 
-def run_jobs(jobs: Sequence[Job], max_batch_size: int) -> list[Arrays | BaseException]:
+def run_jobs(jobs: Sequence[Job]) -> list[Arrays | BaseException]:
     """The answer to each job, or the error of those that fail: halved again and again, a bad one stands alone."""
-    signature, only = jobs[0].signature, jobs[0] if len(jobs) == 1 else None
+    signature = jobs[0].signature
     try:
-        if only and (only.rows <= max_batch_size or not signature.merges):
-            return [signature.run(only.inputs)]
-        joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
-        outputs = _run_rows(signature, joined, max_batch_size)
+        if len(jobs) == 1:
+            return [signature.run(jobs[0].inputs)]
+        outputs = signature.run({name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs})
+        _check_rows(outputs, sum(job.rows for job in jobs))
         ends = np.cumsum([job.rows for job in jobs])[:-1]
         parts = {name: np.split(array, ends) for name, array in outputs.items()}
         return [{name: part[place] for name, part in parts.items()} for place in range(len(jobs))]
     except NotPerRowError:
         signature.merges = False
-        return [answer for job in jobs for answer in run_jobs([job], max_batch_size)]
+        return [answer for job in jobs for answer in run_jobs([job])]
     except Exception as error:
-        if only:
+        if len(jobs) == 1:
             return [error]
     middle = len(jobs) // 2
-    return run_jobs(jobs[:middle], max_batch_size) + run_jobs(jobs[middle:], max_batch_size)
+    return run_jobs(jobs[:middle]) + run_jobs(jobs[middle:])
 
 
-def _run_rows(signature: Signature, inputs: Arrays, max_batch_size: int) -> Arrays:
-    """The outputs for any number of rows, run at most `max_batch_size` at a time."""
-    rows = len(next(iter(inputs.values())))
-    parts = []
-    for start in range(0, rows, max_batch_size):
-        part = {name: array[start : start + max_batch_size] for name, array in inputs.items()}
-        parts.append(signature.run(part))
-        count = min(max_batch_size, rows - start)
-        if any(array.ndim == 0 or len(array) != count for array in parts[-1].values()):
-            raise NotPerRowError
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _check_rows(outputs: Arrays, rows: int) -> None:
+    if any(array.ndim == 0 or len(array) != rows for array in outputs.values()):
+        raise NotPerRowError

@@ -10,14 +10,24 @@ _MARKS = re.compile(r"\{\{[^}]*\}\}|\[Op:[^\]]*\]|^\(\d+\) [A-Z_ ]+: ")
 _FRAMES = ("Graph execution error", "Detected at node", "<stack traces unavailable>", 'File "', "root error(s) found")
 
 
+STOPPING = "the server is stopping: ask another one"
+"""What a request is told that comes when the server is about to end."""
+
+
 class Code(enum.Enum):
-    """A kind of error: gRPC's status and the HTTP status that TensorFlow Serving answers for it."""
+    """A kind of error: its status in gRPC, as in TensorFlow Serving, and in HTTP.
+
+    Where HTTP has a word of its own it is used: for an unknown URL, a wrong method and a large body TensorFlow Serving answers
+    400.
+    """
 
     INVALID_ARGUMENT = (grpc.StatusCode.INVALID_ARGUMENT, 400)
     NOT_FOUND = (grpc.StatusCode.NOT_FOUND, 404)
     METHOD_NOT_ALLOWED = (grpc.StatusCode.UNIMPLEMENTED, 405)
     BODY_TOO_LATE = (grpc.StatusCode.DEADLINE_EXCEEDED, 408)
     TOO_LARGE = (grpc.StatusCode.RESOURCE_EXHAUSTED, 413)
+    UNKNOWN_ENCODING = (grpc.StatusCode.UNIMPLEMENTED, 415)
+    UNKNOWN_EXPECTATION = (grpc.StatusCode.UNIMPLEMENTED, 417)
     INTERNAL = (grpc.StatusCode.INTERNAL, 500)
     UNIMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, 501)
     UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, 503)

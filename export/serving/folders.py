@@ -1,14 +1,17 @@
-"""The folders of a model's versions, MODEL/1/, MODEL/2/, ... Imports no TensorFlow."""
+"""What a model is on disk: the folders of its versions, MODEL/1/, MODEL/2/, ..., and its names. Imports no TensorFlow."""
 
 from pathlib import Path
 
 MODEL_FILE = "saved_model.pb"
+DEFAULT_SIGNATURE = "serving_default"
+LARGEST_VERSION = 2**63 - 1
 Fingerprint = frozenset[tuple[str, int, int]]
 
 
 def version_folders(folder: Path) -> list[tuple[int, Path]]:
-    """The versions in a model's folder, the highest first."""
-    numbered = [(int(path.name), path) for path in folder.iterdir() if path.name.isascii() and path.name.isdigit()]
+    """The versions in a model's folder, the highest first. `02` is none: there may be a `2` beside it."""
+    names = {path.name: path for path in folder.iterdir() if path.name.isascii() and path.name.isdigit()}
+    numbered = [(int(name), path) for name, path in names.items() if str(int(name)) == name and int(name) <= LARGEST_VERSION]
     return sorted((version for version in numbered if version[1].is_dir()), reverse=True)
 
 

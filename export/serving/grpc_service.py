@@ -1,5 +1,6 @@
 """The gRPC side: PredictionService and ModelService of TensorFlow Serving."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,12 +12,12 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
 from export.serving import model_messages
-from export.serving.errors import Code, ServingError, invalid
-from export.serving.service import Service, as_serving_error
+from export.serving.errors import STOPPING, Code, ServingError, invalid
+from export.serving.folders import DEFAULT_SIGNATURE
+from export.serving.service import Service, as_serving_error, size_of
 from export.serving.signatures import Arrays, Signature
 
 PROTOCOL = "grpc"
-DEFAULT_SIGNATURE = "serving_default"
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 NOT_SERVED = {
@@ -64,13 +65,17 @@ class GrpcService:
 
         async def handle(content: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
             if self._service.closed:
-                await context.abort(Code.UNAVAILABLE.grpc_status, "the server is stopping: ask another one")
+                await context.abort(Code.UNAVAILABLE.grpc_status, STOPPING)
             started = self._service.metrics.started(PROTOCOL)
             code = "CANCELLED"
             try:
-                response = await method(_parsed(request_type, content) if request_type else None)
+                with self._service.holding() as hold:
+                    hold(len(content))
+                    async with self._service.in_time():
+                        request = _parsed(request_type, content) if request_type else None
+                        answer = (await method(request)).SerializeToString()
                 code = "OK"
-                return response.SerializeToString()
+                return answer
             except Exception as error:
                 refusal = as_serving_error(error)
                 code = refusal.code.grpc_status.name
@@ -89,14 +94,19 @@ class GrpcService:
         for name in wanted:
             if name not in signature.outputs:
                 raise invalid(f"there is no output {name!r}; signature {signature.name!r} has {', '.join(signature.outputs)}")
-        outputs = await self._service.predict(version, signature, self._inputs(request, signature))
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = version.number
-        response.model_spec.signature_name = signature.name
-        for name in wanted:
-            response.outputs[name].CopyFrom(_to_message(outputs[name], signature.outputs[name].dtype))
-        return response
+        inputs = await self._service.convert(request.ByteSize(), lambda: self._inputs(request, signature))
+        outputs = await self._service.predict(version, signature, inputs)
+
+        def answer() -> Message:
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version.number
+            response.model_spec.signature_name = signature.name
+            for name in wanted:
+                response.outputs[name].CopyFrom(_to_message(outputs[name], signature.outputs[name].dtype))
+            return response
+
+        return await self._service.convert(size_of(outputs.values()), answer)
 
     async def metadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest) -> Message:
         """Signatures for a GetModelMetadataRequest."""
@@ -109,6 +119,8 @@ class GrpcService:
 
     def _inputs(self, request: predict_pb2.PredictRequest, signature: Signature) -> Arrays:
         signature.check_names(dict.fromkeys(request.inputs))
+        shapes = {name: _shape(name, message) for name, message in request.inputs.items()}
+        self._service.check_rows(signature.rows(shapes))
         arrays = {name: self._array(name, request.inputs[name], signature) for name in signature.inputs}
         signature.check(arrays)
         return arrays
@@ -117,16 +129,25 @@ class GrpcService:
         wanted = signature.inputs[name].dtype
         if message.dtype != wanted.as_datatype_enum:
             raise invalid(f"input {name!r} is {_dtype_name(message.dtype)}; it must be {wanted.name}")
-        sides = [side.size for side in message.tensor_shape.dim]
-        if message.tensor_shape.unknown_rank or any(side < 0 for side in sides):
-            raise invalid(f"input {name!r} has no complete shape")
-        # A single value may stand for all: a few bytes would become any amount of memory.
-        if np.prod([float(side) for side in sides]) * wanted.size > self._max_tensor_bytes:
-            raise invalid(f"input {name!r} of shape {sides} is larger than {self._max_tensor_bytes:,} bytes (--max_body_bytes)")
+        sides = _shape(name, message)
+        count = math.prod(sides)
+        # A single value may stand for all: a few bytes would become any amount of memory, and of work.
+        if count * wanted.size > self._max_tensor_bytes:
+            raise invalid(f"input {name!r} of shape {[*sides]} is larger than {self._max_tensor_bytes:,} bytes")
+        values = sum(len(field) for described, field in message.ListFields() if described.name.endswith("_val"))
+        if max(sides[:1], default=0) > 1 and values < count and not message.tensor_content:
+            raise invalid(f"input {name!r} of shape {[*sides]} holds {values:,} values: send all {count:,}")
         try:
             return tf.make_ndarray(message)
         except (TypeError, ValueError) as error:
-            raise invalid(f"input {name!r} does not hold {sides} values of {wanted.name}: {error}") from None
+            raise invalid(f"input {name!r} does not hold {[*sides]} values of {wanted.name}: {error}") from None
+
+
+def _shape(name: str, message: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    sides = tuple(side.size for side in message.tensor_shape.dim)
+    if message.tensor_shape.unknown_rank or any(side < 0 for side in sides):
+        raise invalid(f"input {name!r} has no complete shape")
+    return sides
 
 
 def _parsed(request_type: type[Message], content: bytes) -> Message:

@@ -1,22 +1,26 @@
 """The REST side: TensorFlow Serving's URLs and JSON, health, and metrics."""
 
 import asyncio
-import logging
+import gzip
+import io
+import json
 import re
+import zlib
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from export.serving import model_messages, tensors
-from export.serving.errors import Code, ServingError, invalid
-from export.serving.service import Service, as_serving_error
+from export.serving.errors import STOPPING, Code, ServingError, invalid
+from export.serving.folders import DEFAULT_SIGNATURE, LARGEST_VERSION
+from export.serving.service import Service, as_serving_error, size_of
+from export.serving.signatures import Arrays, Signature
+from export.serving.versions import LoadedVersion
 
 PROTOCOL = "rest"
-DEFAULT_SIGNATURE = "serving_default"
 METRICS_PATHS = ("/monitoring/prometheus/metrics", "/metrics")
 _RETRY_SECONDS = 1
 _PATH = re.compile(
@@ -25,7 +29,6 @@ _PATH = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _FORMS = "GET /v1/models/NAME[/versions/N][/metadata] or POST /v1/models/NAME[/versions/N]:predict"
-_LARGEST_VERSION = 2**63 - 1
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,13 +45,20 @@ class Target(NamedTuple):
 def make_app(service: Service, *, max_body_bytes: int) -> web.Application:
     """The application that answers REST requests."""
     api = _Api(service, max_body_bytes)
-    app = web.Application(client_max_size=max_body_bytes, middlewares=[api.answer])
-    app.router.add_route("*", "/v1/{rest:.*}", api.model)
-    app.router.add_get("/healthz", api.alive)
-    app.router.add_get("/readyz", api.ready)
-    for path in METRICS_PATHS:
-        app.router.add_get(path, api.metrics)
+    app = web.Application(middlewares=[api.answer])
+    app.router.add_route("*", "/v1/{rest:.*}", api.model, expect_handler=_expect)
+    for path, handler in {"/healthz": api.alive, "/readyz": api.ready, **dict.fromkeys(METRICS_PATHS, api.metrics)}.items():
+        app.router.add_get(path, handler, expect_handler=_expect)
     return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Lets the body come, where a client waits for that word."""
+    if (expected := request.headers.get("Expect", "")).lower() != "100-continue":
+        return _error(ServingError(Code.UNKNOWN_EXPECTATION, f"Expect: {expected} is not known: send 100-continue, or none"))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # Of the answer nothing is written yet.
+    return None
 
 
 class _Api:
@@ -59,21 +69,33 @@ class _Api:
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turns errors into answers, writes the answer, and counts: the request is done only when that is written."""
+        if self._service.closed:
+            return await self._write(request, _error(ServingError(Code.UNAVAILABLE, STOPPING)))
         counted = request.path.startswith("/v1/")
         started = self._service.metrics.started(PROTOCOL) if counted else 0.0
         code = "cancelled"
         try:
             response = await self._response(request, handler)
+            await self._write(request, response)
             code = str(response.status)
-            if self._service.stopping:
-                # A connection that is kept would have to be closed under a client that may just be sending.
-                response.force_close()
-            await response.prepare(request)
-            await response.write_eof()
             return response
         finally:
             if counted:
                 self._service.metrics.finished(PROTOCOL, code, started)
+
+    async def _write(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        if self._service.stopping:
+            # A connection that is kept would have to be closed under a client that may just be sending.
+            response.force_close()
+        try:
+            async with asyncio.timeout(self._service.request_timeout):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the client does not read its answer") from None
+        return response
 
     async def _response(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -126,21 +148,56 @@ class _Api:
         version = self._service.versions.get(target.name, target.version)
         if target.verb != "predict":
             raise invalid(f":{target.verb} is not served here: use :predict")
-        content = tensors.parse_body(await self._body(request))
-        signature = version.signature(tensors.signature_name(content, DEFAULT_SIGNATURE))
-        inputs, in_rows = tensors.request_arrays(content, signature)
-        outputs = await self._service.predict(version, signature, inputs)
-        return web.json_response(tensors.response_content(outputs, in_rows=in_rows))
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("identity", "gzip"):
+            raise ServingError(Code.UNKNOWN_ENCODING, f"Content-Encoding {encoding} is not known: send gzip, or none")
+        with self._service.holding() as hold:
+            body = await self._body(request, hold)
+            if encoding == "gzip":
+                hold(self._max_body_bytes)  # How large it becomes is known only afterward.
+            async with self._service.in_time():
+                return await self._answer(version, body, is_zipped=encoding == "gzip")
 
-    async def _body(self, request: web.Request) -> bytes:
-        too_large = ServingError(Code.TOO_LARGE, f"the body is larger than {self._max_body_bytes:,} bytes (--max_body_bytes)")
+    async def _answer(self, version: LoadedVersion, body: bytearray, *, is_zipped: bool) -> web.Response:
+        def read() -> tuple[Signature, Arrays, bool]:
+            content = tensors.parse_body(self._unzipped(body) if is_zipped else body)
+            signature = version.signature(tensors.signature_name(content, DEFAULT_SIGNATURE))
+            return signature, *tensors.request_arrays(content, signature)
+
+        def write() -> str:
+            return json.dumps(tensors.response_content(outputs, in_rows=in_rows))
+
+        # A short body may be zipped and long.
+        size = self._max_body_bytes if is_zipped else len(body)
+        signature, inputs, in_rows = await self._service.convert(size, read)
+        outputs = await self._service.predict(version, signature, inputs)
+        text = await self._service.convert(size_of(outputs.values()), write)
+        return web.Response(text=text, content_type="application/json")
+
+    def _unzipped(self, body: bytearray) -> bytes:
+        try:
+            content = gzip.GzipFile(fileobj=io.BytesIO(body)).read(self._max_body_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise invalid(f"the body is not gzip: {error}") from None
+        if len(content) > self._max_body_bytes:
+            raise self._too_large()
+        return content
+
+    def _too_large(self) -> ServingError:
+        return ServingError(Code.TOO_LARGE, f"the body is larger than {self._max_body_bytes:,} bytes: send fewer at a time")
+
+    async def _body(self, request: web.Request, hold: Callable[[int], None]) -> bytearray:
         if (request.content_length or 0) > self._max_body_bytes:
-            raise too_large
+            raise self._too_large()
+        body = bytearray()
         try:
             async with asyncio.timeout(self._service.request_timeout):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise too_large from None
+                async for chunk in request.content.iter_any():
+                    hold(len(chunk))
+                    body += chunk
+                    if len(body) > self._max_body_bytes:
+                        raise self._too_large()
+                return body
         except TimeoutError:
             raise ServingError(
                 Code.BODY_TOO_LATE, f"the body did not come within {self._service.request_timeout:g} seconds"
@@ -156,7 +213,7 @@ def _target(path: str) -> Target:
     if match["label"]:
         raise ServingError(Code.NOT_FOUND, f"there are no version labels here ({unquote(match['label'])}): use /versions/N")
     version = int(match["version"][:20]) if match["version"] else None
-    if version is not None and version > _LARGEST_VERSION:
+    if version is not None and version > LARGEST_VERSION:
         raise ServingError(Code.NOT_FOUND, f"there is no version {match['version']}")
     return Target(unquote(match["name"]), version, (match["verb"] or "").lower(), bool(match["metadata"]))
 
@@ -166,16 +223,3 @@ def _error(error: ServingError, allowed: str | None = None) -> web.Response:
     if error.code is Code.UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_SECONDS)
     return web.json_response({"error": str(error)}, status=error.code.http_status, headers=headers)
-
-
-def quiet_logger() -> logging.Logger:
-    """The logger of aiohttp, without what clients do wrong: it would write a traceback for each malformed request."""
-
-    def is_own_fault(record: logging.LogRecord) -> bool:
-        error: Any = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError | ConnectionError)
-
-    logger = logging.getLogger("export.serve.http")
-    if not logger.filters:
-        logger.addFilter(is_own_fault)
-    return logger

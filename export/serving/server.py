@@ -19,7 +19,7 @@ from export.serving.addresses import Listener, authority
 from export.serving.batching import Batcher
 from export.serving.metrics import Metrics
 from export.serving.service import Service
-from export.serving.site import Site
+from export.serving.site import HEAD_SECONDS, IDLE_SECONDS, Site, quiet_logger
 from export.serving.versions import ModelVersions
 
 _LOG = logging.getLogger("export.serve")
@@ -39,7 +39,11 @@ class Settings:
     batch_timeout: float = 0.0
     max_queued: int = 1000
     request_timeout: float = 30.0
-    max_body_bytes: int = 32 * 2**20
+    max_rows: int = 1024
+    max_body_bytes: int = 8 * 2**20
+    max_held_bytes: int = 64 * 2**20
+    max_connections: int = 1000
+    head_seconds: float = HEAD_SECONDS
     poll_seconds: float = 1.0
     stop_seconds: float = 20.0
 
@@ -79,23 +83,19 @@ class Server:
         Raises:
             ValueError: if a port is taken.
         """
-        settings = self.settings
-        batcher = Batcher(
-            max_batch_size=settings.max_batch_size,
-            batch_timeout=settings.batch_timeout,
-            max_queued=settings.max_queued,
-            on_batch=self.metrics.batch,
+        batcher, service = self._service()
+        runner = web.AppRunner(
+            rest.make_app(service, max_body_bytes=self.settings.max_body_bytes),
+            handler_cancellation=True,
+            shutdown_timeout=_LEAST_SECONDS,
         )
-        service = Service(self.versions, batcher, self.metrics, request_timeout=settings.request_timeout)
-        app = rest.make_app(service, max_body_bytes=settings.max_body_bytes)
-        runner = web.AppRunner(app, access_log=None, logger=rest.quiet_logger(), shutdown_timeout=_LEAST_SECONDS)
         await runner.setup()
         health_service = health.aio.HealthServicer()
         grpc_server = await self._start_grpc(service, health_service, listener)
-        site = Site(runner, listener.rest_socket)
-        await site.open()
+        site = self._site(runner, listener)
+        site.open()
         self.rest_port = listener.rest_socket.getsockname()[1]
-        tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(self.versions.watch(settings.poll_seconds))]
+        tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(self.versions.watch(self.settings.poll_seconds))]
         try:
             on_start(self)
             await self._stop_asked.wait()
@@ -104,12 +104,48 @@ class Server:
             await runner.cleanup()
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             batcher.close()
+            service.close()
+
+    def _service(self) -> tuple[Batcher, Service]:
+        settings = self.settings
+        batcher = Batcher(
+            max_batch_size=settings.max_batch_size,
+            batch_timeout=settings.batch_timeout,
+            max_queued=settings.max_queued,
+            on_batch=self.metrics.batch,
+        )
+        service = Service(
+            self.versions,
+            batcher,
+            self.metrics,
+            request_timeout=settings.request_timeout,
+            max_rows=settings.max_rows,
+            max_held_bytes=settings.max_held_bytes,
+        )
+        return batcher, service
+
+    def _site(self, runner: web.AppRunner, listener: Listener) -> Site:
+        # Bodies are unzipped in a thread, within bounds.
+        options = {"access_log": None, "logger": quiet_logger(), "keepalive_timeout": IDLE_SECONDS, "auto_decompress": False}
+        return Site(
+            runner.server,  # type: ignore[arg-type]
+            listener.rest_socket,
+            max_connections=self.settings.max_connections,
+            head_seconds=self.settings.head_seconds,
+            options=options,
+        )
 
     async def _start_grpc(self, service: Service, health_service: Any, listener: Listener) -> grpc.aio.Server:
         most = self.settings.max_body_bytes
         # Without the last option a second server on the same port would silently get half of the requests.
-        options = [("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+        options = [
+            ("grpc.max_receive_message_length", most),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_connection_idle_ms", int(1000 * IDLE_SECONDS)),
+            ("grpc.so_reuseport", 0),
+        ]
         server = grpc.aio.server(options=options)
         handlers = grpc_service.GrpcService(service, max_tensor_bytes=most).handlers()
         server.add_generic_rpc_handlers(tuple(handlers))
@@ -137,9 +173,9 @@ class Server:
         await self._wait(min(end, time.monotonic() + _HANDOVER_SECONDS), until_answered=False)
         service.closed = True
         await self._wait(end, until_answered=True)
-        dropped = self.metrics.under_way
         # The last to come are told that the server is closed.
         await self._wait(min(end, time.monotonic() + _LEAST_SECONDS), until_answered=False)
+        dropped = self.metrics.under_way
         await grpc_server.stop(_LEAST_SECONDS)
         answered = self.metrics.answered
         _LOG.info(

@@ -1,33 +1,62 @@
-"""What both protocols ask for: predictions of a model, in time; and errors turned into ServingErrors."""
+"""What both protocols ask for: predictions of a model, in time and within bounds; and errors turned into ServingErrors."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
 
 from export.serving.batching import Batcher
-from export.serving.errors import Code, ServingError
+from export.serving.errors import STOPPING, Code, ServingError
 from export.serving.metrics import Metrics
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion, ModelVersions
 from r2d2_tf.messages import one_line
 
 _LOG = logging.getLogger("export.serve")
+_SMALL_BYTES = 2**16
+"""What is smaller is read and written at once, on the event loop; anything else in a thread."""
+
+Result = TypeVar("Result")
 
 
 class Service:
     """A model that answers.
+
+    Args:
+        request_timeout: seconds until a request is given up, from its last byte to its answer.
+        max_rows: most rows of a request.
+        max_held_bytes: most bytes of requests that are read and not answered yet.
 
     Attributes:
         stopping: whether the server has been asked to stop; requests are still answered.
         closed: whether new requests are refused, as the server is about to end.
     """
 
-    def __init__(self, versions: ModelVersions, batcher: Batcher, metrics: Metrics, *, request_timeout: float) -> None:
+    def __init__(
+        self,
+        versions: ModelVersions,
+        batcher: Batcher,
+        metrics: Metrics,
+        *,
+        request_timeout: float,
+        max_rows: int,
+        max_held_bytes: int,
+    ) -> None:
         self.versions = versions
         self.batcher = batcher
         self.metrics = metrics
         self.request_timeout = request_timeout
+        self.max_rows = max_rows
         self.stopping = self.closed = False
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
+        # One thread: what a message takes in Python, many times its size, is then there once.
+        self._converter = ThreadPoolExecutor(1, thread_name_prefix="converter")
         metrics.watch(
             queued=lambda: batcher.queued,
             switches=lambda: versions.switches,
@@ -40,20 +69,70 @@ class Service:
         """Whether requests should be sent here."""
         return self.versions.current is not None and not self.stopping
 
+    def check_open(self) -> None:
+        """Raises ServingError once the server is about to end."""
+        if self.closed:
+            raise ServingError(Code.UNAVAILABLE, STOPPING)
+
+    def check_rows(self, rows: int) -> None:
+        """Raises ServingError if a request has more than it may."""
+        if rows > self.max_rows:
+            raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {self.max_rows:,}: send fewer at a time")
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Counts the bytes of a request while it is in memory, as they come; what is yielded is told each time how many.
+
+        It raises ServingError if there are too many; a request that is alone is never refused.
+        """
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            if self._held_bytes > own and self._held_bytes + size > self._max_held_bytes:
+                raise ServingError(Code.UNAVAILABLE, f"{self._held_bytes:,} bytes of requests wait already: try again later")
+            own += size
+            self._held_bytes += size
+
+        try:
+            yield hold
+        finally:
+            self._held_bytes -= own
+
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Gives a request up when its time is over, by a ServingError."""
+        try:
+            async with asyncio.timeout(self.request_timeout):
+                yield
+        except TimeoutError:
+            raise ServingError(
+                Code.DEADLINE_EXCEEDED, f"not answered within {self.request_timeout:g} seconds: send fewer at a time"
+            ) from None
+
+    async def convert(self, size: int, function: Callable[[], Result]) -> Result:
+        """What `function` makes of about `size` bytes, which hold up the other requests as little as can be."""
+        if size <= _SMALL_BYTES:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._converter, function)
+
     async def predict(self, version: LoadedVersion, signature: Signature, inputs: Arrays) -> Arrays:
         """The outputs for checked inputs.
 
         Raises:
-            ServingError: if they are refused, or not answered in time.
+            ServingError: if they are refused.
         """
-        try:
-            async with asyncio.timeout(self.request_timeout):
-                return await self.batcher.predict(version, signature, inputs)
-        except TimeoutError:
-            raise ServingError(
-                Code.DEADLINE_EXCEEDED,
-                f"not answered within {self.request_timeout:g} seconds: send fewer at a time, or raise --request_timeout",
-            ) from None
+        self.check_rows(signature.rows({name: array.shape for name, array in inputs.items()}))
+        return await self.batcher.predict(version, signature, inputs)
+
+    def close(self) -> None:
+        """Lets the thread end."""
+        self._converter.shutdown(wait=False, cancel_futures=True)
+
+
+def size_of(arrays: Iterable[np.ndarray]) -> int:
+    """Bytes of arrays; of strings their length."""
+    return sum(sum(map(len, array.flat)) if array.dtype == object else array.nbytes for array in arrays)
 
 
 def as_serving_error(error: Exception) -> ServingError:

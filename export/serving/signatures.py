@@ -63,6 +63,10 @@ class Signature:
             if spec.has_rows and not len(array):
                 raise invalid(f"input {name!r} has no rows: send at least one")
 
+    def rows(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """The rows of inputs of these shapes; 0 where no input has any."""
+        return max((shape[0] for name, shape in shapes.items() if shape and self.inputs[name].has_rows), default=0)
+
     def check_names(self, names: Mapping[str, Any]) -> None:
         """Raises ServingError unless each input is there, and nothing else."""
         wanted = ", ".join(f"{name} ({spec})" for name, spec in self.inputs.items())

@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 
-def parse_body(body: bytes) -> dict[str, Any]:
+def parse_body(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in a request's body.
 
     Raises:
@@ -97,7 +97,7 @@ def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, Any]:
         raise invalid(f'"instances" is {_KINDS[type(rows)]}; it must be a list, one item a row')
     if not rows:
         raise invalid('"instances" is empty: send at least one')
-    if not any(map(_is_named, rows)):
+    if dict not in set(map(type, rows)) or not any(map(_is_named, rows)):
         return {_only_input(signature, "instances"): rows}
     for number, row in enumerate(rows):
         if not _is_named(row):
@@ -120,13 +120,18 @@ def to_array(name: str, value: Any, spec: Spec) -> np.ndarray:
     while level and isinstance(level[0], list):
         if len(shape) == _MAX_RANK:
             raise invalid(f"input {name!r} is nested more than {_MAX_RANK} lists deep")
-        lengths = {len(item) if isinstance(item, list) else -1 for item in level}
+        # In C where it can be: there is a list for each pixel.
+        lengths = set(map(len, level)) if set(map(type, level)) == {list} else {_length(item) for item in level}
         if len(lengths) > 1:
             shown = ", ".join("a single value" if length < 0 else f"{length} items" for length in sorted(lengths)[:3])
             raise invalid(f"input {name!r} is ragged: the lists at depth {len(shape) + 1} hold {shown}; all must be alike")
         shape += lengths
         level = list(itertools.chain.from_iterable(level))
     return _leaves(name, level, spec).reshape(shape)
+
+
+def _length(item: Any) -> int:
+    return len(item) if isinstance(item, list) else -1
 
 
 def _leaves(name: str, leaves: list[Any], spec: Spec) -> np.ndarray:

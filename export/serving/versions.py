@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from export.serving.errors import Code, ServingError
-from export.serving.folders import Fingerprint, fingerprint, version_folders
+from export.serving.folders import MODEL_FILE, Fingerprint, fingerprint, version_folders
 from export.serving.signatures import Signature, servable_signatures
 from r2d2_tf.messages import one_line
 
@@ -31,7 +32,7 @@ class LoadedVersion:
 
     def __init__(self, number: int, folder: Path) -> None:
         saved_model = saved_model_pb2.SavedModel()
-        saved_model.ParseFromString((folder / "saved_model.pb").read_bytes())
+        saved_model.ParseFromString((folder / MODEL_FILE).read_bytes())
         graphs = [graph for graph in saved_model.meta_graphs if SERVE_TAG in graph.meta_info_def.tags]
         if not graphs:
             raise ValueError(f"it has no graph tagged {SERVE_TAG!r}")
@@ -77,6 +78,8 @@ class ModelVersions:
         self.switches = 0
         self._failed: dict[int, Fingerprint] = {}
         self._seen: dict[int, Fingerprint] = {}
+        self._loaded_files: Fingerprint | None = None
+        self._missing = False
         self._lock = threading.Lock()
         self._has_garbage = False
 
@@ -97,45 +100,57 @@ class ModelVersions:
             )
         return current
 
-    def load_newest(self) -> None:
+    def load_newest(self, *, settled: bool = False) -> None:
         """Loads the highest version that loads, which may be the one that is loaded.
 
         A folder that failed is tried again only once its files have changed.
+
+        Args:
+            settled: passes over a folder whose files have changed since the last look, as it is being copied.
         """
         with self._lock:
+            before, self._seen = self._seen, {}
             for number, folder in version_folders(self.folder):
+                files = self._seen[number] = fingerprint(folder)
+                is_settled = before.get(number) == files
                 if self.current is not None and number == self.current.number:
+                    if is_settled and files != self._loaded_files:
+                        self._tell_replaced(number, files)
                     return
-                files = fingerprint(folder)
-                if self._failed.get(number) != files and self._load(number, folder, files):
+                untried = self._failed.get(number) != files and (is_settled or not settled)
+                if untried and self._load(number, folder, files):
                     return
 
     async def watch(self, seconds: float) -> None:
         """Looks every `seconds` for another version than the current one, and loads it while the current one goes on."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                if self._is_settled():
-                    await asyncio.to_thread(self.load_newest)
-                if self._has_garbage:
-                    self._has_garbage = False
-                    # A model is full of cycles; left to chance, several old ones would stay in memory.
-                    await asyncio.to_thread(gc.collect)
-            except OSError as error:
-                _LOG.warning("cannot look for versions: %s", one_line(error))
+        loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, thread_name_prefix="loader")
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                await loop.run_in_executor(thread, self._look)
+        finally:
+            thread.shutdown(wait=False)
 
-    def _is_settled(self) -> bool:
-        """Whether there is something new to load, and no file has changed since the last look: else it is being copied."""
-        number = self.current.number if self.current else None
-        candidates = []
-        for candidate, folder in version_folders(self.folder):
-            if candidate == number:
-                break
-            candidates.append((candidate, fingerprint(folder)))
-        untried = {n: files for n, files in candidates if self._failed.get(n) != files}
-        settled = bool(untried) and all(self._seen.get(n) == files for n, files in untried.items())
-        self._seen = untried
-        return settled
+    def _look(self) -> None:
+        try:
+            self.load_newest(settled=True)
+            self._missing = False
+        except OSError as error:
+            if not self._missing:
+                _LOG.warning("cannot look for versions: %s", one_line(error))
+            self._missing = True
+        if self._has_garbage:
+            self._has_garbage = False
+            # A model is full of cycles; left to chance, several old ones would stay in memory.
+            gc.collect()
+
+    def _tell_replaced(self, number: int, files: Fingerprint) -> None:
+        self._loaded_files = files
+        _LOG.warning(
+            "the files of version %d have changed; the one that was loaded goes on: export under a higher --model_version "
+            "to switch, or restart the server",
+            number,
+        )
 
     def _load(self, number: int, folder: Path, files: Fingerprint) -> bool:
         before = self.states.get(number)
@@ -151,6 +166,7 @@ class ModelVersions:
                 _LOG.warning("version %d does not load%s: %s", number, goes_on, self.states[number].error)
             return False
         self._failed.pop(number, None)
+        self._loaded_files = files
         self._switch_to(loaded)
         return True
 
