@@ -1,7 +1,9 @@
 """tools.load_test: what it sends, what it notices, and that a good server passes."""
 
+import asyncio
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -10,10 +12,12 @@ from conftest import ROOT
 from serving import RunningServer, write_model
 
 from tools.load_test import __main__ as load_test
-from tools.load_test import reference, report
-from tools.load_test.load import Tally
+from tools.load_test import reference, report, server_process
+from tools.load_test.cases import Case
+from tools.load_test.load import Connections, Tally, run_stage
 from tools.load_test.reference import largest_difference
 from tools.load_test.report import Found, Memory, Stop, broken_promises
+from tools.load_test.server_process import ServerProcess
 
 KEPT = Stop(exit_code=0, seconds=1.0, read=5, answered=5, cut=Counter(), last_line="")
 
@@ -89,14 +93,106 @@ def test_a_server_that_is_gone_fails(folder, capsys):
         (Memory(100, 104), KEPT, None),
         (Memory(100, 106), KEPT, "memory grew by 6.0 %"),
         (None, KEPT._replace(exit_code=1), "SIGTERM: exit code 1"),
+        (None, KEPT._replace(exit_code=None), "SIGTERM: the server still ran after 1 s, and was killed"),
         (None, KEPT._replace(answered=4), "5 requests read, 4 answers came"),
         (None, KEPT._replace(cut=Counter({"reset": 1})), "1 cut off reset (1)"),
     ],
 )
 def test_each_promise_can_be_broken(memory, stop, message):
-    broken = broken_promises(Found([], [], memory, stop), tolerance=1e-6)
+    broken = broken_promises(Found([], [], memory, stop, 0), tolerance=1e-6)
     assert len(broken) == (message is not None)
     assert message is None or message in broken[0]
+
+
+def test_requests_that_were_not_sent_are_a_broken_promise(folder, capsys):
+    with RunningServer(folder) as server:
+        assert run_against(server, "--requests=100000", "--seconds=1") == 1
+        assert "of 100,000 requests were sent: the time was over" in capsys.readouterr().err
+        assert run_against(server, "--requests=7") == 0
+        assert "7 requests: 0 lost" in capsys.readouterr().out
+
+
+ABRUPT = """
+import os, sys, grpc, concurrent.futures
+
+class Handlers(grpc.GenericRpcHandler):
+    def service(self, details):
+        def answer(content, context):
+            if sys.argv[1] == "stop":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping: ask another one")
+            os._exit(9)
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+server = grpc.server(concurrent.futures.ThreadPoolExecutor(1), handlers=[Handlers()])
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+server.wait_for_termination()
+"""
+
+
+def outcome_of_one(port):
+    tally = Tally("grpc", 1)
+
+    async def send():
+        async with Connections("127.0.0.1:9", f"127.0.0.1:{port}") as connections:
+            cases, until = iter([Case("x", b"", frozenset(["OK"]), {})]), time.monotonic() + 20
+            await run_stage(connections.sender("grpc"), cases, tally, tolerance=1, until=until, progress=lambda: None)
+
+    asyncio.run(send())
+    assert tally.lost.total() == 1
+    return tally.refused.total()
+
+
+@pytest.mark.parametrize(("how", "refused"), [("stop", 1), ("die", 0)])
+def test_of_requests_without_an_answer_those_that_were_read_are_not_refused(how, refused):
+    with subprocess.Popen([sys.executable, "-c", ABRUPT, how], stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert outcome_of_one(program.stdout.readline().strip()) == refused
+        finally:
+            program.kill()
+
+
+def test_a_request_that_was_never_sent_is_refused():
+    assert outcome_of_one("9") == 1
+
+
+def test_a_server_that_does_not_stop_is_killed(monkeypatch):
+    monkeypatch.setattr(server_process, "STOP_SECONDS", 0.3)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += "print('REST  http://127.0.0.1:1/v1\\ngRPC  127.0.0.1:2', flush=True); time.sleep(60)"
+    process = ServerProcess(ROOT, "x", max_body_bytes=1)
+    process._command = [sys.executable, "-c", deaf]
+    with process:
+        assert (process.rest, process.grpc) == ("127.0.0.1:1", "127.0.0.1:2")
+        assert process.runs
+        assert process.stop() is None
+
+
+def test_a_server_that_does_not_start_leaves_nothing_behind():
+    process = ServerProcess(ROOT / "nowhere", "x", max_body_bytes=1)
+    with pytest.raises(ValueError, match="the server did not start: .*there is no folder"), process:
+        pass
+    assert not process.runs
+
+
+def test_the_newest_version_is_one_with_a_model(tmp_path):
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
+    assert reference._newest(tmp_path) == tmp_path / "1"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("a.txt", "holds no image file (.png, .jpg"), ("a.png", "the model refuses "), (None, "holds no image file")],
+)
+def test_images_that_cannot_be_sent_are_one_line(folder, tmp_path, file, message, capsys):
+    if file:
+        (tmp_path / file).write_bytes(b"hello")
+    assert load_test.main([f"--model={folder}", f"--images={tmp_path}", "--server=localhost:9,localhost:9"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_speed_is_a_part_of_the_loops(capsys):

@@ -1,5 +1,6 @@
 """New versions and the stop of export.serve, under load; and its command line."""
 
+import itertools
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ from serving import ROW, RunningServer, Slow, expected, png, random_images, requ
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from export import serve
+from export.serving.addresses import listen
+from export.serving.folders import version_folders
 
 PREDICT = "/v1/models/tiny:predict"
 
@@ -145,6 +148,54 @@ def test_without_its_folder_a_version_gives_way_to_the_next_lower(folder, versio
         assert server.predict(ROW)[0] == 200
 
 
+def test_one_folder_that_keeps_changing_does_not_keep_others_from_being_loaded(folder, versions):
+    with RunningServer(folder) as server:
+        (folder / "3").mkdir()
+        end = threading.Event()
+
+        def change_on():
+            for number in itertools.count():
+                (folder / "3" / f"{number}.part").write_text("")
+                if end.wait(0.01):
+                    return
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(change_on)
+            try:
+                appear(versions[1], folder / "2")
+                wait_until(lambda: version_of(server) == 2)
+            finally:
+                end.set()
+
+
+def test_a_missing_folder_is_told_once(folder, versions, log):
+    with RunningServer(folder) as server:
+        folder.rename(folder.with_name("gone"))
+        wait_until(lambda: "cannot look for versions" in log.text)
+        time.sleep(0.4)
+        assert log.text.count("cannot look for versions") == 1
+        folder.with_name("gone").rename(folder)
+        appear(versions[1], folder / "2")
+        wait_until(lambda: version_of(server) == 2)
+
+
+def test_other_files_under_the_number_that_is_served_are_told_once(folder, versions, log):
+    with RunningServer(folder) as server:
+        before = server.predict(ROW)
+        (folder / "1").rename(folder / ".old")
+        appear(versions[1], folder / "1")
+        wait_until(lambda: "the files of version 1 have changed; the one that was loaded goes on" in log.text)
+        time.sleep(0.4)
+        assert log.text.count("have changed") == 1
+        assert server.predict(ROW) == before
+
+
+def test_a_number_with_a_zero_before_it_is_no_version(folder):
+    for name in ("02", "2", "99999999999999999999"):
+        (folder / name).mkdir()
+    assert [number for number, _ in version_folders(folder)] == [2, 1]
+
+
 def keep_asking(server_address, answers, stopped):
     """Asks on one kept connection until the server closes it; returns the last answer's Connection header."""
     body, last = json.dumps(ROW), None
@@ -172,9 +223,9 @@ def keep_asking_grpc(address, answers):
             answers.append("OK")
 
 
-def started_program(folder, *flags):
+def started_program(folder, *flags, program=("-m", "export.serve")):
     program = subprocess.Popen(
-        [sys.executable, "-m", "export.serve", f"--model={folder}", "--rest_port=0", "--grpc_port=0", *flags],
+        [sys.executable, *program, f"--model={folder}", "--rest_port=0", "--grpc_port=0", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -260,6 +311,81 @@ def test_a_stop_takes_no_longer_than_it_may(folder):
     assert server.dropped == 1
 
 
+def test_a_second_signal_ends_it_at_once(folder):
+    with RunningServer(folder, stop_seconds=60.0) as server, ThreadPoolExecutor(1) as pool:
+        slow = Slow(server)
+        held = pool.submit(server.predict, ROW)
+        wait_until(lambda: slow.calls == 1)
+        server.stop()
+        time.sleep(0.2)
+        assert server.dropped is None
+        server.stop()
+        wait_until(lambda: server.dropped == 1, 3)
+        slow.gate.set()
+        assert isinstance(held.exception(), HTTPException | ConnectionError)
+
+
+def test_a_request_that_comes_when_the_server_has_closed_is_told(folder):
+    with RunningServer(folder) as server:
+        kept = HTTPConnection(server.rest, timeout=20)
+        kept.request("GET", "/readyz")
+        kept.getresponse().read()
+        slow = Slow(server)
+        server.stop()
+        time.sleep(0.56)
+        kept.request("POST", PREDICT, json.dumps(ROW))
+        response = kept.getresponse()
+        assert response.status == 503
+        assert response.headers["Connection"] == "close"
+        assert json.loads(response.read()) == {"error": "the server is stopping: ask another one"}
+        assert slow.calls == 0
+    assert server.dropped == 0
+
+
+STUCK = """
+import sys, time
+from export import serve
+from export.serving.addresses import listen
+from export.serving.folders import version_folders
+from export.serving import signatures, versions
+
+load = versions.LoadedVersion.__init__
+
+def slow_load(self, number, folder):
+    if number == 2:
+        print("loading the second", file=sys.stderr, flush=True)
+        time.sleep(60)
+    load(self, number, folder)
+    for signature in self.signatures.values():
+        signature._function = lambda **inputs: time.sleep(60)
+
+versions.LoadedVersion.__init__ = slow_load
+sys.exit(serve.main(sys.argv[1:]))
+"""
+
+
+def test_a_stop_waits_neither_for_a_version_that_loads_nor_for_work_that_nobody_wants(folder, versions):
+    appear(versions[1], folder / "2")
+    (folder / "2").rename(folder / ".2")
+    limits = ("--request_timeout=0.3", "--stop_seconds=3", "--poll_seconds=0.1")
+    program, rest, _ = started_program(folder, *limits, program=("-c", STUCK))
+    try:
+        connection = HTTPConnection(rest, timeout=20)
+        connection.request("POST", PREDICT, json.dumps(ROW))
+        assert connection.getresponse().status == 504
+        connection.close()
+        (folder / ".2").rename(folder / "2")
+        assert "loading the second\n" in iter(program.stderr.readline, "")
+        started = time.monotonic()
+        program.send_signal(signal.SIGTERM)
+        _, error = program.communicate(timeout=20)
+        assert time.monotonic() - started < 8
+    finally:
+        program.kill()
+    assert program.returncode == 0, error
+    assert "stopped: 1 REST and 0 gRPC requests answered, 0 dropped" in error
+
+
 BAD_COMMANDS = {
     "no model": ([], "say which model to serve: --model="),
     "missing model": (["--model=nowhere"], "there is no folder nowhere"),
@@ -286,6 +412,19 @@ def test_a_wrong_command_is_one_line(arguments, message, folder, tmp_path, capsy
     assert error.count("\n") == 1
 
 
+def test_a_port_is_taken_as_soon_as_a_server_starts():
+    with listen("127.0.0.1", rest_port=0, grpc_port=0).rest_socket as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ValueError, match="choose another --rest_port"):
+            listen("127.0.0.1", rest_port=port, grpc_port=0)
+
+
+def test_connections_are_fewer_than_a_process_may_open(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
+    assert serve.most_connections(1000) == 128
+    assert serve.most_connections(10) == 10
+
+
 def test_a_model_of_which_no_version_loads_is_one_line_after_the_log(folder, capsys):
     (folder / "1" / "saved_model.pb").write_bytes(b"\xff" * 100)
     assert serve.main([f"--model={folder}", "--rest_port=0", "--grpc_port=0"]) == 2
@@ -301,7 +440,8 @@ def test_help_lists_the_flags(capsys):
 
 def test_what_it_prints_can_be_typed(folder):
     (folder.parent / "examples").mkdir()
-    (folder.parent / "examples" / "true_class_0.png").write_bytes(png(random_images(1)[0]))
+    # As long as a photograph: the system takes no argument of that length. What follows the image is ignored.
+    (folder.parent / "examples" / "true_class_0.png").write_bytes(png(random_images(1)[0]) + bytes(200_000))
     with RunningServer(folder) as server:
         text = serve.banner(server.server, "127.0.0.1")
         assert "serving tiny, version 1" in text

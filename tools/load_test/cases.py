@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
+from export.serving.folders import DEFAULT_SIGNATURE
 from tools.load_test.reference import Arrays, Reference
 
 REST, GRPC = "rest", "grpc"
@@ -58,7 +59,7 @@ def _good_rest(reference: Reference, name: str) -> Iterator[Case]:
 def _good_grpc(reference: Reference, name: str) -> Iterator[Case]:
     ok = frozenset(["OK"])
     for image, answer in zip(reference.images, reference.answers, strict=True):
-        yield Case("images", _message(name, "serving_default", {reference.input: image}), ok, answer)
+        yield Case("images", _message(name, DEFAULT_SIGNATURE, {reference.input: image}), ok, answer)
     for content, answer in zip(reference.encoded, reference.encoded_answers, strict=True):
         yield Case("image bytes", _message(name, "image_bytes", {"image_bytes": np.array([content])}), ok, answer)
 
@@ -108,7 +109,7 @@ def _bad_grpc(reference: Reference, name: str, oversized_bytes: int) -> Iterator
     yield case("wrong type", _message(name, "", {key: image.astype(np.float32)}))
     yield case("wrong shape", _message(name, "", {key: image[:, :-1]}))
     yield case("empty batch", _message(name, "", {key: image[:0]}))
-    yield case("huge shape", huge.SerializeToString())
+    yield case("huge shape", huge.SerializeToString(), "RESOURCE_EXHAUSTED")
     yield case("no input", _message(name, "", {}))
     yield case("unknown input", _message(name, "", {"none": image}))
     yield case("unknown signature", _message(name, "none", {key: image}))

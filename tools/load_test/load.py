@@ -10,12 +10,16 @@ from typing import Any
 import aiohttp
 import grpc
 
+from export.serving.errors import STOPPING, Code
 from tools.load_test.cases import GRPC, REST, Case, outputs_of_grpc, outputs_of_rest
 from tools.load_test.reference import largest_difference
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _TIMEOUT_SECONDS = 60.0
 _CHANNELS = 4
+_STOPPING_STATUS = Code.UNAVAILABLE.http_status
+_NOT_CONNECTED = "failed to connect"
+"""gRPC says so of a request that was never sent; any other UNAVAILABLE may be of one that the server had read."""
 
 Send = Callable[[Case], Awaitable[tuple[str, bytes]]]
 """Sends a request; the code and the content of the answer."""
@@ -53,6 +57,11 @@ class Tally:
     largest_difference: float = 0.0
     seconds: float = 0.0
     answered: int = 0
+
+    @property
+    def sent(self) -> int:
+        """All requests, answered or not."""
+        return self.answered + self.lost.total()
 
     def judge(self, case: Case, code: str, content: bytes, *, seconds: float, tolerance: float) -> None:
         """Counts an answer."""
@@ -104,7 +113,10 @@ class Connections:
     async def _send_rest(self, case: Case) -> tuple[str, bytes]:
         try:
             async with self._session.request(case.method, case.path, data=case.body) as response:
-                return str(response.status), await response.read()
+                content = await response.read()
+                if response.status == _STOPPING_STATUS and STOPPING.encode() in content:
+                    raise NoAnswerError(STOPPING, refused=True)
+                return str(response.status), content
         except aiohttp.ClientConnectorError as error:
             raise NoAnswerError("connection refused", refused=True) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -117,7 +129,9 @@ class Connections:
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             if code in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "UNKNOWN"):
-                raise NoAnswerError(f"{code}: {error.details()}", refused=code == "UNAVAILABLE") from error
+                details = error.details() or ""
+                refused = code == "UNAVAILABLE" and (details.startswith(_NOT_CONNECTED) or details == STOPPING)
+                raise NoAnswerError(f"{code}: {details}", refused=refused) from error
             return code, b""
 
 

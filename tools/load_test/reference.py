@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from export.serving.folders import version_folders
+from export.inference import IMAGE_ENDINGS
+from export.serving.errors import graph_message
+from export.serving.folders import DEFAULT_SIGNATURE, MODEL_FILE, version_folders
 
 NUM_IMAGES = 64
 BATCH_SIZE = 32
 _MEASURED_SECONDS = 2.0
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 Arrays = dict[str, np.ndarray]
 
@@ -29,41 +30,58 @@ class Reference:
         loops: images a second of a loop around the model, by images a call.
 
     Raises:
-        ValueError: if the model does not take uint8 images.
+        ValueError: if the model does not take uint8 images, or refuses one of the image files.
+        OSError: if an image file cannot be read.
     """
 
     def __init__(self, model: Path, images_folder: Path | None, *, seed: int) -> None:
         # The loaded object is kept: its signatures hold no reference to their variables.
-        self._model = tf.saved_model.load(str(version_folders(model)[0][1]))
+        self._model = tf.saved_model.load(str(_newest(model)))
         self.input, shape = _image_input(self._model)
         pixels = np.random.default_rng(seed).integers(0, 256, (NUM_IMAGES, *shape)).astype(np.uint8)
         self.images = [pixels[place : place + 1] for place in range(NUM_IMAGES)]
-        self.answers = [self._run("serving_default", self.input, image) for image in self.images]
-        self.encoded = self._encoded(pixels, images_folder)
-        self.encoded_answers = [self._run("image_bytes", "image_bytes", [content]) for content in self.encoded]
+        self.answers = [self._run(DEFAULT_SIGNATURE, self.input, image) for image in self.images]
+        encoded = self._encoded(pixels, images_folder)
+        self.encoded = list(encoded.values())
+        self.encoded_answers = [self._encoded_answer(name, content) for name, content in encoded.items()]
         self.loops = {count: self._images_a_second(pixels[:count]) for count in (1, BATCH_SIZE)}
 
     def _run(self, signature: str, name: str, values: Any) -> Arrays:
         outputs = self._model.signatures[signature](**{name: tf.constant(values)})
         return {key: output.numpy() for key, output in outputs.items()}
 
-    def _encoded(self, pixels: np.ndarray, folder: Path | None) -> list[bytes]:
+    def _encoded(self, pixels: np.ndarray, folder: Path | None) -> dict[str, bytes]:
+        """Image files by name: those of `folder`, or `pixels` as PNG."""
         if "image_bytes" not in self._model.signatures:
-            return []
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _ENDINGS) if folder else []
-        return [file.read_bytes() for file in files] or [_png(image) for image in pixels if image.shape[-1] in (1, 3)]
+            return {}
+        if folder is None:
+            return {f"image {n}": _png(image) for n, image in enumerate(pixels) if image.shape[-1] in (1, 3)}
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS)
+        if not files:
+            raise ValueError(f"images ({folder}) holds no image file ({', '.join(IMAGE_ENDINGS)}): give another folder")
+        return {str(file): file.read_bytes() for file in files}
+
+    def _encoded_answer(self, name: str, content: bytes) -> Arrays:
+        try:
+            return self._run("image_bytes", "image_bytes", [content])
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(f"the model refuses {name}: {graph_message(str(error))}; leave it out of --images") from error
 
     def _images_a_second(self, pixels: np.ndarray) -> float:
         end = (started := time.perf_counter()) + _MEASURED_SECONDS
         calls = 0
         while not calls or time.perf_counter() < end:
-            self._run("serving_default", self.input, pixels)
+            self._run(DEFAULT_SIGNATURE, self.input, pixels)
             calls += 1
         return calls * len(pixels) / (time.perf_counter() - started)
 
 
+def _newest(model: Path) -> Path:
+    return next(folder for _, folder in version_folders(model) if (folder / MODEL_FILE).is_file())
+
+
 def _image_input(model: Any) -> tuple[str, tuple[int, ...]]:
-    specs = model.signatures["serving_default"].structured_input_signature[1] if "serving_default" in model.signatures else {}
+    specs = model.signatures[DEFAULT_SIGNATURE].structured_input_signature[1] if DEFAULT_SIGNATURE in model.signatures else {}
     for name, spec in specs.items():
         if len(specs) == 1 and spec.dtype == tf.uint8 and spec.shape.rank == 4 and None not in spec.shape[1:]:
             return name, tuple(spec.shape[1:])

@@ -32,10 +32,11 @@ class Stop(NamedTuple):
     Attributes:
         read: requests that the server says it read and answered meanwhile.
         answered: answers that came.
-        cut: reasons of requests that were sent and got no answer, but were not refused.
+        exit_code: None if the server had to be killed.
+        cut: reasons of requests that were sent and got no answer, but were not refused, or a wrong one.
     """
 
-    exit_code: int
+    exit_code: int | None
     seconds: float
     read: int
     answered: int
@@ -44,12 +45,22 @@ class Stop(NamedTuple):
 
 
 class Found(NamedTuple):
-    """All that was found: the `first` requests, the stages of the table, and what was tested of our own server."""
+    """All that was found: the `first` requests, the stages of the table, and what was tested of our own server.
+
+    Attributes:
+        requests: how many were to be sent before the stop.
+    """
 
     first: list[Tally]
     stages: list[Tally]
     memory: Memory | None
     stop: Stop | None
+    requests: int
+
+    @property
+    def sent(self) -> int:
+        """How many were sent before the stop."""
+        return sum(tally.sent for tally in (*self.first, *self.stages))
 
 
 def table(tallies: Sequence[Tally], loops: Mapping[int, float]) -> str:
@@ -77,10 +88,17 @@ def broken_promises(found: Found, *, tolerance: float) -> list[str]:
     ):
         if counts:
             broken.append(f"{counts.total():,} requests {what}: {_most_common(counts)}")
+    if found.sent < found.requests:
+        broken.append(
+            f"{found.sent:,} of {found.requests:,} requests were sent: the time was over, or the server refused; "
+            "give more --seconds or fewer --requests"
+        )
     memory, stop = found.memory, found.stop
     if memory and memory.growth > MOST_GROWTH:
         broken.append(f"the server's memory grew by {100 * memory.growth:.1f} %, more than {100 * MOST_GROWTH:.0f} %")
-    if stop and (stop.exit_code or stop.read != stop.answered or stop.cut):
+    if stop and stop.exit_code is None:
+        broken.append(f"SIGTERM: the server still ran after {stop.seconds:.0f} s, and was killed")
+    elif stop and (stop.exit_code or stop.read != stop.answered or stop.cut):
         broken.append(
             f"SIGTERM: exit code {stop.exit_code}, {stop.read} requests read, {stop.answered} answers came, "
             f"{stop.cut.total()} cut off {_most_common(stop.cut)}: {stop.last_line}"
@@ -99,13 +117,12 @@ def _most_common(counts: Counter[Any]) -> str:
 def summary(found: Found) -> str:
     """What was counted besides the table."""
     tallies, memory, stop = [*found.first, *found.stages], found.memory, found.stop
-    total = sum(tally.answered + tally.lost.total() for tally in tallies)
     counts = {name: sum(getattr(tally, name).total() for tally in tallies) for name in ("lost", "wrong", "unexpected")}
     kinds = Counter((tally.protocol, kind) for tally in tallies for kind in tally.bad.elements())
     worst = max((tally.largest_difference for tally in tallies), default=0.0)
     lines = [
-        f"{total:,} requests: {counts['lost']} lost, {counts['wrong']} with a wrong answer, {counts['unexpected']} with an "
-        f"unexpected code. Largest difference to the model: {worst:.1e}.",
+        f"{found.sent:,} requests: {counts['lost']} lost, {counts['wrong']} with a wrong answer, {counts['unexpected']} with "
+        f"an unexpected code. Largest difference to the model: {worst:.1e}.",
         f"{kinds.total():,} of them were wrong on purpose, of {len(kinds)} kinds, and refused as they must be.",
     ]
     if memory:
@@ -116,6 +133,6 @@ def summary(found: Found) -> str:
     if stop:
         lines.append(
             f"SIGTERM in the middle of load: {stop.read:,} requests read, {stop.answered:,} answers came, exit code "
-            f"{stop.exit_code} after {stop.seconds:.1f} s."
+            f"{'none' if stop.exit_code is None else stop.exit_code} after {stop.seconds:.1f} s."
         )
     return "\n".join(lines)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-_STOP_SECONDS = 60
+STOP_SECONDS = 60
+"""Until a server that was told to stop is killed."""
 
 
 class ServerProcess:
@@ -28,6 +29,14 @@ class ServerProcess:
         # A file rather than a pipe: nobody has to read it while the server writes.
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        try:
+            self.rest, self.grpc = self._addresses()
+        except BaseException:  # Ctrl-C too: nobody else would end the process.
+            self.__exit__()
+            raise
+        return self
+
+    def _addresses(self) -> tuple[str, str]:
         said = ""
         for line in self._process.stdout or ():
             said += line
@@ -37,8 +46,7 @@ class ServerProcess:
         if addresses is None:
             self._process.wait()
             raise ValueError(f"the server did not start: {self.log().strip().splitlines()[-1:]}")
-        self.rest, self.grpc = addresses.groups()
-        return self
+        return addresses[1], addresses[2]
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
@@ -48,17 +56,23 @@ class ServerProcess:
             self._process.stdout.close()
         self._log.close()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def memory(self) -> int:
-        """Bytes of memory that the server holds."""
-        return psutil.Process(self._process.pid).memory_info().rss
+        """Bytes of memory that the server holds; 0 if it has ended."""
+        return psutil.Process(self._process.pid).memory_info().rss if self.runs else 0
 
-    def terminate(self) -> None:
-        """Sends SIGTERM."""
+    def stop(self) -> int | None:
+        """Sends SIGTERM, waits for the end, and returns the exit code; None if it had to be killed."""
         self._process.send_signal(signal.SIGTERM)
-
-    def exit_code(self) -> int:
-        """Waits for the end."""
-        return self._process.wait(_STOP_SECONDS)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return None
 
     def log(self) -> str:
         """What it wrote to its log."""

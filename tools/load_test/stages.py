@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -52,21 +53,22 @@ class LoadTest:
         settings, most = self._settings, max(self._settings.concurrency)
         address = (self._process.rest, self._process.grpc) if self._process else (settings.rest, settings.grpc)
         first_count = min(FIRST_REQUESTS, settings.requests // 2)
-        count = (settings.requests - first_count) // (len(PROTOCOLS) * len(settings.concurrency))
+        kinds = [(concurrency, protocol) for concurrency in settings.concurrency for protocol in PROTOCOLS]
         first, stages, memory, stop = [], [], None, None
         async with Connections(*address) as connections:
             with tqdm(total=settings.requests, unit=" requests", leave=False) as bar:
-                for protocol in PROTOCOLS:
-                    first.append(await self._stage(connections, protocol, most, first_count // len(PROTOCOLS), bar))
+                for protocol, count in zip(PROTOCOLS, _shares(first_count, len(PROTOCOLS)), strict=True):
+                    first.append(await self._stage(connections, protocol, most, count, bar))
                 held = self._process.memory() if self._process else 0
-                for concurrency in settings.concurrency:
-                    for protocol in PROTOCOLS:
-                        stages.append(await self._stage(connections, protocol, concurrency, count, bar))
-            if self._process:
-                if settings.requests >= 2 * FIRST_REQUESTS:
+                counts = _shares(settings.requests - first_count, len(kinds))
+                for (concurrency, protocol), count in zip(kinds, counts, strict=True):
+                    stages.append(await self._stage(connections, protocol, concurrency, count, bar))
+            # Of a server that is gone the requests tell, which got no answer.
+            if self._process and self._process.runs:
+                if settings.requests >= 2 * FIRST_REQUESTS and held:
                     memory = Memory(held, self._process.memory())
                 stop = await self._stop(connections, self._process, most)
-        return Found(first, stages, memory, stop)
+        return Found(first, stages, memory, stop, settings.requests)
 
     async def _stage(self, connections: Connections, protocol: str, concurrency: int, count: int, bar: tqdm) -> Tally:
         bar.set_description(f"{protocol}, {concurrency} at a time")
@@ -101,15 +103,21 @@ class LoadTest:
         ]
         await asyncio.sleep(_SECONDS_BEFORE_STOP)
         started = time.monotonic()
-        process.terminate()
-        exit_code = await asyncio.to_thread(process.exit_code)
+        exit_code = await asyncio.to_thread(process.stop)
         seconds = time.monotonic() - started
         await asyncio.gather(*loads)
         last_line = process.log().strip().rpartition("\n")[2]
         numbers = re.search(r"stopped: (\d+) REST and (\d+) gRPC requests answered", last_line)
         after = sum(map(int, numbers.groups())) if numbers else 0
         cut = tallies[0].lost - tallies[0].refused + (tallies[1].lost - tallies[1].refused)
+        for tally in tallies:
+            cut += tally.wrong + Counter({f"{kind} -> {code}": number for (kind, code), number in tally.unexpected.items()})
         return Stop(exit_code, seconds, after - before, sum(tally.answered for tally in tallies), cut, last_line)
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    """`total` in `parts` that differ by one at most."""
+    return [total // parts + (place < total % parts) for place in range(parts)]
 
 
 def _answered(metrics: str) -> int:
