@@ -11,89 +11,70 @@ import argparse
 import base64
 import contextlib
 import json
+import math
 import sys
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import requests
 
 DEFAULT_SIGNATURE = "serving_default"
 IMAGE_SIGNATURE = "image_bytes"
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-_REFUSALS = ("400", "INVALID_ARGUMENT")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+"""Of what `image_bytes` decodes."""
+_REFUSALS = ("400", "INVALID_ARGUMENT", "413", "RESOURCE_EXHAUSTED")
+"""Codes of a request that is wrong or too large; half of it may be neither."""
 
 
 class ServerError(Exception):
-    """The server refused, or could not be reached.
-
-    Attributes:
-        code: HTTP status as text, or the name of gRPC's status; empty if there was no answer.
-    """
+    """The server refused (`code`: HTTP status, or the name of gRPC's status), or gave no answer (`code` is empty)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}" if code else message)
         self.code = code
 
 
-class Client(Protocol):
-    """What both protocols can do; each method raises ServerError."""
-
-    def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
-        """The outputs by name for inputs by name: arrays, or lists of bytes, with a first axis of rows."""
-
-    def metadata(self) -> dict[str, Any]:
-        """The signatures: name -> {"inputs": {name: dtype}, "outputs": {name: dtype}}, dtypes as in DT_UINT8."""
-
-    def status(self) -> dict[int, str]:
-        """Version -> state, as in AVAILABLE."""
-
-    def close(self) -> None:
-        """Closes the connection."""
-
-
 class RestClient:
-    """Speaks REST.
+    """Speaks REST to `server` (`host:port`); each method raises ServerError.
 
-    Args:
-        server: `host:port`.
-        model: the model's name.
-        version: of the model; None: the server's choice.
-        timeout: seconds.
+    `version` None: of the model, the server's choice. `timeout`: seconds.
     """
 
     def __init__(self, server: str, model: str, *, version: int | None = None, timeout: float = 60.0) -> None:
-        self._url = f"http://{server}/v1/models/{quote(model, safe='')}" + (f"/versions/{version}" if version else "")
+        self._url = f"http://{server}/v1/models/{quote(model, safe='')}" + ("" if version is None else f"/versions/{version}")
         self._timeout = timeout
         self._session = requests.Session()
+        self._session.trust_env = not _is_local(server)
         self._signatures: dict[str, Any] | None = None
 
     def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
-        """See Client."""
+        """The outputs by name for inputs by name: arrays, or lists of bytes, with a first axis of rows."""
         columns = {name: _to_json(values) for name, values in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns})
-        outputs = self._ask("POST", ":predict", body)["outputs"]
-        # A single output comes without its name.
-        names = list(self._output_names(signature, outputs))
-        if len(names) == 1:
-            outputs = {names[0]: outputs}
-        return {name: _from_json(name, outputs[name]) for name in names}
+        with _understanding(self._url):
+            outputs = self._ask("POST", ":predict", body)["outputs"]
+            names = list(self._output_names(signature, outputs))
+            # A single output comes without its name.
+            outputs = {names[0]: outputs} if len(names) == 1 else outputs
+            return {name: _from_json(name, outputs[name]) for name in names}
 
     def metadata(self) -> dict[str, Any]:
-        """See Client."""
-        definitions = self._ask("GET", "/metadata")["metadata"]["signature_def"]["signature_def"]
-        return {name: _dtypes(definition) for name, definition in definitions.items()}
+        """The signatures: name -> {"inputs": {name: dtype}, "outputs": {name: dtype}}, dtypes as in DT_UINT8."""
+        with _understanding(self._url):
+            definitions = self._ask("GET", "/metadata")["metadata"]["signature_def"]["signature_def"]
+            return {name: _dtypes(definition) for name, definition in definitions.items()}
 
     def status(self) -> dict[int, str]:
-        """See Client."""
-        states = self._ask("GET", "")["model_version_status"]
-        return {int(state["version"]): state["state"] for state in states}
+        """Version -> state, as in AVAILABLE."""
+        with _understanding(self._url):
+            states = self._ask("GET", "")["model_version_status"]
+            return {int(state["version"]): state["state"] for state in states}
 
     def close(self) -> None:
-        """See Client."""
+        """Closes the connection."""
         self._session.close()
 
     def _output_names(self, signature: str, outputs: Any) -> Sequence[str]:
@@ -107,23 +88,19 @@ class RestClient:
         try:
             response = self._session.request(method, self._url + path, data=body, headers=headers, timeout=self._timeout)
         except requests.RequestException as error:
-            kind = type(error).__name__
-            raise ServerError("", f"no answer from {self._url} ({kind}): is the server running there?") from error
+            raise ServerError("", f"no answer from {self._url} ({type(error).__name__}): is the server up there?") from error
         try:
             content = response.json()
         except ValueError as error:
             raise ServerError(str(response.status_code), f"{self._url} answers no JSON: is it a model server?") from error
-        if response.status_code != requests.codes.ok or "error" in content:
-            raise ServerError(str(response.status_code), str(content.get("error", response.reason)))
+        told = content.get("error") if isinstance(content, dict) else None
+        if response.status_code != requests.codes.ok or told:
+            raise ServerError(str(response.status_code), str(told or response.reason))
         return content
 
 
 class GrpcClient:
-    """Speaks gRPC; the arguments are those of RestClient.
-
-    Raises:
-        ServerError: if the packages that it needs are not installed.
-    """
+    """Speaks gRPC, as RestClient does REST. Raises ServerError if the packages that it needs are not installed."""
 
     def __init__(self, server: str, model: str, *, version: int | None = None, timeout: float = 60.0) -> None:
         try:
@@ -140,14 +117,15 @@ class GrpcClient:
             raise ServerError("", f"gRPC needs grpcio, tensorflow-serving-api and TensorFlow ({error}): or use REST") from error
         self._grpc, self._tf = grpc, tf
         self._predict, self._metadata, self._status = predict_pb2, get_model_metadata_pb2, get_model_status_pb2
-        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(server, options=unlimited)
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        options += [("grpc.enable_http_proxy", 0)] if _is_local(server) else []
+        self._channel = grpc.insecure_channel(server, options=options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._model, self._version, self._timeout = model, version, timeout
 
     def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
-        """See Client."""
+        """See RestClient."""
         request = self._addressed(self._predict.PredictRequest())
         request.model_spec.signature_name = signature
         for name, values in inputs.items():
@@ -156,7 +134,7 @@ class GrpcClient:
         return {name: self._tf.make_ndarray(tensor) for name, tensor in sorted(response.outputs.items())}
 
     def metadata(self) -> dict[str, Any]:
-        """See Client."""
+        """See RestClient."""
         from google.protobuf.json_format import MessageToDict
 
         request = self._addressed(self._metadata.GetModelMetadataRequest(metadata_field=["signature_def"]))
@@ -165,18 +143,18 @@ class GrpcClient:
         return {name: _dtypes(MessageToDict(definition)) for name, definition in definitions.signature_def.items()}
 
     def status(self) -> dict[int, str]:
-        """See Client."""
+        """See RestClient."""
         response = self._ask(self._models.GetModelStatus, self._addressed(self._status.GetModelStatusRequest()))
         names = self._status.ModelVersionStatus.State
         return {state.version: names.Name(state.state) for state in response.model_version_status}
 
     def close(self) -> None:
-        """See Client."""
+        """See RestClient."""
         self._channel.close()
 
     def _addressed(self, request: Any) -> Any:
         request.model_spec.name = self._model
-        if self._version:
+        if self._version is not None:
             request.model_spec.version.value = self._version
         return request
 
@@ -184,11 +162,22 @@ class GrpcClient:
         try:
             return method(request, timeout=self._timeout)
         except self._grpc.RpcError as error:
-            raise ServerError(error.code().name, _short(error.details())) from error
+            raise ServerError(error.code().name, str(error.details())[:300]) from error
 
 
-def _short(reason: object) -> str:
-    return textwrap.shorten(str(reason), 300, placeholder=" ...")
+def _is_local(server: str) -> bool:
+    """Whether it is this machine, which no proxy reaches."""
+    host = urlsplit(f"//{server}").hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+@contextlib.contextmanager
+def _understanding(url: str) -> Iterator[None]:
+    """Makes a ServerError of an answer that has another form."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ServerError("", f"{url} answers in a form that is no model server's ({type(error).__name__})") from error
 
 
 def _to_json(values: Any) -> Any:
@@ -214,6 +203,9 @@ def _dtypes(definition: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return {"inputs": of("inputs"), "outputs": of("outputs")}
 
 
+Client = RestClient | GrpcClient
+
+
 def connect(server: str, model: str, *, protocol: str, version: int | None = None, timeout: float = 60.0) -> Client:
     """A client of `rest` or `grpc`."""
     kind = GrpcClient if protocol == "grpc" else RestClient
@@ -221,50 +213,46 @@ def connect(server: str, model: str, *, protocol: str, version: int | None = Non
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files among `paths`, and the images in the folders among them.
-
-    Raises:
-        ValueError: if one is not there, or there is none.
-    """
+    """The files among `paths`, and the images in the folders among them. Raises ValueError where there is none."""
     files = []
     for path in paths:
-        found = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else [path]
-        if not found or not found[0].is_file():
-            raise ValueError(f"there is no image at {path}: give image files, or folders of them")
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        found = [f for f in inside if f.suffix.lower() in IMAGE_ENDINGS and f.is_file()] if path.is_dir() else [path]
+        if not found or not path.exists():
+            raise ValueError(f"there is no image at {path}: give image files, or folders of them ({', '.join(IMAGE_ENDINGS)})")
         files += found
     return files
 
 
-def classify(client: Client, files: Sequence[Path], *, batch_size: int) -> list[tuple[str, float]]:
-    """The class and its probability of each image file.
+def classify(client: Client, files: Sequence[Path], *, batch_size: int) -> Iterator[tuple[Path, str, float]]:
+    """The class and its probability of each image file, as the answers come; NaN for a file that is refused, with the reason.
 
-    Raises:
-        ServerError: if the server refuses.
-        ValueError: if the model's answer has no probabilities.
+    Raises ServerError if the server does not answer, or not what is needed.
     """
-    found = []
     for start in range(0, len(files), batch_size):
-        outputs = _outputs_for(client, files[start : start + batch_size])
-        if "probabilities" not in outputs:
-            raise ValueError(f"the model returns {', '.join(outputs)}; probabilities are needed")
-        probabilities = outputs["probabilities"]
-        names = outputs.get("class_name", [f"class {number}".encode() for number in probabilities.argmax(1)])
-        found += [(name.decode(errors="replace"), float(p.max())) for name, p in zip(names, probabilities, strict=True)]
-    return found
+        yield from _classified(client, files[start : start + batch_size])
 
 
-def _outputs_for(client: Client, files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """The outputs for a few image files; if one is refused, the error names it."""
+def _classified(client: Client, files: Sequence[Path]) -> Iterator[tuple[Path, str, float]]:
     try:
-        return client.predict({IMAGE_SIGNATURE: [file.read_bytes() for file in files]}, IMAGE_SIGNATURE)
-    except ServerError as error:
-        if error.code not in _REFUSALS:
+        outputs = client.predict({IMAGE_SIGNATURE: [file.read_bytes() for file in files]}, IMAGE_SIGNATURE)
+    except (ServerError, OSError) as error:
+        if isinstance(error, ServerError) and error.code not in _REFUSALS:
             raise
         if len(files) == 1:
-            raise ServerError("", f"{files[0]} is refused: {error}") from error
-        for file in files:
-            _outputs_for(client, [file])
-        raise
+            yield files[0], f"is refused: {error}", math.nan
+            return
+        # Halved again and again, what is too large fits, and a bad file stands alone.
+        yield from classify(client, files, batch_size=(len(files) + 1) // 2)
+        return
+    if "probabilities" not in outputs:
+        raise ServerError("", f"the model returns {', '.join(outputs)}; probabilities are needed")
+    with _understanding("the server"):
+        probabilities = outputs["probabilities"]
+        names = outputs.get("class_name", [f"class {number}".encode() for number in probabilities.argmax(1)])
+        classes = [name.decode(errors="replace") for name in names]
+        found = list(zip(files, classes, map(float, probabilities.max(1)), strict=True))
+    yield from found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -282,17 +270,28 @@ def main(arguments: Sequence[str]) -> int:
         if options.batch_size < 1:
             raise ValueError(f"--batch_size ({options.batch_size}) must be at least 1")
         files = image_files(options.images)
-        address = {"protocol": options.protocol, "version": options.version, "timeout": options.timeout}
-        client = connect(options.server, options.model, **address)
-        with contextlib.closing(client):
-            found = classify(client, files, batch_size=options.batch_size)
+        how = {"protocol": options.protocol, "version": options.version, "timeout": options.timeout}
+        with contextlib.closing(connect(options.server, options.model, **how)) as client:
+            if IMAGE_SIGNATURE not in client.metadata():
+                raise ValueError(f"the model has no signature {IMAGE_SIGNATURE}, which takes image files")
+            return _print_classes(classify(client, files, batch_size=options.batch_size), max(len(f.name) for f in files))
     except (ServerError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    width = max(len(file.name) for file in files)
-    for file, (name, probability) in zip(files, found, strict=True):
-        print(f"{file.name:{width}}  {name}  {100 * probability:5.1f} %")
-    return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _print_classes(found: Iterator[tuple[Path, str, float]], width: int) -> int:
+    """Prints a line a file; returns the exit code, 1 if one was refused."""
+    refused = 0
+    for file, name, probability in found:
+        if math.isnan(probability):
+            refused = 1
+            print(f"error: {file} {name}", file=sys.stderr, flush=True)
+        else:
+            print(f"{file.name:{width}}  {name}  {100 * probability:5.1f} %", flush=True)
+    return refused
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -91,13 +93,95 @@ def test_the_command_prints_class_and_probability(server, protocol, pictures, ca
     assert lines == wanted
 
 
-def test_a_file_that_is_no_image_is_named(server, protocol, pictures, tmp_path, capsys):
+def test_a_file_that_is_no_image_is_a_line_and_the_others_go_on(server, protocol, pictures, tmp_path, capsys):
     (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "folder.png").mkdir()
     arguments = [f"--server={getattr(server, protocol)}", f"--protocol={protocol}", "--model=tiny"]
-    assert client.main([*arguments, str(pictures), str(tmp_path / "text.png")]) == 2
-    error = capsys.readouterr().err
+    files = [str(pictures / "0.png"), str(tmp_path), str(pictures)]
+    assert client.main([*arguments, *files]) == 1
+    out, error = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["0.png", *(f"{n}.png" for n in range(5))]
     assert "text.png is refused" in error
     assert "Unknown image file format" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_read_is_a_line(server, pictures, tmp_path, capsys):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "0.png").write_bytes(PNGS[0])
+    asking = client.connect(server.rest, "tiny", protocol="rest")
+    found = list(client.classify(asking, [tmp_path / "gone.png", tmp_path / "0.png"], batch_size=2))
+    asking.close()
+    assert "is refused: [Errno 2] No such file" in found[0][1]
+    assert found[1][1] in NAMES
+
+
+def test_a_request_that_is_too_large_is_halved(tmp_path_factory, protocol, pictures, capsys):
+    folder = tmp_path_factory.mktemp("small") / "tiny"
+    write_model(folder / "1")
+    with RunningServer(folder, max_body_bytes=2 * len(PNGS[0]) + 150, max_rows=2) as small:
+        arguments = [f"--server={getattr(small, protocol)}", f"--protocol={protocol}", "--model=tiny"]
+        assert client.main([*arguments, str(pictures)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_answers_are_printed_as_they_come(server, pictures):
+    asking = client.connect(server.rest, "tiny", protocol="rest")
+    found = client.classify(asking, client.image_files([pictures]), batch_size=2)
+    assert next(found)[0].name == "0.png"
+    assert server.server.metrics.read["rest"] >= 1
+    asking.close()
+
+
+def test_version_0_is_a_version(connected, server, protocol):
+    zeroth = client.connect(getattr(server, protocol), "tiny", protocol=protocol, version=0)
+    with pytest.raises(client.ServerError, match="version 0 of model 'tiny' is not loaded"):
+        zeroth.predict({"images": IMAGES})
+    zeroth.close()
+
+
+def test_a_server_on_this_machine_is_asked_without_a_proxy(server, protocol, pictures, monkeypatch, capsys):
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    arguments = [f"--server={getattr(server, protocol)}", f"--protocol={protocol}", "--model=tiny"]
+    assert client.main([*arguments, str(pictures / "0.png")]) == 0
+    assert client.RestClient("example.com:8501", "m")._session.trust_env
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers whatever its server is told to."""
+
+    def do_GET(self):
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"[1]"), (200, b"{}"), (200, b'{"outputs": []}'), (200, b"3"), (200, b"x")])
+def test_an_odd_answer_is_one_line(status, body, pictures, capsys):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as odd:
+        odd.status, odd.body = status, body
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{odd.server_port}"
+        assert client.main([f"--server={address}", "--model=m", str(pictures / "0.png")]) == 2
+        asking = client.RestClient(address, "m")
+        for ask in (asking.status, asking.metadata, lambda: asking.predict({"images": IMAGES})):
+            with pytest.raises(client.ServerError):
+                ask()
+        asking.close()
+        odd.shutdown()
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
     assert error.count("\n") == 1
 
 
@@ -121,7 +205,19 @@ def test_a_failure_is_one_line(arguments, message, server, pictures, capsys):
 
 def test_the_file_stands_alone():
     roots = {name.split(".")[0] for name in imported(ROOT / "export" / "client.py")}
-    standard = {"argparse", "base64", "contextlib", "json", "sys", "collections", "pathlib", "textwrap", "typing", "urllib"}
+    standard = {
+        "argparse",
+        "base64",
+        "contextlib",
+        "json",
+        "math",
+        "sys",
+        "collections",
+        "pathlib",
+        "textwrap",
+        "typing",
+        "urllib",
+    }
     assert roots <= standard | {"numpy", "requests", "grpc", "google", "tensorflow", "tensorflow_serving"}
     tree = ast.parse((ROOT / "export" / "client.py").read_text())
     at_start = {a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names}

@@ -170,7 +170,7 @@ def test_a_server_that_does_not_stop_is_killed(monkeypatch):
 
 def test_a_server_that_does_not_start_leaves_nothing_behind():
     process = ServerProcess(ROOT / "nowhere", "x", max_body_bytes=1)
-    with pytest.raises(ValueError, match="the server did not start: .*there is no folder"), process:
+    with pytest.raises(ValueError, match=r"the server did not start: .*there is no folder"), process:
         pass
     assert not process.runs
 
