@@ -1,6 +1,7 @@
 """The REST side of export.serve, asked with plain HTTP."""
 
 import base64
+import gc
 import gzip
 import json
 import math
@@ -300,16 +301,17 @@ def test_large_bodies_are_read_and_written_beside_the_event_loop(server, monkeyp
         original = getattr(tensors, name)
 
         def noting(*arguments, original=original, **named):
-            threads.append(threading.current_thread().name.partition("_")[0])
+            threads.append((threading.current_thread().name.partition("_")[0], gc.isenabled()))
             return original(*arguments, **named)
 
         monkeypatch.setattr(tensors, name, noting)
     body = {"signature_name": "echo", "inputs": {"text": ["a" * 80] * 1000, "x": [0.5] * 1000}}
     assert server.predict(body)[0] == 200
-    assert threads == ["converter", "converter"]
+    assert threads == [("converter", False)] * 2
     threads.clear()
     assert server.predict({"instances": ROWS})[0] == 200
-    assert "converter" not in threads
+    assert {name for name, _ in threads}.isdisjoint({"converter"})
+    assert gc.isenabled()
 
 
 def test_bytes_in_memory_are_bounded(tmp_path):
