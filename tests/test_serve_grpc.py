@@ -1,5 +1,7 @@
 """The gRPC side of export.serve, asked with TensorFlow Serving's own stubs."""
 
+import threading
+
 import grpc
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+
+from export.serving import grpc_service
 
 IMAGES = random_images(5)
 PNGS = [png(image) for image in IMAGES]
@@ -88,6 +92,20 @@ def test_encoded_images_and_logits(predictions):
     response = predictions.Predict(request("image_bytes", image_bytes=PNGS))
     np.testing.assert_allclose(tf.make_ndarray(response.outputs["probabilities"]), expected(IMAGES), atol=1e-6)
     assert list(predictions.Predict(request("logits", images=IMAGES)).outputs) == ["logits"]
+
+
+def test_large_messages_are_read_and_written_beside_the_event_loop(predictions, monkeypatch):
+    threads = set()
+    for name in ("_shape", "_to_message"):
+        original = getattr(grpc_service, name)
+
+        def noting(*arguments, original=original):
+            threads.add((original.__name__, threading.current_thread().name.partition("_")[0]))
+            return original(*arguments)
+
+        monkeypatch.setattr(grpc_service, name, noting)
+    predictions.Predict(request("echo", text=[b"a" * 80] * 1000, x=np.zeros(1000)))
+    assert threads == {("_shape", "converter"), ("_to_message", "converter")}
 
 
 def test_the_output_filter_chooses_outputs(predictions):
