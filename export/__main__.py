@@ -187,7 +187,7 @@ def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingMo
 
     chosen = representative_rows(len(data.train_images), count=NUM_REPRESENTATIVE, seed=config.seed)
     return ServingModel(
-        in_float32(backbones.load(run_dir / run_directory.BACKBONE_FILE)),
+        in_float32(backbones.load(run_dir / run_directory.BACKBONE_FILE, config.backbone)),
         data.class_names,
         np.asarray(plain_images(data.train_images)(chosen)),
         data.test_images.resize if isinstance(data.test_images, Photographs) else None,

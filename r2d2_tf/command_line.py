@@ -116,7 +116,7 @@ def flag_help() -> str:
     """All flags, their defaults and what they mean, for `--help`."""
     lines = []
     for field in dataclasses.fields(Config):
-        choices = field.metadata.get("choices")
+        choices = [*field.metadata.get("choices", ()), *filter(None, [field.metadata.get("others")])]
         among = f" ({' | '.join(choices)})" if choices else ""
         lines += [f"  --{field.name}={field.default}", f"      {field.metadata['help']}{among}"]
     return "\n".join(lines)

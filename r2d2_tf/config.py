@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r2d2_tf import flag_checks
-from r2d2_tf.backbones import BACKBONES
+from r2d2_tf.backbones import BACKBONES, names
 from r2d2_tf.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.flag_values import checked
 from r2d2_tf.messages import one_line
@@ -53,7 +53,9 @@ class Config:
     )
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
-    backbone: str = _flag("lenet", "network", choices=BACKBONES)
+    backbone: str = _flag(
+        "lenet", "network", choices=BACKBONES, others="keras.applications:NAME, or module:function of your own"
+    )
 
     class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
     alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0, later=True)
@@ -178,6 +180,8 @@ class Config:
         flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
         flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
         flag_checks.check_name(self.name)
+        if self.backbone not in BACKBONES:
+            names.check_form(self.backbone)
         paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)

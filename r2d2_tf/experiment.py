@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones, data_health, devices, files, pipeline, provenance, resources, run_data, run_directory
+from r2d2_tf import data_health, devices, files, pipeline, provenance, resources, run_data, run_directory, run_network
 from r2d2_tf.cluster import ALONE, Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.config import Config
 from r2d2_tf.interrupts import StopSignals
@@ -87,6 +87,8 @@ class Experiment:
         # Before all photographs are decoded, which may take hours, and again once the network's size is known.
         resources.check_memory(resources.table_bytes(self.sizes))
         self._check_disk(resources.checkpoint_bytes(self.sizes, variables=0))
+        # Before the photographs too: a network that does not fit them is told at once.
+        backbone = run_network.build(config, self.spec, self.strategy)
         loaded, self.left_out = data_health.checked(
             loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=run_data.left_out_before(config)
         )
@@ -108,7 +110,7 @@ class Experiment:
             split_fingerprint=data_health.digest_of(self.table.labels),
         )
         self.workers.check_same({"data set": self.state.data_fingerprint, "split": self.state.split_fingerprint})
-        self.model = self._build_model()
+        self.model = self._model_of(backbone)
         self._check_disk(self.checkpoint_bytes)
         # The chief says, as a shared disk may show the others something else.
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
@@ -146,27 +148,9 @@ class Experiment:
         variables = (*self.model.backbone.variables, *self.model.trainable_variables)
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
-    def _build_model(self) -> R2D2Model:
-        config, spec = self.config, self.spec
-        keras.utils.set_random_seed(config.seed)
+    def _model_of(self, backbone: keras.Model) -> R2D2Model:
+        config = self.config
         with self.strategy.scope():
-            try:
-                backbone = backbones.build(
-                    config.backbone,
-                    spec.image_shape,
-                    spec.num_classes,
-                    mean=spec.mean,
-                    std=spec.std,
-                    synchronized_batch_norm=config.synchronized_batch_norm,
-                    mixed_precision=config.mixed_precision,
-                )
-            except ValueError as error:
-                # Keras' own, where a convolution is left without pixels.
-                height, width, _ = spec.image_shape
-                raise ValueError(
-                    f"backbone ({config.backbone}) does not fit images of {width}x{height} pixels: choose another, or larger "
-                    f"images ({error})"
-                ) from error
             return R2D2Model(
                 backbone,
                 self.table,

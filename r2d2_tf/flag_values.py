@@ -31,9 +31,12 @@ def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     if type(value) in _MOST:
         allowed = {"high": _MOST[type(value)], **allowed}
     choices = allowed.get("choices")
-    if choices is not None and value not in choices and not value.startswith(allowed.get("beginning", "\0")):
+    others = allowed.get("others", "")
+    begins = value.startswith(allowed["beginning"]) if "beginning" in allowed else bool(others) and ":" in value
+    if choices is not None and value not in choices and not begins:
         near = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}: did you mean --{name}={near}?")
+        more = f", {others}" if others else ""
+        raise ValueError(f"{name} ({value!r}) must be one of {', '.join(choices)}{more}: did you mean --{name}={near}?")
     for key, words, ok in (
         ("low", "at least", lambda v, limit: v >= limit),
         ("above", "above", lambda v, limit: v > limit),

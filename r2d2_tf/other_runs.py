@@ -68,7 +68,7 @@ def borrow_stage_1(backbone: "keras.Model", config: Config, strategy: "tf.distri
     folder = Path(config.stage_1_from).expanduser()
     summary = stage_1_summary(folder, config)
     with strategy.scope():
-        backbone.set_weights(backbones.load(folder / run_directory.STAGE_1_FILE).get_weights())
+        backbone.set_weights(backbones.load(folder / run_directory.STAGE_1_FILE, config.backbone).get_weights())
     return summary
 
 
@@ -86,7 +86,7 @@ def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute
     if named != list(class_names):
         raise ValueError(f"warm_start ({folder}) had other classes, or another order of them: give a run on the same ones")
     with strategy.scope():
-        weights = backbones.load(folder / run_directory.BACKBONE_FILE).get_weights()
+        weights = backbones.load(folder / run_directory.BACKBONE_FILE, config.backbone).get_weights()
         theirs, ours = ([w.shape for w in each] for each in (weights, backbone.get_weights()))
         if theirs != ours:
             raise ValueError(

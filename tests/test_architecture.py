@@ -37,7 +37,7 @@ LAYERS = (
     {"specs"},
     {"stages", "command_line"},
     {"run_directory"},
-    {"collapse", "finite", "run_data", "other_runs"},
+    {"collapse", "finite", "run_data", "other_runs", "run_network"},
     {"pipeline", "data_health", "model", "callbacks", "metrics_log", "progress", "checkpoints"},
     {"run_batches"},
     {"training"},

@@ -1,4 +1,7 @@
-"""Networks. BACKBONES names them without importing TensorFlow; `build` makes one, ready for raw pixels."""
+"""Networks. BACKBONES names the project's own without importing TensorFlow; `build` makes one, ready for raw pixels.
+
+Others are named `keras.applications:NAME`, or `module:function` of the user's own: see foreign.py.
+"""
 
 import contextlib
 import functools
@@ -7,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r2d2_tf.backbones import names
 from r2d2_tf.messages import one_line
 
 if TYPE_CHECKING:
     import keras
+
+    from r2d2_tf.backbones.layers import LayerMaker
 
 BACKBONES: dict[str, str] = {
     "lenet": "r2d2_tf.backbones.lenet:lenet",
@@ -30,6 +36,17 @@ BACKBONES: dict[str, str] = {
 """
 
 
+def check(name: str, *, synchronized_batch_norm: bool = False) -> None:
+    """Finds what is wrong with a network's name, as far as files show it: TensorFlow is not imported, nor the user's module.
+
+    Raises:
+        ValueError: in one line, for a name that leads to no network.
+    """
+    if name not in BACKBONES:
+        names.check_form(name)
+        names.check(name, synchronized_batch_norm=synchronized_batch_norm)
+
+
 def build(
     name: str,
     image_shape: tuple[int, int, int],
@@ -42,11 +59,11 @@ def build(
 ) -> "keras.Model":
     """A network from pixels to logits.
 
-    Normalising, (pixels / 255 - mean) / std, is the network's first layer: training, evaluation, the
-    saved file and every export share it, so they cannot disagree.
+    What is done to the pixels is the network's first layer: training, evaluation, the saved file and every export share
+    it, so they cannot disagree. It is (pixels / 255 - mean) / std; for a network of keras.applications, that network's own.
 
     Args:
-        name: a key of BACKBONES.
+        name: a key of BACKBONES, `keras.applications:NAME`, or `module:function` of the user's own.
         image_shape: (height, width, channels).
         num_classes: width of the logits.
         mean: mean of each channel, in 0..1.
@@ -57,25 +74,48 @@ def build(
     Returns:
         A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]` float32. Its weights
         are float32.
+
+    Raises:
+        ValueError: in one line, for a name that leads to no network, or to one that does not fit the images.
     """
     import keras
 
-    from r2d2_tf.backbones import layers
+    from r2d2_tf.backbones import foreign, layers
 
-    module, function = BACKBONES[name].split(":")
+    check(name, synchronized_batch_norm=synchronized_batch_norm)
     batch_norm = functools.partial(layers.batch_norm, synchronized=synchronized_batch_norm)
     with _dtype_policy(mixed_precision):
-        network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
-    # The network within the one that is returned passes on what it is told, too.
-    network._register_call_context_args(layers.NUM_IMAGES)
+        if name in BACKBONES:
+            made = foreign.Foreign(_of_the_project(name, image_shape, num_classes, batch_norm), None, gives_logits=True)
+        elif names.is_application(name):
+            made = foreign.application(name, image_shape, weights=None)
+        else:
+            made = foreign.own(name, image_shape, num_classes, batch_norm)
     pixels = keras.Input(image_shape, name="pixels")
+    images = pixels
     scale = [1.0 / (255.0 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    normalized = layers.Normalization(scale, offset, name="normalize")(pixels)
-    logits = network(normalized)
+    in_front = [layers.Normalization(scale, offset, name="normalize")] if made.in_front is None else made.in_front
+    for layer in in_front:
+        images = layer(images)
+    if name in BACKBONES:
+        logits = made.network(images)
+    else:
+        with _dtype_policy(mixed_precision):
+            logits = foreign.with_head(name, made, images, num_classes)
     if mixed_precision != "none":
         logits = keras.layers.Activation("linear", dtype="float32", name="to_float32")(logits)
-    return keras.Model(pixels, logits, name=f"{name}_backbone")
+    return keras.Model(pixels, logits, name=f"{name.rpartition(':')[2]}_backbone")
+
+
+def _of_the_project(name: str, image_shape: tuple[int, int, int], num_classes: int, batch_norm: "LayerMaker") -> "keras.Model":
+    from r2d2_tf.backbones import layers
+
+    module, function = names.parted(BACKBONES[name])
+    network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
+    # The network within the one that `build` returns passes on what it is told, too.
+    network._register_call_context_args(layers.NUM_IMAGES)
+    return network
 
 
 @contextlib.contextmanager
@@ -92,24 +132,32 @@ def _dtype_policy(mixed_precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def load(path: Path) -> "keras.Model":
+def load(path: Path, backbone: str = "") -> "keras.Model":
     """Reads a network that a run saved, executing no code from the file.
+
+    Args:
+        path: of the file.
+        backbone: of the run. Where it is `module:function` of the user's own, that module is imported, so that layers which it
+            registers are known. It may be missing if the network holds none.
 
     Raises:
         ValueError: if the file is not there, is damaged, or holds code.
     """
     import keras
 
+    from r2d2_tf.backbones import foreign
+
     if not path.is_file():
         raise ValueError(f"there is no network {path}: give the folder of a run that trained it")
     # Registers the project's own layers.
-    importlib.import_module("r2d2_tf.backbones.layers")
+    for module in ("layers", "preprocessing"):
+        importlib.import_module(f"r2d2_tf.backbones.{module}")
+    failure = foreign.import_module_of(backbone)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     # Whatever a zip archive, JSON, HDF5 and Keras make of bytes that are not theirs.
     except Exception as error:
-        raise ValueError(
-            one_line(
-                f"the network {path} cannot be read: it is damaged, or holds code, which is never run; make it again ({error})"
-            )
-        ) from error
+        why = "it is damaged, or holds code, which is never run; make it again"
+        if failure:
+            why = f"perhaps for want of the module that its layers are of ({failure})"
+        raise ValueError(one_line(f"the network {path} cannot be read: {why} ({error})")) from error

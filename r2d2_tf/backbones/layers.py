@@ -34,9 +34,9 @@ def conv(filters: int, kernel_size: int, *, strides: int = 1, padding: str = "va
     )
 
 
-def dense(units: int) -> layers.Layer:
+def dense(units: int, *, name: str | None = None) -> layers.Layer:
     """Fully connected layer."""
-    return layers.Dense(units, kernel_initializer=dense_initializer())
+    return layers.Dense(units, kernel_initializer=dense_initializer(), name=name)
 
 
 @keras.saving.register_keras_serializable(package="r2d2_tf")

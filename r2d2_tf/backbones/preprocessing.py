@@ -1,0 +1,74 @@
+"""What a network of keras.applications wants of its pixels, as layers in front of it."""
+
+import importlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from r2d2_tf.backbones.layers import Normalization
+from r2d2_tf.backbones.names import APPLICATIONS
+
+COLORS = 3
+"""Channels that the networks of keras.applications are made for."""
+
+
+@keras.saving.register_keras_serializable(package="r2d2_tf")
+class ChannelOrder(keras.layers.Layer):
+    """Takes channels of `[batch, height, width, channels]` in another order, or several times.
+
+    Args:
+        order: for each channel that goes out, the number of the one that came.
+    """
+
+    def __init__(self, order: list[int], **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.order = list(order)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """`[batch, height, width, len(order)]`."""
+        return tf.gather(images, self.order, axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of `call`'s result."""
+        return (*input_shape[:-1], len(self.order))
+
+    def get_config(self) -> dict[str, object]:
+        """For saving."""
+        return {**super().get_config(), "order": self.order}
+
+
+def layers_for(module: str, channels: int) -> list[keras.layers.Layer]:
+    """Layers that do to pixels 0..255 what the module's `preprocess_input` does; grey is repeated as red, green and blue.
+
+    Args:
+        module: within keras.applications, such as `resnet`.
+        channels: of the images: 1, grey, or 3, red, green and blue.
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    if channels not in (1, COLORS):
+        raise ValueError(f"networks of {APPLICATIONS} take grey or color images, not {channels} channels: choose another")
+    order, scale, offset = _as_numbers(module)
+    order = [min(channel, channels - 1) for channel in order]
+    layers: list[keras.layers.Layer] = []
+    if order != list(range(channels)):
+        layers.append(ChannelOrder(order, name="channels"))
+    if scale != [1.0] * COLORS or offset != [0.0] * COLORS:
+        layers.append(Normalization(scale, offset, name="normalize"))
+    return layers
+
+
+def _as_numbers(module: str) -> tuple[list[int], list[float], list[float]]:
+    """`preprocess_input`, found by trying four colors: the channel that each is made of, and a factor and a summand each."""
+    preprocess = importlib.import_module(f"{APPLICATIONS}.{module}").preprocess_input
+    # In float64, and a copy, as it writes over what it gets.
+    black, *bright = (preprocess(color.reshape(1, 1, 1, COLORS).copy()).ravel() for color in _COLORS)
+    slopes = np.array([color - black for color in bright]) / 255.0
+    order = np.abs(slopes).argmax(0)
+    return order.tolist(), slopes[order, np.arange(COLORS)].tolist(), black.tolist()
+
+
+_COLORS = np.concatenate([np.zeros((1, COLORS)), 255.0 * np.eye(COLORS)])
+"""Black, and each channel alone at its brightest."""
