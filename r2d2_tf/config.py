@@ -44,7 +44,7 @@ class Config:
     labels: str = _flag("", "CSV or Parquet file of columns file, label (and split): labels to train on, none drawn")
     test_fraction: float = _flag(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
     image_size: int = _flag(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
-    download: bool = _flag(False, "download and prepare the data set if it is not in --data_dir", cosmetic=True)
+    download: bool = _flag(False, "download the data set, and weights, that are not there", cosmetic=True)
     skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
     num_labels: int = _flag(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
@@ -55,6 +55,10 @@ class Config:
     label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     backbone: str = _flag(
         "lenet", "network", choices=BACKBONES, others="keras.applications:NAME, or module:function of your own"
+    )
+    weights: str = _flag(
+        "none",
+        "what the network begins with: none = at random, imagenet (keras.applications alone), or a .weights.h5 or .keras",
     )
 
     class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
@@ -182,7 +186,8 @@ class Config:
         flag_checks.check_name(self.name)
         if self.backbone not in BACKBONES:
             names.check_form(self.backbone)
-        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "run_dir")
+        flag_checks.check_weights(self.weights, self.backbone)
+        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))

@@ -88,7 +88,9 @@ class Experiment:
         resources.check_memory(resources.table_bytes(self.sizes))
         self._check_disk(resources.checkpoint_bytes(self.sizes, variables=0))
         # Before the photographs too: a network that does not fit them is told at once.
-        backbone = run_network.build(config, self.spec, self.strategy)
+        backbone, self.weights_from = run_network.build(config, self.spec, self.strategy)
+        if self.weights_from and self.workers.count > 1:
+            self.workers.check_same({"file of weights": run_network.digest_of(backbone)})
         loaded, self.left_out = data_health.checked(
             loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=run_data.left_out_before(config)
         )
@@ -206,6 +208,7 @@ class Experiment:
 
     def plan_text(self, folder: Path) -> str:
         """What will be done, for people."""
+        weights = self.weights_from
         return plan_text(
             self.stages,
             title=f"R2-D2: {self.title}, into {folder}",
@@ -214,7 +217,7 @@ class Experiment:
             num_test=len(self.data.test_images),
             image_shape=self.spec.image_shape,
             num_classes=self.spec.num_classes,
-            network=f"{self.config.backbone}, {self._num_parameters():,} parameters",
+            network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
             table_bytes=self.table.nbytes,
             devices=devices.describe(self.strategy),
         )

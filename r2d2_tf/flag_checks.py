@@ -4,6 +4,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+NO_WEIGHTS, IMAGENET = "none", "imagenet"
+"""What --weights may be beside a file."""
+WEIGHT_FILES = (".weights.h5", ".keras")
+"""How the names of such files end."""
 LONGEST_NAME = 200
 """Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
 
@@ -86,6 +90,25 @@ def check_name(name: str) -> None:
         raise ValueError(f"name ({name!r}) must hold neither / nor #: change --name, or use --run_dir for a place")
     if len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"name ({name!r}) must have at most {LONGEST_NAME} bytes: give a shorter --name")
+
+
+def check_weights(weights: str, backbone: str) -> None:
+    """Of --weights, whether or not a file that it names is there."""
+    if weights == IMAGENET and not backbone.startswith("keras.applications:"):
+        raise ValueError(
+            f"weights ({weights}) are there for networks of keras.applications alone, not for {backbone}: take one of those as "
+            "--backbone, or give a file"
+        )
+    if weights not in (NO_WEIGHTS, IMAGENET) and not weights.endswith(WEIGHT_FILES):
+        raise ValueError(
+            f"weights ({weights!r}) must be none, imagenet, or a file {' or '.join(WEIGHT_FILES)}: change --weights"
+        )
+
+
+def check_weights_file(weights: str) -> None:
+    """Whether a file that --weights names is there."""
+    if weights not in (NO_WEIGHTS, IMAGENET) and not Path(weights).expanduser().is_file():
+        raise ValueError(f"weights ({weights}) is not there, or is no file: change --weights")
 
 
 def check_homes(paths: Mapping[str, str]) -> None:

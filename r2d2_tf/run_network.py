@@ -1,22 +1,33 @@
 """The network of a run, made as its config says; other_runs.py gives it another run's weights."""
 
+import hashlib
+from pathlib import Path
+
 import keras
+import numpy as np
 import tensorflow as tf
 
-from r2d2_tf import backbones
+from r2d2_tf import backbones, flag_checks
+from r2d2_tf.backbones import weight_files
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import DatasetSpec
 
 
-def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -> keras.Model:
-    """Makes the network in the strategy's scope; the seed decides its weights.
+def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -> tuple[keras.Model, str]:
+    """Makes the network in the strategy's scope; the seed decides its weights, or those that do not come from a file.
+
+    A run that goes on does so too, though a checkpoint has the weights: what layers make of theirs when they load them is not
+    in it.
+
+    Returns:
+        The network; and where its weights come from, for people, if they are not at random.
 
     Raises:
-        ValueError: in one line, if there is no such network or it does not fit the images.
+        ValueError: in one line, if there is no such network, it does not fit the images, or its weights are not there.
     """
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
-        return backbones.build(
+        network = backbones.build(
             config.backbone,
             spec.image_shape,
             spec.num_classes,
@@ -24,4 +35,19 @@ def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -
             std=spec.std,
             synchronized_batch_norm=config.synchronized_batch_norm,
             mixed_precision=config.mixed_precision,
+            imagenet=config.weights == flag_checks.IMAGENET,
+            download=config.download,
         )
+        if config.weights == flag_checks.NO_WEIGHTS:
+            return network, ""
+        if config.weights == flag_checks.IMAGENET:
+            return network, "ImageNet's weights, the head at random"
+        return network, weight_files.load_file(network, Path(config.weights).expanduser())
+
+
+def digest_of(network: keras.Model) -> str:
+    """Of all variables, to be compared between processes."""
+    digest = hashlib.sha256()
+    for variable in network.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()

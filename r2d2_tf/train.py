@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2d2_tf import backbones, other_runs, run_directory
+from r2d2_tf import backbones, flag_checks, other_runs, run_directory
 from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
@@ -154,10 +154,11 @@ def check_data(config: Config) -> None:
     """Finds what is wrong with network, data, split, `--stage_1_from` and `--warm_start` before TensorFlow is imported.
 
     Raises:
-        ValueError: if there is no such network, the data set is missing or damaged, the split or `--evaluate_on` names images
-            that it does not hold, or the other run has no network to take over.
+        ValueError: if there is no such network or file of weights, the data set is missing or damaged, the split or
+            `--evaluate_on` names images that it does not hold, or the other run has no network to take over.
     """
     backbones.check(config.backbone, synchronized_batch_norm=config.synchronized_batch_norm)
+    flag_checks.check_weights_file(config.weights)
     judged_by_set = config.evaluate_on in DATASETS
     judged_by_file = bool(config.evaluate_on) and not judged_by_set
     if config.dataset in DATASETS:

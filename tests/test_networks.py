@@ -2,10 +2,12 @@
 
 import dataclasses
 import importlib
+import re
 import subprocess
 import sys
 import time
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from export import inference
 from export.formats import write
 from export.serving import ServingModel
 from r2d2_tf import backbones, train
-from r2d2_tf.backbones import names, preprocessing
+from r2d2_tf.backbones import names, preprocessing, weight_files
 from r2d2_tf.backbones.layers import FusedBatchNormalization
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.datasets import DATASETS
@@ -27,6 +29,7 @@ from tools.exactness import differences
 SMALL = "keras.applications:MobileNetV3Small"
 OWN = "own_networks:features"
 SOURCE = """
+import h5py
 import keras
 from keras import layers
 from keras.layers import *
@@ -408,3 +411,163 @@ def test_a_saved_network_of_keras_layers_needs_no_module_of_the_user_and_one_of_
 
 def own_module_folder():
     return importlib.import_module("own_networks").__file__.rpartition("/")[0]
+
+
+# Weights to begin with.
+
+
+def with_other_weights(network):
+    for weight in network.weights:
+        if "float" in weight.dtype:
+            weight.assign(keras.random.uniform(weight.shape, 0.5, 1.5))
+    return network
+
+
+def values_of(layer):
+    return [numbers(weight) for weight in layer.weights]
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+FILES = {
+    "what the function returns": lambda: importlib.import_module("own_networks").features((28, 28, 1)),
+    "another run": lambda: build(OWN),
+    "a part of something": lambda: keras.Sequential(
+        [keras.Input((28, 28, 1)), importlib.import_module("own_networks").features((28, 28, 1)), keras.layers.Flatten()]
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("make", FILES.values(), ids=FILES)
+def test_a_file_of_weights_is_loaded_wherever_the_network_is_in_it(make, ending, tmp_path):
+    source, path = with_other_weights(make()), tmp_path / f"file{ending}"
+    (source.save if ending == ".keras" else source.save_weights)(path)
+    network = build(OWN)
+    head = values_of(network.layers[-1])
+    text = weight_files.load_file(network, path)
+    if make is FILES["another run"]:
+        assert_same(values_of(network), values_of(source))
+        assert text.endswith(f"{source.count_params():,} numbers in 4 layers; the head among them")
+    else:
+        inner = next((layer for layer in source.layers if isinstance(layer, keras.Model)), source)
+        assert_same(values_of(network.layers[2]), values_of(inner))
+        assert_same(values_of(network.layers[-1]), head)
+        assert text.endswith("numbers in 3 layers; at random: the head (head, not there)")
+
+
+def test_a_head_for_other_classes_stays_at_random_and_the_rest_is_loaded(tmp_path):
+    for name in (OWN, "own_networks:logits", "lenet"):
+        source = with_other_weights(backbones.build(name, (28, 28, 1), 7, **COLORS))
+        source.save_weights(tmp_path / "seven.weights.h5")
+        network = build(name)
+        head = weight_files.head_of(network)
+        before = values_of(head)
+        text = weight_files.load_file(network, tmp_path / "seven.weights.h5")
+        assert_same(values_of(head), before)
+        assert re.search(r"at random: the head \(\w+, \(\d+, 7\) there, \(\d+, 10\) here\)$", text)
+        assert_same(values_of(network)[:-2], values_of(source)[:-2])
+
+
+def test_an_application_takes_the_weights_of_one_with_its_own_top(tmp_path):
+    with_top = keras.applications.MobileNetV3Small(input_shape=(32, 32, 3), weights=None, classes=6)
+    with_other_weights(with_top).save_weights(tmp_path / "top.weights.h5")
+    network = build(SMALL, (32, 32, 1))
+    text = weight_files.load_file(network, tmp_path / "top.weights.h5")
+    inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
+    assert_same(values_of(inner), values_of(with_top)[: len(inner.weights)])
+    assert text.endswith("at random: the head (head, not there)")
+
+
+def test_files_of_another_network_are_one_line_and_change_nothing(tmp_path):
+    build(OWN).save(tmp_path / "own.keras")
+    (tmp_path / "text.weights.h5").write_text("weights")
+    (tmp_path / "text.keras").write_text("weights")
+    shape = (32, 32, 3)
+    other = keras.applications.MobileNet(include_top=False, weights=None, input_shape=shape)
+    other.save_weights(tmp_path / "other.weights.h5")
+    scaled = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Rescaling(2.0), *build(OWN).layers[2].layers[1:]])
+    scaled.save_weights(tmp_path / "scaled.weights.h5")
+    for file, name, message in (
+        ("own.keras", "lenet", "are not of this --backbone: its layer .* only the head may differ"),
+        ("other.weights.h5", SMALL, "are not of this --backbone: its layer .* only the head may differ"),
+        ("scaled.weights.h5", OWN, "are not of this --backbone: one of the two preprocesses pixels by rescaling"),
+        ("text.weights.h5", OWN, "cannot be read: is it a .weights.h5 or .keras file"),
+        ("text.keras", OWN, "cannot be read: is it a .weights.h5 or .keras file"),
+    ):
+        network = build(name, shape if name == SMALL else (28, 28, 1))
+        before = values_of(network)
+        with pytest.raises(ValueError, match=message) as caught:
+            weight_files.load_file(network, tmp_path / file)
+        assert "\n" not in str(caught.value)
+        assert_same(values_of(network), before)
+
+
+WRONG_WEIGHTS = {
+    "imagenet for another network": (
+        ["--weights=imagenet"],
+        "are there for networks of keras.applications alone, not for lenet",
+    ),
+    "no file that Keras saves": (["--weights=weights.txt"], "must be none, imagenet, or a file .weights.h5 or .keras"),
+    "a file that is not there": (["--weights=nowhere.keras"], "weights (nowhere.keras) is not there, or is no file"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
+def test_wrong_weights_are_one_line(flags, message, capsys):
+    assert train.main(flags) == 2
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert message in error
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Keras' cache, empty; and nobody may fetch anything."""
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+
+    def fetch(*arguments, **options):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", fetch)
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "VGG16" else SLOW) for n in MODULES.values()])
+def test_imagenets_weights_are_looked_for_in_the_cache_and_their_file_is_named(name, cache):
+    side = {"NASNetLarge": 331}.get(name, 224)
+    with pytest.raises(
+        ValueError, match=r"^the file of weights .*: add --download, or fetch it with: curl .*https://"
+    ) as caught:
+        build(f"keras.applications:{name}", (side, side, 3), imagenet=True)
+    assert str(cache) in str(caught.value)
+
+
+def test_a_download_that_fails_is_one_line(cache):
+    with pytest.raises(ValueError, match=r"^URL fetch failure: fetch it with: curl .*, elsewhere if need be$"):
+        build(SMALL, (32, 32, 3), imagenet=True, download=True)
+
+
+def test_a_damaged_file_in_the_cache_is_one_line(cache):
+    (cache / "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5").write_text("no weights")
+    with pytest.raises(ValueError, match=r"is damaged, or another one \(its digest is \w{32}, Keras wants \w{32}\): remove it"):
+        build(SMALL, (32, 32, 3), imagenet=True)
+    (cache / "mobilenet_1_0_224_tf_no_top.h5").write_text("no weights")
+    with pytest.raises(ValueError, match="cannot be made for images of 32x32 pixels with --weights=imagenet: ") as caught:
+        build("keras.applications:MobileNet", (32, 32, 3), imagenet=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_imagenets_weights_are_taken_from_the_cache(cache):
+    from keras.src.legacy.saving import legacy_h5_format
+
+    source = with_other_weights(keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3)))
+    with h5py.File(cache / "mobilenet_1_0_224_tf_no_top.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, source)
+    network = build("keras.applications:MobileNet", (32, 32, 1), imagenet=True)
+    inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
+    assert_same(values_of(inner), values_of(source))

@@ -56,6 +56,8 @@ def build(
     std: Sequence[float],
     synchronized_batch_norm: bool = False,
     mixed_precision: str = "none",
+    imagenet: bool = False,
+    download: bool = False,
 ) -> "keras.Model":
     """A network from pixels to logits.
 
@@ -70,6 +72,8 @@ def build(
         std: standard deviation of each channel, in 0..1.
         synchronized_batch_norm: batch normalisation over the images of all replicas.
         mixed_precision: what the network computes in: `none` (float32), `bfloat16` or `float16`.
+        imagenet: a network of keras.applications begins with the weights that Keras has for it, the head at random.
+        download: those weights, if they are not in Keras' cache.
 
     Returns:
         A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]` float32. Its weights
@@ -88,7 +92,7 @@ def build(
         if name in BACKBONES:
             made = foreign.Foreign(_of_the_project(name, image_shape, num_classes, batch_norm), None, gives_logits=True)
         elif names.is_application(name):
-            made = foreign.application(name, image_shape, weights=None)
+            made = foreign.application(name, image_shape, weights="imagenet" if imagenet else None, download=download)
         else:
             made = foreign.own(name, image_shape, num_classes, batch_norm)
     pixels = keras.Input(image_shape, name="pixels")

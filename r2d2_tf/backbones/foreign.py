@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from r2d2_tf.backbones import names, preprocessing
+from r2d2_tf.backbones import names, preprocessing, pretrained
 from r2d2_tf.backbones.layers import NUM_IMAGES, LayerMaker, dense
 from r2d2_tf.messages import one_line
 
@@ -34,25 +34,29 @@ class Foreign(NamedTuple):
     gives_logits: bool
 
 
-def application(name: str, image_shape: tuple[int, int, int], *, weights: str | None) -> Foreign:
+def application(name: str, image_shape: tuple[int, int, int], *, weights: str | None, download: bool) -> Foreign:
     """A network of keras.applications without its own head, its batch normalisation as it is (momentum 0.99 or 0.999).
 
     Args:
         name: `keras.applications:NAME`.
         image_shape: (height, width, channels) of the data.
         weights: None, or `imagenet`.
+        download: weights that are not in Keras' cache.
 
     Raises:
-        ValueError: in one line, if there is no such network or it does not take such images.
+        ValueError: in one line, if there is no such network, it does not take such images, or its weights are not there.
     """
     function = names.parted(name)[1]
     in_front = preprocessing.layers_for(names.application_module(function), image_shape[-1])
     height, width, _ = image_shape
     make = getattr(keras.applications, function)
     try:
-        network = make(include_top=False, weights=weights, input_shape=(height, width, preprocessing.COLORS))
-    except ValueError as error:
-        size = f"{width}x{height} pixels"
+        with pretrained.files_of_keras(download=download):
+            network = make(include_top=False, weights=weights, input_shape=(height, width, preprocessing.COLORS))
+    except pretrained.NoWeights:
+        raise
+    except (ValueError, OSError) as error:
+        size = f"{width}x{height} pixels{f' with --weights={weights}' if weights else ''}"
         raise ValueError(one_line(f"backbone ({name}) cannot be made for images of {size}: {error}")) from error
     return Foreign(network, in_front, gives_logits=False)
 
