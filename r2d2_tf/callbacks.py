@@ -34,6 +34,17 @@ class EpochMeans(keras.callbacks.Callback):
         logs.update(self.model.get_metrics_result())
 
 
+class HeadFirst(keras.callbacks.Callback):
+    """In the first epochs of a stage, as many as it says, has the network's head be trained alone."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self.model.train_head_alone(epoch < self.stage.head_epochs)
+
+
 class RepetitiveReprediction(keras.callbacks.Callback):
     """R2: before the epochs that the stage names, the network's predictions replace the unlabeled rows.
 

@@ -86,6 +86,9 @@ class Config:
     )
 
     supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
+    freeze_epochs: int = _flag(
+        0, "stage 1: first epochs that train the head of a network with --weights alone", low=0, high=MOST_EPOCHS
+    )
     supervised_batch_size: int = _flag(
         40, "stage 1: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
     )
@@ -187,6 +190,7 @@ class Config:
         if self.backbone not in BACKBONES:
             names.check_form(self.backbone)
         flag_checks.check_weights(self.weights, self.backbone)
+        flag_checks.check_freezing(self.freeze_epochs, self.weights, self.supervised_epochs)
         paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)

@@ -111,6 +111,19 @@ def check_weights_file(weights: str) -> None:
         raise ValueError(f"weights ({weights}) is not there, or is no file: change --weights")
 
 
+def check_freezing(freeze_epochs: int, weights: str, supervised_epochs: int) -> None:
+    """Of --freeze_epochs."""
+    if freeze_epochs and weights == NO_WEIGHTS:
+        raise ValueError(
+            f"freeze_epochs ({freeze_epochs}) trains the head on features that are random with --weights={weights}: give "
+            "--weights, or leave it out"
+        )
+    if freeze_epochs > supervised_epochs:
+        raise ValueError(
+            f"freeze_epochs ({freeze_epochs}) are more than stage 1 has, supervised_epochs ({supervised_epochs}): lower it"
+        )
+
+
 def check_homes(paths: Mapping[str, str]) -> None:
     """Of flags that name files or folders."""
     for name, path in paths.items():

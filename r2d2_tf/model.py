@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import finite, precision
+from r2d2_tf.backbones.layers import head_of
 from r2d2_tf.losses import ClassLoss, compatibility, prediction_entropy, r2d2_loss
 from r2d2_tf.measures import Measures
 from r2d2_tf.pseudo_labels import PseudoLabelTable
@@ -25,6 +26,9 @@ class R2D2Model(keras.Model):
     describe: the unlabeled images', or, where batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every
     trainable weight, and `compatibility` the weight of what ties labeled rows that are learned to their labels. Set all, then
     `compile`, before each stage: the step is traced anew.
+
+    While `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation: their
+    running statistics stay, and no image is dropped out. `train_head_alone` turns it on and off between steps.
 
     `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
     `between_batches` is called before each batch of an evaluation or prediction; what it raises abandons them.
@@ -64,6 +68,7 @@ class R2D2Model(keras.Model):
         self.compatibility = 0.0
         self.use_unlabeled = False
         self.learn_pseudo_labels = False
+        self.trains_head_alone = False
         self.shares_rows = processes > 1
         self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
         self.measures = Measures(table.num_classes)
@@ -83,6 +88,12 @@ class R2D2Model(keras.Model):
             super().reset_metrics()
         self.resumes_epoch = False
 
+    def train_head_alone(self, alone: bool) -> None:
+        """Switches, and has the step traced anew if that changes it; the optimizer, with all weights' momenta, stays."""
+        if alone != self.trains_head_alone:
+            self.trains_head_alone = alone
+            self.make_train_function(force=True)
+
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Logits of `images`, `[batch, classes]`."""
         return self.backbone(images, training=training)
@@ -92,11 +103,11 @@ class R2D2Model(keras.Model):
         images, rows = data
         replica = tf.distribute.get_replica_context()
         global_count = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.shape(rows)[0]), tf.float32)
-        weights = self.trainable_variables
+        weights = head_of(self.backbone).trainable_weights if self.trains_head_alone else self.trainable_variables
         pseudo_logits = self.table.gather(rows)
         with tf.GradientTape(watch_accessed_variables=False) as row_tape, tf.GradientTape() as tape:
             row_tape.watch(pseudo_logits)
-            log_p = tf.nn.log_softmax(self._logits(images, training=True))
+            log_p = tf.nn.log_softmax(self._logits(images, training=not self.trains_head_alone))
             log_pseudo_p = tf.nn.log_softmax(pseudo_logits)
             entropy = prediction_entropy(log_p)
             if self.learn_pseudo_labels:

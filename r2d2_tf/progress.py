@@ -199,9 +199,10 @@ def plan_text(
             mix = f" ({stage.labeled_per_batch} labeled + {stage.batch_size - stage.labeled_per_batch} unlabeled)"
         else:
             mix = " of all images" if stage.use_unlabeled else " of labeled images"
+        head = f"; the head alone in the first {_count(stage.head_epochs, 'epoch')}" if stage.head_epochs else ""
         lines.append(
             f"  stage {stage.number}   {stage.title}: {_count(stage.epochs, 'epoch')} of {_count(steps, 'step')}, "
-            f"{stage.batch_size} images a batch{mix}"
+            f"{stage.batch_size} images a batch{mix}{head}"
         )
     return "\n".join([*lines, f"  in all    {total:,} steps"])
 

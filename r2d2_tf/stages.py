@@ -31,6 +31,7 @@ class Stage:
         fills_table: until its first prediction the unlabeled rows hold nothing.
         advice: what to change if the stage goes wrong.
         advice_before: what to change if it had gone wrong before the stage's first step.
+        head_epochs: the first so many epochs train the network's head alone.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Stage:
     fills_table: bool
     advice: str
     advice_before: str = ""
+    head_epochs: int = 0
 
     @property
     def epochs(self) -> int:
@@ -104,6 +106,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         max_steps=config.max_steps,
         fills_table=False,
         advice=supervised_advice,
+        head_epochs=config.freeze_epochs,
     )
     decipher = Stage(
         number=2,

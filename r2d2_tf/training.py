@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from r2d2_tf import files, finite, precision, run_data, run_directory
-from r2d2_tf.callbacks import Diagnostics, EpochMeans, Evaluation, RepetitiveReprediction, RunCheckpoint
+from r2d2_tf.callbacks import Diagnostics, EpochMeans, Evaluation, HeadFirst, RepetitiveReprediction, RunCheckpoint
 from r2d2_tf.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
 from r2d2_tf.collapse import CollapseGuard, RunStopped
 from r2d2_tf.config import Config
@@ -33,8 +33,7 @@ MAX_ROLLBACKS = 3
 
 def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distribute.Strategy) -> None:
     """Sets the switches of a stage, and compiles the model anew."""
-    model.use_unlabeled = stage.use_unlabeled
-    model.learn_pseudo_labels = stage.learn_pseudo_labels
+    model.use_unlabeled, model.learn_pseudo_labels = stage.use_unlabeled, stage.learn_pseudo_labels
     model.weight_decay, model.compatibility = stage.weight_decay, config.compatibility
     model.table.labeled_step = stage.labeled_step(len(model.table.labeled_rows), len(model.table.unlabeled_rows))
     with strategy.scope():
@@ -249,6 +248,7 @@ class Training:
             [
                 Locator(self._progress, stage, state),
                 EpochMeans(),
+                HeadFirst(stage),
                 RepetitiveReprediction(stage, self._batches.unlabeled(), self.history, state),
                 Evaluation(self._batches.test(), len(data.test_images)),
                 Diagnostics(stage, table, run_data.hidden_labels(data)),

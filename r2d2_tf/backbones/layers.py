@@ -39,6 +39,12 @@ def dense(units: int, *, name: str | None = None) -> layers.Layer:
     return layers.Dense(units, kernel_initializer=dense_initializer(), name=name)
 
 
+def head_of(network: keras.Model) -> layers.Layer:
+    """The last layer with weights to be trained, within networks too: what other classes need anew."""
+    *_, last = (layer for layer in network.layers if layer.trainable_weights)
+    return head_of(last) if isinstance(last, keras.Model) else last
+
+
 @keras.saving.register_keras_serializable(package="r2d2_tf")
 class Normalization(layers.Rescaling):
     """Keras' Rescaling, (pixels * scale + offset) with a number a channel, for `[batch, height, width, channels]`.

@@ -1,4 +1,4 @@
-"""Weights to begin with, from a file that Keras saved; and which of a network's layers is its head."""
+"""Weights to begin with, from a file that Keras saved."""
 
 import contextlib
 import tempfile
@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 
+from r2d2_tf.backbones.layers import head_of
 from r2d2_tf.messages import one_line
 
 _IN_KERAS_FILE = "model.weights.h5"
@@ -38,12 +39,6 @@ class Saved(NamedTuple):
 
 Layers = Mapping[str, Saved]
 """Path within a file -> layer."""
-
-
-def head_of(network: keras.Model) -> keras.layers.Layer:
-    """The last layer with weights to be trained: what is trained anew for other classes."""
-    *_, last = (layer for layer in network.layers if layer.trainable_weights)
-    return head_of(last) if isinstance(last, keras.Model) else last
 
 
 def load_file(backbone: keras.Model, path: Path) -> str:
