@@ -63,6 +63,25 @@ def own_layers(image_shape):
     return keras.Sequential([keras.Input(image_shape), Doubled(), layers.Conv2D(4, 5, strides=3)])
 
 
+@keras.saving.register_keras_serializable(package="own_networks")
+class Subclassed(keras.Model):
+    def __init__(self, num_classes, **options):
+        super().__init__(**options)
+        self.num_classes = num_classes
+        self.parts = [layers.Conv2D(4, 5, strides=3), layers.BatchNormalization(), layers.Flatten(), layers.Dense(num_classes)]
+
+    def call(self, images, training=False):
+        convolution, batch_norm, flatten, dense = self.parts
+        return dense(flatten(batch_norm(convolution(images), training=training)))
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+def subclassed(image_shape, num_classes):
+    return Subclassed(num_classes)
+
+
 class Unregistered(layers.Layer):
     def call(self, images):
         return 2.0 * images
@@ -265,14 +284,20 @@ def test_batch_normalisation_is_not_synchronized_where_it_is_not_the_projects_ow
     assert batch_norm.synchronized
 
 
-@pytest.mark.parametrize("function", ["features", "flat_features", "logits", "own_layers"])
+@pytest.mark.parametrize("function", ["features", "flat_features", "logits", "own_layers", "subclassed"])
 @pytest.mark.parametrize("mixed_precision", ["none", "bfloat16"])
-def test_a_users_network_gives_one_float32_logit_a_class_and_takes_what_a_step_tells(function, mixed_precision):
+def test_a_users_network_gives_one_float32_logit_a_class_and_takes_what_a_step_tells(function, mixed_precision, tmp_path):
     network = build(f"own_networks:{function}", mixed_precision=mixed_precision)
     logits = network(pixels_for(network), training=True, num_images=keras.ops.convert_to_tensor(3))
     assert logits.dtype == "float32"
     assert logits.shape == (3, 10)
     assert {weight.dtype for weight in network.trainable_variables} == {"float32"}
+    assert head_of(network).weights[0].shape[-1] == 10
+    network.save(tmp_path / "network.keras")
+    saved = backbones.load(tmp_path / "network.keras")
+    # The parts of a user's own layers are made anew when it is loaded, without a policy: they compute in float32.
+    rounding = 0.02 if (function, mixed_precision) == ("subclassed", "bfloat16") else 0.0
+    np.testing.assert_allclose(saved(pixels_for(network)), network(pixels_for(network)), rtol=0, atol=rounding)
 
 
 def test_a_users_network_gets_images_normalized_as_the_projects_own_do():
@@ -453,7 +478,7 @@ def test_a_file_of_weights_is_loaded_wherever_the_network_is_in_it(make, ending,
 
 
 def test_a_head_for_other_classes_stays_at_random_and_the_rest_is_loaded(tmp_path):
-    for name in (OWN, "own_networks:logits", "lenet"):
+    for name in (OWN, "own_networks:logits", "own_networks:subclassed", "lenet"):
         source = with_other_weights(backbones.build(name, (28, 28, 1), 7, **COLORS))
         source.save_weights(tmp_path / "seven.weights.h5")
         network = build(name)
