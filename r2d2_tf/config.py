@@ -48,9 +48,7 @@ class Config:
     skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
     num_labels: int = _flag(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
-    evaluate_on: str = _flag(
-        "", "measure errors on these in place of the test images: a file of unlabeled training images' ids, or a data set"
-    )
+    evaluate_on: str = _flag("", "errors are those on unlabeled images of a file of ids, or of a data set, not on test images")
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     backbone: str = _flag(
@@ -139,8 +137,7 @@ class Config:
     max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
     on_divergence: str = _flag(
         "stop",
-        "when the loss is not finite or the predictions collapse: stop, or rollback = go back to the last checkpoint with half "
-        "the learning rate, at most three times",
+        "on a loss that is not finite, or a collapse: stop; or rollback = back a checkpoint, at half the rate, at most thrice",
         choices=("stop", "rollback"),
         cosmetic=True,
     )
@@ -150,8 +147,7 @@ class Config:
     )
     strategy: str = _flag(
         "auto",
-        "auto = all visible GPUs, else one CPU; none = one device; mirrored = MirroredStrategy; multi_worker = the processes "
-        "that TF_CONFIG lists, each with its GPUs or one CPU",
+        "auto = all visible GPUs, else one CPU; none = one device; mirrored; multi_worker = the processes that TF_CONFIG lists",
         choices=("auto", "none", "mirrored", "multi_worker"),
         cosmetic=True,
     )
@@ -161,9 +157,7 @@ class Config:
     deterministic: bool = _flag(False, "bit-identical repetition on a CPU; slower", cosmetic=True)
     name: str = _flag("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
     run_dir: str = _flag("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
-    dry_run: bool = _flag(
-        False, "time a few steps, print what the run would take of time, memory and disk, and write nothing", cosmetic=True
-    )
+    dry_run: bool = _flag(False, "try a few steps, say what the run would take, and write nothing", cosmetic=True)
     new_run: bool = _flag(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
 
     def __post_init__(self) -> None:
@@ -175,13 +169,8 @@ class Config:
             raise ValueError(one_line(error)) from error
 
     def _check_together(self) -> None:
-        if self.beta >= self.alpha and self.class_loss == "reverse_kl":
-            raise ValueError(f"beta ({self.beta}) must be below alpha ({self.alpha}), theorem 1: lower --beta or raise --alpha")
-        if not self.rounds and self.finetune_epochs and self.finetune_from == "table":
-            raise ValueError(
-                "rounds is empty, so stage 3 has no learned table: add --finetune_from=prediction (hard pseudo-labels) or "
-                "--finetune_epochs=0 (stage 1 alone)"
-            )
+        flag_checks.check_weights_of_losses(self.alpha, self.beta, self.class_loss)
+        flag_checks.check_table_is_learned(self.rounds, self.finetune_epochs, self.finetune_from)
         flag_checks.check_start(self.stage_1_from, self.warm_start, has_later_stages=bool(self.rounds or self.finetune_epochs))
         self._check_data_flags()
         flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
@@ -270,10 +259,8 @@ class Config:
 
     def warnings(self) -> list[str]:
         """What is allowed but probably unwise, one line each."""
-        lines = []
-        if self.beta >= self.alpha:
-            lines.append(f"beta ({self.beta}) is not below alpha ({self.alpha}); theorem 1 covers beta < alpha only")
-        return lines
+        unwise = self.beta >= self.alpha
+        return [f"beta ({self.beta}) is not below alpha ({self.alpha}); theorem 1 covers beta < alpha only"] if unwise else []
 
     def stage_1_alone(self) -> "Config":
         """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""

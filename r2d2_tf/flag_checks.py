@@ -12,6 +12,21 @@ LONGEST_NAME = 200
 """Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
 
 
+def check_weights_of_losses(alpha: float, beta: float, class_loss: str) -> None:
+    """Theorem 1 speaks of the paper's own class loss."""
+    if beta >= alpha and class_loss == "reverse_kl":
+        raise ValueError(f"beta ({beta}) must be below alpha ({alpha}), theorem 1: lower --beta or raise --alpha")
+
+
+def check_table_is_learned(rounds: str, finetune_epochs: int, finetune_from: str) -> None:
+    """Stage 3 may take its labels from the table only where stage 2 learned one."""
+    if not rounds and finetune_epochs and finetune_from == "table":
+        raise ValueError(
+            "rounds is empty, so stage 3 has no learned table: add --finetune_from=prediction (hard pseudo-labels) or "
+            "--finetune_epochs=0 (stage 1 alone)"
+        )
+
+
 def check_cosine(stage: str, epochs: int, length: int) -> None:
     """`stage` is how the two flags begin; a `length` of 0 is a constant rate."""
     if 0 < length < epochs:

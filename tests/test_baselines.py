@@ -45,7 +45,7 @@ def test_hard_pseudo_labels_are_one_prediction_and_cross_entropy_from_another_ru
 def test_unlabeled_images_are_needed_only_where_a_stage_trains_on_them(tmp_path, capsys):
     assert train.main([*SHORT, "--num_labels=0", f"--run_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
-    assert "there are only 0" in error
+    assert "there are no unlabeled images, and stage 2 learns from nothing else" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -17,7 +17,7 @@ from conftest import ROOT, SHORT, StopAt
 from export import __main__ as export_command
 from export import inference
 from export.formats import write
-from export.serving import ServingModel
+from export.serving_model import ServingModel
 from r2d2_tf import backbones, train
 from r2d2_tf.backbones import names, preprocessing, weight_files
 from r2d2_tf.backbones.layers import FusedBatchNormalization, head_of

@@ -60,10 +60,10 @@ class Model:
 class NetworkPredictor:
     """Runs the network that a run saved, in the precision that it was trained in."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, backbone: str) -> None:
         import keras
 
-        network = backbones.load(path)
+        network = backbones.load(path, backbone)
         self._model = keras.Sequential([network, keras.layers.Softmax(dtype="float32")])
         height, width, channels = network.input_shape[1:]
         self.image_shape = (height, width, channels)
@@ -130,9 +130,10 @@ def load(path: Path) -> Model:
 
 
 def _load_run(folder: Path) -> Model:
-    spec = spec_of(run_directory.load_config(folder))
+    config = run_directory.load_config(folder)
+    spec = spec_of(config)
     import_tensorflow_quietly()
-    predictor = NetworkPredictor(folder / run_directory.BACKBONE_FILE)
+    predictor = NetworkPredictor(folder / run_directory.BACKBONE_FILE, config.backbone)
     resize = resize_for(spec.image_shape[0]) if spec.photographs else None
     return Model(folder, predictor, _class_names_of_run(folder), resize)
 

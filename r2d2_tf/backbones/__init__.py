@@ -116,7 +116,16 @@ def _of_the_project(name: str, image_shape: tuple[int, int, int], num_classes: i
     from r2d2_tf.backbones import layers
 
     module, function = names.parted(BACKBONES[name])
-    network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
+    try:
+        network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
+    except ValueError as error:
+        # Keras' own, where a convolution is left without pixels.
+        height, width, _ = image_shape
+        raise ValueError(
+            one_line(
+                f"backbone ({name}) does not fit images of {width}x{height} pixels: choose another, or larger images ({error})"
+            )
+        ) from error
     # The network within the one that `build` returns passes on what it is told, too.
     network._register_call_context_args(layers.NUM_IMAGES)
     return network

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from r2d2_tf import run_directory
+from r2d2_tf import backbones, run_directory
 from r2d2_tf.config import Config
 from tools import row_moves, run_images, saved_table
 from tools.report import network_view
@@ -54,6 +54,6 @@ def gather(run_dir: Path, config: Config, summary: dict[str, Any], *, data_dir: 
     data = run_images.load(config, data_dir)
     images = run_images.placed(table, data)
     shown = [network_view.spread(rows, most_predicted) for rows in (table.labeled_rows, table.unlabeled_rows)]
-    network = run_dir / run_directory.BACKBONE_FILE
+    network = backbones.load(run_dir / run_directory.BACKBONE_FILE, config.backbone)
     view = network_view.view(network, images, np.concatenate(shown), table.labels, config.eval_batch_size)
     return Findings(config, summary, table, saved_table.summarized(table), moves, images, view, data.class_names)

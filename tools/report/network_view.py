@@ -1,13 +1,15 @@
 """What the final network of a run says of training images."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf import backbones
 from tools import run_images
 from tools.saved_table import softmax
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,21 @@ def spread(rows: np.ndarray, most: int) -> np.ndarray:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
-def view(path: Path, images: run_images.Placed, rows: np.ndarray, given: np.ndarray, batch_size: int) -> NetworkView:
-    """Shows images to the network in `path`.
+def view(
+    network: "keras.Model", images: run_images.Placed, rows: np.ndarray, given: np.ndarray, batch_size: int
+) -> NetworkView:
+    """Shows images to a network.
 
     Args:
-        path: of the network.
+        network: of the run; see backbones.load.
         images: of the run.
         rows: of the table that are shown.
         given: class of each row of the table, -1 for none.
         batch_size: images at a time.
 
     Raises:
-        ValueError: if the network or an image cannot be read.
+        ValueError: if an image cannot be read.
     """
-    network = backbones.load(path)
     given = given[rows]
     found = NetworkView(rows, np.zeros(len(rows), np.int32), *(np.full(len(rows), np.nan, np.float32) for _ in range(3)))
     for pixels, which in run_images.batches(images.images, images.places[rows], batch_size):
