@@ -1,5 +1,6 @@
 """A run that starts from another run's final network."""
 
+import csv
 import json
 import shutil
 import time
@@ -12,8 +13,10 @@ from r2d2_tf import backbones, train
 from r2d2_tf.checkpoints import CannotResume
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
+from r2d2_tf.datasets import DATASETS
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted
+from tools import label_queue
 from tools.exactness import differences
 
 # Rates so small that 12 steps hardly move the network: it can be told where it came from.
@@ -65,6 +68,30 @@ def test_it_trains_on_with_the_new_labels_clamped(finished_run, warm):
     np.testing.assert_array_equal(logits[rows], 10 * np.eye(10, dtype=np.float32)[labels[rows]])
     before, after = weights_of(finished_run / "backbone.keras"), weights_of(folder / "backbone.keras")
     assert 0 < np.linalg.norm(after - before) < 0.05 * np.linalg.norm(before)
+
+
+def test_a_queue_that_was_filled_in_is_what_it_trains_on(finished_run, tmp_path):
+    run = tmp_path / "asked"
+    shutil.copytree(finished_run, run, ignore=shutil.ignore_patterns("export", "evaluation"))
+    assert label_queue.main([f"--run_dir={run}", "--count=20"]) == 0
+    data = DATASETS["mnist5k"].load(None)
+    true = dict(zip(data.train_ids, data.train_labels, strict=True))
+    with (run / "queue.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    asked = [line for line in lines if not line["label"]]
+    assert len(asked) == 20
+    for line in asked:
+        line["label"] = str(true[line["file"]])
+    filled = tmp_path / "filled.csv"
+    with filled.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    start(tmp_path / "run", f"--labels={filled}", "--num_labels=0", f"--warm_start={run}")
+    with np.load(run / "pseudo_labels.npz") as before, np.load(tmp_path / "run" / "pseudo_labels.npz") as after:
+        new = np.flatnonzero(before["given_labels"] != after["given_labels"])
+        assert {after["ids"][row] for row in new} == {line["file"] for line in asked}
+        np.testing.assert_array_equal(after["given_labels"][new], data.train_labels[new])
 
 
 def test_the_same_command_shows_the_result(finished_run, split, warm, capsys):
