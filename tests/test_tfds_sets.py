@@ -29,7 +29,7 @@ def test_what_a_prepared_set_says_of_itself_is_what_is_known_of_the_named_one(na
 @pytest.mark.parametrize(
     ("dataset", "name"),
     [
-        ("svhn", "svhn_cropped"),
+        pytest.param("svhn", "svhn_cropped", marks=pytest.mark.slow),
         pytest.param("imagenette", "imagenette/160px-v2", marks=pytest.mark.slow),
     ],
 )
