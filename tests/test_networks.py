@@ -331,9 +331,7 @@ FAST = ("MobileNetV3Small",)
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in FAST else SLOW) for n in {*FAST, *MODULES.values(), "MobileNetV3Small"}]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else SLOW) for n in sorted({*FAST, *MODULES.values()})])
 def test_an_application_preprocesses_averages_and_survives_saving_and_safe_loading(name, tmp_path):
     side = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}.get(name, 32)
     network = build(f"keras.applications:{name}", (side, side, 3))
