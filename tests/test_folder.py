@@ -23,6 +23,7 @@ from r2d2_tf.npz_reader import channel_statistics
 from r2d2_tf.own_images import held_out
 from r2d2_tf.photographs import Photographs
 from r2d2_tf.specs import spec_of
+from tools import evaluate
 
 NAMES = tuple(COLORS)
 TINY = (
@@ -305,6 +306,17 @@ def test_a_folder_is_trained_on_and_the_run_says_what_it_learned_from(run_of_pho
     assert [row["split"] for row in rows] == ["train"] * 12 + ["test"] * 9
     assert all(row["file"].split("/")[1] == row["label"] for row in rows)
     assert not list(folder.rglob("r2d2_tf-*")), "nothing is written into somebody's folder"
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 9), ("labeled", 12)])
+def test_the_network_of_a_folder_is_judged(split, count, run_of_photos, capsys):
+    assert evaluate.main([f"--run_dir={run_of_photos[1]}", f"--split={split}"]) == 0
+    assert f"{count} {'test images' if split == 'test' else 'labeled training images'}" in capsys.readouterr().out
+
+
+def test_nobody_judges_by_images_whose_class_is_unknown(run_of_photos, capsys):
+    assert evaluate.main([f"--run_dir={run_of_photos[1]}", "--split=unlabeled"]) == 2
+    assert "data set folder has no unlabeled training images, by their hidden labels here" in capsys.readouterr().err
 
 
 def test_the_labels_that_a_run_leaves_give_the_same_data_again(run_of_photos):

@@ -91,17 +91,17 @@ def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
 
 
 def _without_left_out(data: ImageData, config: Config, run_dir: Path | None) -> ImageData:
-    from r2d2_tf import data_health
+    from r2d2_tf import data_health, run_data
 
-    path = None if run_dir is None else run_dir / run_directory.LEFT_OUT_FILE
-    known = path.read_text().splitlines() if path is not None and path.is_file() else []
+    known = [] if run_dir is None else run_data.read_left_out(run_dir / run_directory.LEFT_OUT_FILE)
     # All photographs are looked at, which may take long, only if no run did and it is asked for.
     skipped = None if run_dir is None and config.skip_bad_images else known
     return data_health.checked(data, spec_of(config), skip_bad_images=config.skip_bad_images or bool(known), skipped=skipped)[0]
 
 
 def _training_rows(data: ImageData, config: Config, run_dir: Path | None, split: str) -> np.ndarray:
-    if run_dir is None:
+    """Those that are asked for and whose class is known; what a set of one's own leaves unlabeled nobody can judge by."""
+    if run_dir is None or data.given_labels is not None:
         from r2d2_tf import run_data
 
         given = run_data.given_labels(data, config, spec_of(config).num_classes)
@@ -109,4 +109,4 @@ def _training_rows(data: ImageData, config: Config, run_dir: Path | None, split:
     else:
         path = run_dir / run_directory.SPLIT_FILE
         labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
-    return labeled if split == "labeled" else np.setdiff1d(np.arange(len(data.train_labels)), labeled)
+    return labeled if split == "labeled" else np.setdiff1d(np.flatnonzero(data.train_labels >= 0), labeled)
