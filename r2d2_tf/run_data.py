@@ -116,6 +116,10 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
             f"evaluate_on ({path}) names {labeled[rows].sum()} labeled images, on which an error says nothing: "
             "name unlabeled ones"
         )
+    if (data.train_labels[rows] < 0).any():
+        raise ValueError(
+            f"evaluate_on ({path}) names images whose class is not known, so that no error can be measured on them"
+        )
     return dataclasses.replace(data, test_images=data.train_images[rows], test_labels=data.train_labels[rows])
 
 

@@ -308,6 +308,14 @@ def test_a_folder_is_trained_on_and_the_run_says_what_it_learned_from(run_of_pho
     assert not list(folder.rglob("r2d2_tf-*")), "nothing is written into somebody's folder"
 
 
+def test_errors_cannot_be_measured_on_images_whose_class_is_unknown(photos, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("unlabeled/00.jpg\n")
+    config = config_of(photos, evaluate_on=str(names))
+    with pytest.raises(ValueError, match=r"evaluate_on \(.*names.txt\) names images whose class is not known"):
+        run_data.loaded(config, spec_of(config))
+
+
 @pytest.mark.parametrize(("split", "count"), [("test", 9), ("labeled", 12)])
 def test_the_network_of_a_folder_is_judged(split, count, run_of_photos, capsys):
     assert evaluate.main([f"--run_dir={run_of_photos[1]}", f"--split={split}"]) == 0
