@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, files, provenance, run_data, run_directory
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf import backbones, files, provenance, run_directory
+from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.specs import forget, spec_of
@@ -70,27 +70,25 @@ def define_flags() -> flags.FlagValues:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        formats = list(dict.fromkeys(flag_values["format"].value))
-        wrong = [name for name in formats if name not in FORMATS]
-        if wrong or not formats:
-            raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
-        if not flag_values["run_dir"].value:
-            raise ValueError("say which run to export: --run_dir=runs/NAME")
-        run_dir = Path(flag_values["run_dir"].value)
-        config = run_directory.load_config(run_dir)
-        summary = run_directory.read_summary(run_dir)
-        folder = Path(flag_values["output_dir"].value or run_dir / "export")
-        run_directory.check_writable(folder)
-        version, threads, rounds = (flag_values[name].value for name in ("model_version", "threads", "latency_rounds"))
-        return export(run_dir, config, summary, Options(formats, folder, version, threads, rounds))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    formats = list(dict.fromkeys(flag_values["format"].value))
+    wrong = [name for name in formats if name not in FORMATS]
+    if wrong or not formats:
+        raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
+    if not flag_values["run_dir"].value:
+        raise ValueError("say which run to export: --run_dir=runs/NAME")
+    run_dir = Path(flag_values["run_dir"].value)
+    config = run_directory.load_config(run_dir)
+    summary = run_directory.read_summary(run_dir)
+    folder = Path(flag_values["output_dir"].value or run_dir / "export")
+    run_directory.check_writable(folder)
+    version, threads, rounds = (flag_values[name].value for name in ("model_version", "threads", "latency_rounds"))
+    return export(run_dir, config, summary, Options(formats, folder, version, threads, rounds))
 
 
 def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Options) -> int:
@@ -154,7 +152,7 @@ def _data_of(run_dir: Path, config: Config, summary: dict[str, Any]) -> ImageDat
     Raises:
         ValueError: if they are no longer there, or are of other classes.
     """
-    from r2d2_tf import data_health
+    from r2d2_tf import data_health, run_data
 
     forget()
     spec = spec_of(config)

@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -16,6 +17,23 @@ _DEEPEST = 8
 _LARGEST = 2**20
 """Bytes of a flagfile."""
 _LONGEST_FLAG = 100
+
+
+def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int]) -> int:
+    """What every program does around its own work, `body`, which reads its flags and returns the exit code.
+
+    Prints `help_text` where `--help` is asked for. A ValueError or OSError is one line and exit code 2; Ctrl-C is 130.
+    """
+    if "--help" in arguments:
+        print(help_text)
+        return 0
+    try:
+        return body()
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -19,11 +19,10 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.image_data import ImageData
-from r2d2_tf.messages import one_line
 from r2d2_tf.own_images import NoTestImages
 from r2d2_tf.photograph_folder import find_images
 from r2d2_tf.specs import forget, spec_of
@@ -57,21 +56,19 @@ def define_flags() -> flags.FlagValues:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        if not flag_values["data_dir"].value:
-            raise ValueError("say which images to look at: --data_dir=PHOTOS")
-        for name in ("sheet", "config_out"):
-            if flag_values[name].value:
-                run_directory.check_writable(Path(flag_values[name].value).parent)
-        config = _config(flag_values)
-        return report(config, flag_values)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    if not flag_values["data_dir"].value:
+        raise ValueError("say which images to look at: --data_dir=PHOTOS")
+    for name in ("sheet", "config_out"):
+        if flag_values[name].value:
+            run_directory.check_writable(Path(flag_values[name].value).parent)
+    config = _config(flag_values)
+    return report(config, flag_values)
 
 
 def _config(flag_values: flags.FlagValues) -> Config:

@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf import files, run_directory
+from r2d2_tf.command_line import run_program
 from r2d2_tf.messages import one_line, warn
 from tools import comparison, comparison_text, models, positional, runs
 from tools.comparison import Group
@@ -30,23 +31,21 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("out", "", "folder for comparison.md, runs.csv and comparison.png", flag_values=flag_values)
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        names = positional.parse(flag_values, arguments)
-        out = Path(flag_values["out"].value) if flag_values["out"].value else None
-        if out is not None:
-            run_directory.check_writable(out)
-        found, all_read = _read(_folders(names))
-        groups = comparison.grouped(found)
-        text = comparison_text.report(groups)
-        if out is not None:
-            _write(out, groups, text)
-        print(text)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    names = positional.parse(flag_values, arguments)
+    out = Path(flag_values["out"].value) if flag_values["out"].value else None
+    if out is not None:
+        run_directory.check_writable(out)
+    found, all_read = _read(_folders(names))
+    groups = comparison.grouped(found)
+    text = comparison_text.report(groups)
+    if out is not None:
+        _write(out, groups, text)
+    print(text)
     if out is not None:
         print(f"\nwritten to {out}: {REPORT_FILE}, {TABLE_FILE}, {PICTURE_FILE}")
     else:

@@ -25,9 +25,9 @@ from absl import flags
 from tqdm import tqdm
 
 from r2d2_tf import files, provenance, run_directory
-from r2d2_tf.command_line import define_flags, from_flags, parse_flags
+from r2d2_tf.command_line import define_flags, from_flags, parse_flags, run_program
 from r2d2_tf.config import Config
-from r2d2_tf.messages import one_line, warn
+from r2d2_tf.messages import warn
 from tools import calibration, evaluation_picture, evaluation_text, judged_images, models
 from tools.evaluation_text import Subject
 from tools.judged_images import SPLITS, JudgedImages
@@ -60,19 +60,18 @@ def main(arguments: Sequence[str]) -> int:
         flags.DEFINE_list("model", "", "models, separated by commas; by default the run's network", flag_values=values)
         flags.DEFINE_string("split", "test", f"images to judge on: {', '.join(SPLITS)}", flag_values=values)
         flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
-    if "--help" in arguments:
-        print(f"{__doc__}\n{own.get_help()}\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ...")
-        return 0
     define_flags(flag_values)
-    try:
-        parse_flags(flag_values, arguments)
-        task = _task(flag_values)
-        images = judged_images.load(task.config, task.split, task.run_dir)
-        judgements = judge(_loaded(task, images), images, task.config.eval_batch_size)
-        _tell(task, images, judgements)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    help_text = f"{__doc__}\n{own.get_help()}\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ..."
+    return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    task = _task(flag_values)
+    images = judged_images.load(task.config, task.split, task.run_dir)
+    judgements = judge(_loaded(task, images), images, task.config.eval_batch_size)
+    _tell(task, images, judgements)
     return 0
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import backbones, files, run_directory
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.specs import spec_of
@@ -103,30 +103,28 @@ def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets, if not that of the run", flag_values=flag_values)
-    if "--help" in arguments:
-        print(__doc__)
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        if not flag_values["run_dir"].value:
-            raise ValueError("say which run to draw: --run_dir=runs/NAME")
-        folder = Path(flag_values["run_dir"].value)
-        config = run_directory.load_config(folder)
-        title = run_directory.title_of(run_directory.read_summary(folder))
-        networks = networks_of(folder, config)
-        given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
-        # Before the data: what reads TFDS sets imports TensorFlow.
-        import_tensorflow_quietly()
-        data_dir = flag_values["data_dir"].value
-        data = spec_of(config).load(Path(data_dir).expanduser() if data_dir else config.data_path)
-        if not isinstance(data.train_images, np.ndarray):
-            raise ValueError(f"{folder} was trained on photographs; features are drawn of images in memory alone")
-        if len(given_labels) != len(data.train_labels):
-            raise ValueError(f"the run had {len(given_labels)} training images and the data set has {len(data.train_labels)}")
-        panels = panels_of(networks, data, np.flatnonzero(given_labels >= 0), config.eval_batch_size)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, __doc__, lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    if not flag_values["run_dir"].value:
+        raise ValueError("say which run to draw: --run_dir=runs/NAME")
+    folder = Path(flag_values["run_dir"].value)
+    config = run_directory.load_config(folder)
+    title = run_directory.title_of(run_directory.read_summary(folder))
+    networks = networks_of(folder, config)
+    given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
+    # Before the data: what reads TFDS sets imports TensorFlow.
+    import_tensorflow_quietly()
+    data_dir = flag_values["data_dir"].value
+    data = spec_of(config).load(Path(data_dir).expanduser() if data_dir else config.data_path)
+    if not isinstance(data.train_images, np.ndarray):
+        raise ValueError(f"{folder} was trained on photographs; features are drawn of images in memory alone")
+    if len(given_labels) != len(data.train_labels):
+        raise ValueError(f"the run had {len(given_labels)} training images and the data set has {len(data.train_labels)}")
+    panels = panels_of(networks, data, np.flatnonzero(given_labels >= 0), config.eval_batch_size)
     print(title)
     for name, features, labels in panels:
         print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")

@@ -35,8 +35,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import parse_flags
-from r2d2_tf.messages import one_line
+from r2d2_tf.command_line import parse_flags, run_program
 from tools import html, row_moves, run_images, saved_table
 
 CSV_FILE = "queue.csv"
@@ -192,29 +191,27 @@ def define_flags() -> flags.FlagValues:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
-        out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
-        _check_out(out)
-        table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-        data = run_images.load(config, flag_values["data_dir"].value)
-        images = run_images.placed(table, data)
-        options = {name: flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed")}
-        found = candidates(run_dir, table, data.class_names)
-        order = _order(found, options)
-        lines = queue_of(found, table.ids, order, options["strategy"])
-        page = _page(lines, found.rows[order], images, run_directory.title_of(summary), options)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_lines(out, [*lines, *given_lines(run_dir, table, data.class_names)])
-        with files.written_whole(out.with_suffix(".html")) as path:
-            path.write_text(page, encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+    out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
+    _check_out(out)
+    table = saved_table.read(run_dir / run_directory.TABLE_FILE)
+    data = run_images.load(config, flag_values["data_dir"].value)
+    images = run_images.placed(table, data)
+    options = {name: flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed")}
+    found = candidates(run_dir, table, data.class_names)
+    order = _order(found, options)
+    lines = queue_of(found, table.ids, order, options["strategy"])
+    page = _page(lines, found.rows[order], images, run_directory.title_of(summary), options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(out, [*lines, *given_lines(run_dir, table, data.class_names)])
+    with files.written_whole(out.with_suffix(".html")) as path:
+        path.write_text(page, encoding="utf-8")
     _say(run_dir, out, len(lines), options["count"])
     return 0
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from absl import flags
 
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.startup import import_tensorflow_quietly
@@ -92,17 +92,15 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_string("data_dir", None, "folder of prepared TFDS sets, one of them imagenette", flag_values=flag_values)
     flags.DEFINE_integer("rounds", 5, "alternating rounds", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("images", 3000, "images a round", lower_bound=BATCH, flag_values=flag_values)
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        import_tensorflow_quietly()
-        data_dir = flag_values["data_dir"].value
-        data = DATASETS["imagenette"].load(Path(data_dir).expanduser() if data_dir else None)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    import_tensorflow_quietly()
+    data_dir = flag_values["data_dir"].value
+    data = DATASETS["imagenette"].load(Path(data_dir).expanduser() if data_dir else None)
     print("| | images/s | processor time an image, ms |\n|---|---|---|")
     sizes = {name: flag_values[name].value for name in ("rounds", "images")}
     for name, speeds in measure(cast("Photographs", data.train_images), **sizes).items():

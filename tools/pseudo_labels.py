@@ -34,8 +34,7 @@ from absl import flags
 from tqdm import tqdm
 
 from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import parse_flags
-from r2d2_tf.messages import one_line
+from r2d2_tf.command_line import parse_flags, run_program
 from tools import row_moves, run_images, saved_table
 from tools.saved_table import SavedTable
 
@@ -204,28 +203,26 @@ def define_flags() -> flags.FlagValues:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        out = Path(flag_values["out"].value).expanduser()
-        if out.suffix not in WRITERS:
-            raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")
-        run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
-        run_directory.check_writable(out.parent)
-        table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-        flips = row_moves.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
-        data = run_images.load(config, flag_values["data_dir"].value)
-        run_images.check_classes(table, data)
-        top_k, soft = (flag_values[name].value for name in ("top_k", "soft"))
-        found = PseudoLabels(table, flips, data.class_names, min(top_k, table.num_classes), soft)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with files.written_whole(out) as path:
-            WRITERS[out.suffix](path, found)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    out = Path(flag_values["out"].value).expanduser()
+    if out.suffix not in WRITERS:
+        raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")
+    run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+    run_directory.check_writable(out.parent)
+    table = saved_table.read(run_dir / run_directory.TABLE_FILE)
+    flips = row_moves.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
+    data = run_images.load(config, flag_values["data_dir"].value)
+    run_images.check_classes(table, data)
+    top_k, soft = (flag_values[name].value for name in ("top_k", "soft"))
+    found = PseudoLabels(table, flips, data.class_names, min(top_k, table.num_classes), soft)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with files.written_whole(out) as path:
+        WRITERS[out.suffix](path, found)
     counts = f"{len(table.labeled_rows):,} labeled and {len(table.unlabeled_rows):,} unlabeled images"
     print(f"{run_directory.title_of(summary)}: the rows of {counts}, written to {out} ({out.stat().st_size / 2**20:.1f} MiB)")
     return 0

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.specs import spec_of
 from tools import saved_table
@@ -47,24 +47,20 @@ def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_integer("count", 20, "suspects that are printed", lower_bound=1, flag_values=flag_values)
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        if not flag_values["run_dir"].value:
-            raise ValueError("say which run to look at: --run_dir=runs/NAME")
-        run_dir = Path(flag_values["run_dir"].value)
-        config = run_directory.load_config(run_dir)
-        run_directory.read_summary(run_dir)
-        if not (config.learn_labeled_rows and config.parsed_rounds):
-            raise ValueError(
-                f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds"
-            )
-        return report(run_dir, config, flag_values["count"].value)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    if not flag_values["run_dir"].value:
+        raise ValueError("say which run to look at: --run_dir=runs/NAME")
+    run_dir = Path(flag_values["run_dir"].value)
+    config = run_directory.load_config(run_dir)
+    run_directory.read_summary(run_dir)
+    if not (config.learn_labeled_rows and config.parsed_rounds):
+        raise ValueError(f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds")
+    return report(run_dir, config, flag_values["count"].value)
 
 
 def report(run_dir: Path, config: Config, count: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf.command_line import parse_flags, run_program
 
 PICTURE = "theorems.png"
 EQUAL = 1e-6
@@ -114,24 +114,22 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    if "--help" in arguments:
-        print(__doc__)
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        if not flag_values["run_dir"].value:
-            raise ValueError("say which run to look at: --run_dir=runs/NAME")
-        folder = Path(flag_values["run_dir"].value)
-        config = run_directory.load_config(folder)
-        title = run_directory.title_of(run_directory.read_summary(folder))
-        if config.class_loss != "reverse_kl":
-            raise ValueError(f"the theorems speak of --class_loss=reverse_kl; this run has {config.class_loss}")
-        if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:
-            raise ValueError(f"{folder} holds no predictions of pseudo-labels: give a run that has a stage 2")
-        history = run_directory.read_arrays(folder / run_directory.HISTORY_FILE, HISTORY)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, __doc__, lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    if not flag_values["run_dir"].value:
+        raise ValueError("say which run to look at: --run_dir=runs/NAME")
+    folder = Path(flag_values["run_dir"].value)
+    config = run_directory.load_config(folder)
+    title = run_directory.title_of(run_directory.read_summary(folder))
+    if config.class_loss != "reverse_kl":
+        raise ValueError(f"the theorems speak of --class_loss=reverse_kl; this run has {config.class_loss}")
+    if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:
+        raise ValueError(f"{folder} holds no predictions of pseudo-labels: give a run that has a stage 2")
+    history = run_directory.read_arrays(folder / run_directory.HISTORY_FILE, HISTORY)
     found = comparisons(history, alpha=config.alpha, beta=config.beta)
     print(f"{title}\n\n{table(found)}")
     with files.written_whole(folder / PICTURE) as path:

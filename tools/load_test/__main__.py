@@ -10,7 +10,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from r2d2_tf.messages import one_line
+from r2d2_tf.command_line import run_program
 from r2d2_tf.startup import import_tensorflow_quietly
 from tools.load_test.settings import Settings, define_flags, parse
 
@@ -18,16 +18,7 @@ from tools.load_test.settings import Settings, define_flags, parse
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{values.get_help()}")
-        return 0
-    try:
-        return _test(parse(values, arguments))
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_program(arguments, f"{__doc__}\n{values.get_help()}", lambda: _test(parse(values, arguments)))
 
 
 def _test(settings: Settings) -> int:

@@ -17,9 +17,8 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import parse_flags
+from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
-from r2d2_tf.messages import one_line
 from r2d2_tf.startup import import_tensorflow_quietly
 from tools import html, run_images
 
@@ -48,20 +47,18 @@ def define_flags() -> flags.FlagValues:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-        run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
-        out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
-        run_directory.check_writable(out.parent)
-        options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
-        _check_files(run_dir)
-        report(run_dir, config, summary, options, out)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+    out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
+    run_directory.check_writable(out.parent)
+    options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
+    _check_files(run_dir)
+    report(run_dir, config, summary, options, out)
     python = shlex.quote(run_directory.shown(sys.executable))
     print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
     print(f"Next, to have doubtful images labeled:\n  {python} -m tools.label_queue --run_dir={shlex.quote(str(run_dir))}")
