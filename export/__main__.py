@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, files, provenance, run_directory
+from r2d2_tf import backbones, files, finished_run, provenance, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
-from r2d2_tf.specs import forget, spec_of
 from r2d2_tf.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
@@ -80,11 +79,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     wrong = [name for name in formats if name not in FORMATS]
     if wrong or not formats:
         raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
-    if not flag_values["run_dir"].value:
-        raise ValueError("say which run to export: --run_dir=runs/NAME")
-    run_dir = Path(flag_values["run_dir"].value)
-    config = run_directory.load_config(run_dir)
-    summary = run_directory.read_summary(run_dir)
+    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
     folder = Path(flag_values["output_dir"].value or run_dir / "export")
     run_directory.check_writable(folder)
     version, threads, rounds = (flag_values[name].value for name in ("model_version", "threads", "latency_rounds"))
@@ -98,7 +93,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     from export.beside import write_beside
 
     _use_threads(options.threads)
-    data = _data_of(run_dir, config, summary)
+    data = finished_run.images_of(run_dir, config, summary)
     model = _serving_model(run_dir, config, data)
     write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
@@ -144,26 +139,6 @@ def _checked(
         where, size = formats.final_path(name, options.folder, options.version), checking.size_kib(path)
         rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))
     return _timed(rows, models, images, options.latency_rounds)
-
-
-def _data_of(run_dir: Path, config: Config, summary: dict[str, Any]) -> ImageData:
-    """The images of a finished run.
-
-    Raises:
-        ValueError: if they are no longer there, or are of other classes.
-    """
-    from r2d2_tf import data_health, run_data
-
-    forget()
-    spec = spec_of(config)
-    data = spec.load(config.data_path)
-    if list(data.class_names) != summary.get("class_names", list(data.class_names)):
-        raise ValueError(
-            f"the data set has the classes {', '.join(data.class_names)}, and the run in {run_dir} learned "
-            f"{', '.join(summary['class_names'])}: export it with the data that it was trained on"
-        )
-    skipped = run_data.read_left_out(run_dir / run_directory.LEFT_OUT_FILE)
-    return data_health.checked(data, spec, skipped=skipped)[0]
 
 
 def _use_threads(threads: int) -> None:

@@ -39,7 +39,7 @@ LAYERS = (
     {"run_directory"},
     {"collapse", "finite", "run_data", "other_runs", "run_network"},
     {"pipeline", "data_health", "model", "callbacks", "metrics_log", "progress", "checkpoints"},
-    {"run_batches"},
+    {"run_batches", "finished_run"},
     {"training"},
     {"experiment"},
     {"preview"},

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, files, run_directory
+from r2d2_tf import backbones, files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
@@ -109,11 +109,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    if not flag_values["run_dir"].value:
-        raise ValueError("say which run to draw: --run_dir=runs/NAME")
-    folder = Path(flag_values["run_dir"].value)
-    config = run_directory.load_config(folder)
-    title = run_directory.title_of(run_directory.read_summary(folder))
+    folder, config, summary = finished_run.named(flag_values["run_dir"].value)
+    title = run_directory.title_of(summary)
     networks = networks_of(folder, config)
     given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
     # Before the data: what reads TFDS sets imports TensorFlow.

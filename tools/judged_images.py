@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf import run_directory, splits
+from r2d2_tf import finished_run, run_directory, splits
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.messages import one_line
@@ -79,7 +79,9 @@ def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
     # Before the data: what reads TFDS sets imports TensorFlow.
     import_tensorflow_quietly()
     spec = spec_of(config)
-    data = _without_left_out(spec.load(config.data_path), config, run_dir)
+    data = (
+        _of_no_run(config) if run_dir is None else finished_run.images_of(run_dir, config, run_directory.read_summary(run_dir))
+    )
     if split == "test":
         images, all_labels, rows = data.test_images, data.test_labels, np.arange(len(data.test_labels))
     else:
@@ -90,13 +92,13 @@ def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
     return JudgedImages(images, rows, all_labels[rows], data.class_names, spec.image_shape, fake)
 
 
-def _without_left_out(data: ImageData, config: Config, run_dir: Path | None) -> ImageData:
-    from r2d2_tf import data_health, run_data
+def _of_no_run(config: Config) -> ImageData:
+    from r2d2_tf import data_health
 
-    known = [] if run_dir is None else run_data.read_left_out(run_dir / run_directory.LEFT_OUT_FILE)
-    # All photographs are looked at, which may take long, only if no run did and it is asked for.
-    skipped = None if run_dir is None and config.skip_bad_images else known
-    return data_health.checked(data, spec_of(config), skip_bad_images=config.skip_bad_images or bool(known), skipped=skipped)[0]
+    spec = spec_of(config)
+    # All photographs are looked at, which may take long, only if it is asked for.
+    skipped = None if config.skip_bad_images else ()
+    return data_health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images, skipped=skipped)[0]
 
 
 def _training_rows(data: ImageData, config: Config, run_dir: Path | None, split: str) -> np.ndarray:

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf import files, run_directory
+from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from tools import html, row_moves, run_images, saved_table
 
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
     _check_out(out)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)

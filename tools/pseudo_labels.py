@@ -33,7 +33,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from r2d2_tf import files, run_directory
+from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from tools import row_moves, run_images, saved_table
 from tools.saved_table import SavedTable
@@ -212,7 +212,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     out = Path(flag_values["out"].value).expanduser()
     if out.suffix not in WRITERS:
         raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")
-    run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
     run_directory.check_writable(out.parent)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
     flips = row_moves.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))

@@ -3,12 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf import run_directory
 from r2d2_tf.config import Config
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.messages import one_line
@@ -18,18 +16,6 @@ from tools.saved_table import SavedTable
 
 if TYPE_CHECKING:
     from r2d2_tf.pipeline import Images
-
-
-def finished(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
-    """Folder, config and summary of the finished run that `--run_dir` names.
-
-    Raises:
-        ValueError: if it names none.
-    """
-    if not run_dir:
-        raise ValueError("say which run to look at: --run_dir=runs/NAME")
-    folder = Path(run_dir).expanduser()
-    return folder, run_directory.load_config(folder), run_directory.read_summary(folder)
 
 
 def description(config: Config) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from r2d2_tf import files, run_directory
+from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.specs import spec_of
@@ -53,11 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    if not flag_values["run_dir"].value:
-        raise ValueError("say which run to look at: --run_dir=runs/NAME")
-    run_dir = Path(flag_values["run_dir"].value)
-    config = run_directory.load_config(run_dir)
-    run_directory.read_summary(run_dir)
+    run_dir, config, _ = finished_run.named(flag_values["run_dir"].value)
     if not (config.learn_labeled_rows and config.parsed_rounds):
         raise ValueError(f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds")
     return report(run_dir, config, flag_values["count"].value)

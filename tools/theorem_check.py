@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from r2d2_tf import files, run_directory
+from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 
 PICTURE = "theorems.png"
@@ -120,11 +120,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    if not flag_values["run_dir"].value:
-        raise ValueError("say which run to look at: --run_dir=runs/NAME")
-    folder = Path(flag_values["run_dir"].value)
-    config = run_directory.load_config(folder)
-    title = run_directory.title_of(run_directory.read_summary(folder))
+    folder, config, summary = finished_run.named(flag_values["run_dir"].value)
+    title = run_directory.title_of(summary)
     if config.class_loss != "reverse_kl":
         raise ValueError(f"the theorems speak of --class_loss=reverse_kl; this run has {config.class_loss}")
     if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:

@@ -16,11 +16,11 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf import files, run_directory
+from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.config import Config
 from r2d2_tf.startup import import_tensorflow_quietly
-from tools import html, run_images
+from tools import html
 
 PAGE = "report.html"
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    run_dir, config, summary = run_images.finished(flag_values["run_dir"].value)
+    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
     run_directory.check_writable(out.parent)
     options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
