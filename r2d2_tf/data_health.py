@@ -97,11 +97,6 @@ def fingerprint(data: ImageData) -> str:
     return digest.hexdigest()[:16]
 
 
-def digest_of(array: np.ndarray) -> str:
-    """16 hexadecimal digits of a SHA-256 of whole numbers."""
-    return hashlib.sha256(np.ascontiguousarray(array, "<i8").data).hexdigest()[:16]
-
-
 def _check_rows(data: ImageData, spec: DatasetSpec) -> None:
     if len(data.class_names) != spec.num_classes:
         raise ValueError(

@@ -90,7 +90,7 @@ class Experiment:
         # Before the photographs too: a network that does not fit them is told at once.
         backbone, self.weights_from = run_network.build(config, self.spec, self.strategy)
         if self.weights_from and self.workers.count > 1:
-            self.workers.check_same({"file of weights": run_network.digest_of(backbone)})
+            self.workers.check_same({"file of weights": provenance.digest_of(backbone.get_weights())})
         loaded, self.left_out = data_health.checked(
             loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=run_data.left_out_before(config)
         )
@@ -109,7 +109,7 @@ class Experiment:
         self.state = RunState(
             self.stages[0].number,
             data_fingerprint=data_health.fingerprint(loaded),
-            split_fingerprint=data_health.digest_of(self.table.labels),
+            split_fingerprint=provenance.digest_of([self.table.labels]),
         )
         self.workers.check_same({"data set": self.state.data_fingerprint, "split": self.state.split_fingerprint})
         self.model = self._model_of(backbone)

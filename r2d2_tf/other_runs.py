@@ -1,13 +1,12 @@
 """Networks that a run takes over from another one, to start from. Looking for them needs no TensorFlow."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r2d2_tf import backbones, run_directory
+from r2d2_tf import backbones, provenance, run_directory
 from r2d2_tf.config import Config
 
 if TYPE_CHECKING:
@@ -94,10 +93,7 @@ def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute
                 "give a run with the same --backbone, images and classes"
             )
         backbone.set_weights(weights)
-    digest = hashlib.sha256()
-    for weight in weights:
-        digest.update(np.ascontiguousarray(weight).data)
-    return digest.hexdigest()[:16]
+    return provenance.digest_of(weights)
 
 
 def _size(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -1,11 +1,15 @@
-"""What a result came from: machine, versions, commit of the source."""
+"""What a result came from: machine, versions, commit of the source, digests of numbers."""
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+
+import numpy as np
 
 _ROOT = Path(__file__).parent.parent
 _SOURCES = ("r2d2_tf", "export", "tools", "configs", "requirements.txt")
@@ -47,3 +51,11 @@ def _git(*arguments: str) -> str:
         return ""
     answer = subprocess.run([git, "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False)
     return answer.stdout.strip()
+
+
+def digest_of(arrays: Iterable[np.ndarray]) -> str:
+    """16 hexadecimal digits of a SHA-256 of the bytes of arrays, one after another."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

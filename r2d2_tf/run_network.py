@@ -1,10 +1,8 @@
 """The network of a run, made as its config says; other_runs.py gives it another run's weights."""
 
-import hashlib
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from r2d2_tf import backbones, flag_checks
@@ -43,11 +41,3 @@ def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -
         if config.weights == flag_checks.IMAGENET:
             return network, "ImageNet's weights, the head at random"
         return network, weight_files.load_file(network, Path(config.weights).expanduser())
-
-
-def digest_of(network: keras.Model) -> str:
-    """Of all variables, to be compared between processes."""
-    digest = hashlib.sha256()
-    for variable in network.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return digest.hexdigest()
