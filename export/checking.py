@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from r2d2_tf.messages import markdown
+
 SECONDS_A_TURN = 0.25
 """A model is asked for so long before it is another's turn, or once if that takes longer."""
 CALLS_A_TURN = 10
@@ -133,6 +135,4 @@ def table(rows: Iterable[Row], batch_sizes: Sequence[int]) -> str:
         ]
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return "\n".join(markdown(cells))

@@ -1,6 +1,7 @@
-"""What an error says to people."""
+"""What is said to people: an error in a line, a table."""
 
 import sys
+from collections.abc import Sequence
 
 LONGEST = 500
 """Characters of a message."""
@@ -21,3 +22,11 @@ def one_line(message: object) -> str:
 def warn(text: str) -> None:
     """Prints a warning."""
     print(f"warning: {text}", file=sys.stderr)
+
+
+def markdown(table: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, its heads first; the columns are in line in a terminal, too, each to the left."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rows = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    return [rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]]

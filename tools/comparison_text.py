@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from r2d2_tf.messages import one_line
+from r2d2_tf.messages import markdown, one_line
 from tools import comparison
 from tools.comparison import Group
 from tools.runs import RunRecord
@@ -174,11 +174,3 @@ def notes(runs: Sequence[RunRecord], groups: Sequence[Group]) -> list[str]:
             f"uncertain from {interval[0]:.2f} to {interval[1]:.2f} (Wilson)"
         )
     return lines
-
-
-def markdown(table: Table) -> list[str]:
-    """A Markdown table whose columns are in line: each to the left."""
-    table = [[cell.replace("|", "\\|") for cell in row] for row in table]
-    widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
-    rows = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]
-    return [rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]]
