@@ -12,10 +12,8 @@ from r2d2_tf.stages import Stage
 Logs = dict[str, Any]
 _ENOUGH_A_CLASS = 100
 """Predictions a class from which a collapse can be told in the middle of an epoch."""
-_ENOUGH_EVALUATED = 10
-"""Evaluated images a class from which their predictions tell of a collapse: of fewer a class may be missed by chance."""
-_ENOUGH_EXPECTED = 5
-"""Images that a class should get before it says anything that it gets none: by chance that happens once in 150 times."""
+_ENOUGH_EXPECTED = 10
+"""Images that a class should get before it says anything that it gets none: by chance that happens once in 22,000 times."""
 
 
 class RunStopped(RuntimeError):
@@ -93,9 +91,7 @@ class CollapseGuard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.stage.use_unlabeled:
             self._check(np.asarray(logs["predicted_classes"]), "unlabeled", self.stage.advice)
-            evaluated = logs["evaluated_classes"]
-            if evaluated.sum() >= _ENOUGH_EVALUATED * len(evaluated):
-                self._check(evaluated, "evaluated", self.stage.advice)
+            self._check(logs["evaluated_classes"], "evaluated", self.stage.advice)
 
     def _check(self, counts: np.ndarray, kind: str, advice: str, *, rate_matters: bool = True) -> None:
         shares = labeled_shares(self.table)
