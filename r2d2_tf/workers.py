@@ -68,10 +68,6 @@ class Workers:
 
         return self.strategy.experimental_local_results(self.strategy.run(one_replica, args=(lines,)))[0]
 
-    def exchange_array(self, values: np.ndarray) -> np.ndarray:
-        """What each process gave, bit for bit: `[n]` of a type of 4 or 8 bytes to `[processes, n]`."""
-        return self.exchange(np.ascontiguousarray(values).view(np.int32)).view(values.dtype)
-
     def largest(self, values: Sequence[int]) -> list[int]:
         """The largest of what each process gave, number by number."""
         return list(values) if self.count == 1 else self.exchange(np.array(values)).max(0).tolist()

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from export.serving.batching import Batcher
-from export.serving.errors import STOPPING, Code, ServingError
+from export.serving.errors import Code, ServingError
 from export.serving.metrics import Metrics
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion, ModelVersions
@@ -69,11 +69,6 @@ class Service:
     def ready(self) -> bool:
         """Whether requests should be sent here."""
         return self.versions.current is not None and not self.stopping
-
-    def check_open(self) -> None:
-        """Raises ServingError once the server is about to end."""
-        if self.closed:
-            raise ServingError(Code.UNAVAILABLE, STOPPING)
 
     def check_rows(self, rows: int) -> None:
         """Raises ServingError if a request has more than it may."""

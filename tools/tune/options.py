@@ -127,26 +127,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         ValueError: in one line, for what cannot be done as it stands.
     """
     own = define_flags()
-    mine: list[str] = []
-    others: list[str] = []
-    for argument in arguments:
-        name, _, value = argument.removeprefix("--").partition("=")
-        is_range = name in _RANGES and any(sign in value for sign in ":,")
-        is_mine = is_range or (name in own and name not in _RANGES)
-        (mine if argument.startswith("--") and is_mine else others).append(argument)
-    try:
-        own(["tune", *mine])
-    except flags.Error as error:
-        raise ValueError(f"cannot read the flags: {error}; write --flag=value (--help lists them)") from error
-    config = from_command_line(others)
+    config = from_command_line(_parse_own(own, arguments))
     _check_config(config)
-    texts = [(name, own[name].value) for name in _RANGES if own[name].value]
-    for text in own["search"].value:
-        name, equals, given = text.partition("=")
-        if not equals:
-            raise ValueError(f"search ({text}) names no range: write --search=FLAG=low:high")
-        texts.append((name.removeprefix("--"), given))
-    space = space_of(config, [parse_dimension(*text) for text in texts])
+    space = space_of(config, [parse_dimension(*text) for text in _ranges_in(own)])
     tuner, trials = own["tuner"].value, own["trials"].value
     judge = own["validation_dataset"].value
     if judge:
@@ -171,6 +154,33 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         options = dataclasses.replace(options, folder=_default_folder(options))
     check_folder(options)
     return options
+
+
+def _parse_own(own: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Reads the flags of the search, and returns the others: a run's."""
+    mine: list[str] = []
+    others: list[str] = []
+    for argument in arguments:
+        name, _, value = argument.removeprefix("--").partition("=")
+        is_range = name in _RANGES and any(sign in value for sign in ":,")
+        is_mine = is_range or (name in own and name not in _RANGES)
+        (mine if argument.startswith("--") and is_mine else others).append(argument)
+    try:
+        own(["tune", *mine])
+    except flags.Error as error:
+        raise ValueError(f"cannot read the flags: {error}; write --flag=value (--help lists them)") from error
+    return others
+
+
+def _ranges_in(own: flags.FlagValues) -> list[tuple[str, str]]:
+    """Each flag that is searched, with its range as it was written."""
+    texts = [(name, own[name].value) for name in _RANGES if own[name].value]
+    for text in own["search"].value:
+        name, equals, given = text.partition("=")
+        if not equals:
+            raise ValueError(f"search ({text}) names no range: write --search=FLAG=low:high")
+        texts.append((name.removeprefix("--"), given))
+    return texts
 
 
 def _check_config(config: Config) -> None:
