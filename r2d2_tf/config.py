@@ -41,7 +41,8 @@ class Config:
     data_dir: str = _flag(
         "", "folder of prepared TFDS data sets (mnist5k needs none); or of your images, or your .npz file", cosmetic=True
     )
-    labels: str = _flag("", "CSV or Parquet file of columns file, label (and split): labels to train on, none drawn")
+    labels: str = _flag("", "CSV, Parquet or .npz file of columns file, label (and split): labels to train on, none drawn")
+    soft_labels: bool = _flag(False, "train on the probabilities of all classes that --labels holds, not on one class each")
     test_fraction: float = _flag(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
     image_size: int = _flag(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
     download: bool = _flag(False, "download the data set, and weights, that are not there", cosmetic=True)
@@ -183,6 +184,7 @@ class Config:
         paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
+        flag_checks.check_soft_labels(self.soft_labels, self.labels, self.label_noise, self.learn_labeled_rows)
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
         _ = self.parsed_rounds, self.labeled_per_batch
 
@@ -251,11 +253,8 @@ class Config:
     @property
     def resolved_run_dir(self) -> Path:
         """`--run_dir`, or runs/NAME-HASH."""
-        return (
-            Path(self.run_dir).expanduser()
-            if self.run_dir
-            else Path("runs") / f"{self.name or self.default_name}-{self.digest}"
-        )
+        default = Path("runs") / f"{self.name or self.default_name}-{self.digest}"
+        return Path(self.run_dir).expanduser() if self.run_dir else default
 
     def warnings(self) -> list[str]:
         """What is allowed but probably unwise, one line each."""

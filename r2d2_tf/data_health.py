@@ -214,6 +214,7 @@ def _without(data: ImageData, names: Collection[str]) -> ImageData:
         train_images=data.train_images[np.flatnonzero(train)],
         train_labels=data.train_labels[train],
         given_labels=None if data.given_labels is None else data.given_labels[train],
+        given_probabilities=None if data.given_probabilities is None else data.given_probabilities[train],
         train_ids=[identifier for identifier, kept in zip(data.train_ids, train, strict=True) if kept],
         test_images=data.test_images[np.flatnonzero(test)],
         test_labels=data.test_labels[test],

@@ -103,13 +103,14 @@ class Experiment:
             run_data.given_labels(self.data, config, self.spec.num_classes),
             self.spec.num_classes,
             label_logit=config.label_logit,
+            probabilities=self.data.given_probabilities,
         )
         data_health.check_classes_are_labeled(self.table.labels, self.data.class_names)
         run_data.check_batches(self.stages, len(self.table.labeled_rows), len(self.table.unlabeled_rows))
         self.state = RunState(
             self.stages[0].number,
             data_fingerprint=data_health.fingerprint(loaded),
-            split_fingerprint=provenance.digest_of([self.table.labels]),
+            split_fingerprint=provenance.digest_of([self.table.labels, *run_data.soft_labels(self.data)]),
         )
         self.workers.check_same({"data set": self.state.data_fingerprint, "split": self.state.split_fingerprint})
         self.model = self._model_of(backbone)
@@ -217,6 +218,7 @@ class Experiment:
             num_test=len(self.data.test_images),
             image_shape=self.spec.image_shape,
             num_classes=self.spec.num_classes,
+            soft_labels=self.table.has_soft_labels,
             network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
             table_bytes=self.table.nbytes,
             devices=devices.describe(self.strategy),

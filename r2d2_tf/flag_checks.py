@@ -66,6 +66,15 @@ def check_labels(dataset: str, *, is_own: bool, labels: str, split_file: str, nu
         raise ValueError(f"dataset ({dataset}) has test images, and test_fraction ({test_fraction}) takes none: leave it out")
 
 
+def check_soft_labels(soft: bool, labels: str, label_noise: float, learn_labeled_rows: bool) -> None:
+    """Of --soft_labels and what else is done to given labels."""
+    if soft and not labels:
+        raise ValueError("soft_labels needs probabilities: give --labels, a file that holds them, or leave it out")
+    for name, value in (("label_noise", label_noise), ("learn_labeled_rows", learn_labeled_rows)):
+        if soft and value:
+            raise ValueError(f"{name} ({str(value).lower()}) is for labels of one class, not for soft_labels: leave one out")
+
+
 def check_image_size(dataset: str, fits: bool) -> None:
     """`fits`: the images are photographs, or no size was asked for."""
     if not fits:

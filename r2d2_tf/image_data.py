@@ -24,6 +24,8 @@ class ImageData:
         class_names: in the order of the labels.
         given_labels: that training may see, `[rows]` int64, -1 for none, of a set that brings its own; there true classes are
             -1 where they are not known. None: they are drawn.
+        given_probabilities: of all classes, where given labels are soft, `[rows, classes]` float32; those of labeled rows alone
+            are meant.
         test_ids: one name a test image, where they have any.
     """
 
@@ -34,6 +36,7 @@ class ImageData:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     given_labels: np.ndarray | None = None
+    given_probabilities: np.ndarray | None = None
     test_ids: list[str] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Reads which image has which label: a CSV or Parquet file with the columns `file`, `label` and, if wanted, `split`."""
+"""Which image has which label: a file with the columns `file`, `label` and, if wanted, `split` and probabilities."""
 
 import csv
 import difflib
@@ -7,15 +7,16 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
+from r2d2_tf.label_formats import read_columns
 from r2d2_tf.messages import one_line
 
 SPLITS = ("train", "test")
+_ROUNDING = 1e-3
+"""By how much written probabilities may miss a sum of 1."""
 _UNLABELED = -1
-_DELIMITERS = (",", ";", "\t")
 _MOST_COMPARED = 20_000
 """File names among which one is looked for that may have been meant: more take too long."""
 
@@ -30,101 +31,72 @@ class LabelFile:
         labels: names of classes, "" where there is none.
         splits: `train` or `test` a row, or "" where the file does not say.
         lines: where each row stands, from 1.
+        class_names: whose `probabilities` the file holds, if they were asked for.
+        probabilities: `[rows, class_names]` float32; only those of labeled rows that are not test images are meant.
     """
 
     path: Path
     files: list[str]
     labels: list[str]
     splits: list[str]
-    lines: list[int]
+    lines: Sequence[int]
+    class_names: tuple[str, ...] = ()
+    probabilities: np.ndarray | None = None
 
     def where(self, row: int) -> str:
         """A row for people."""
         return f"labels ({self.path}), line {self.lines[row]}: {self.files[row]!r}"
 
 
-def read_labels(path: Path) -> LabelFile:
+def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
     """Reads a file of labels.
 
     CSV: UTF-8, with or without a byte order mark, parted by commas, semicolons or tabs; the first line names the columns.
     Labels may be names or whole numbers; where all are numbers, 3.0 is 3 and -1 is none.
 
+    Args:
+        path: a CSV file, a .parquet, or an .npz as tools.pseudo_labels writes it.
+        soft: read the probabilities of all classes, too; see label_formats.read_columns.
+
     Raises:
-        ValueError: if the file cannot be read, lacks a column, or says of a split what it does not mean.
+        ValueError: if the file cannot be read, lacks a column, says of a split what it does not mean, or holds probabilities
+            that are none, or whose largest is not the label's.
     """
     try:
         # A pipe or a device might never end.
         if not path.is_file():
             raise OSError("it does not exist, or is no file")
-        columns, lines = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+        columns = read_columns(path, soft=soft)
     except UnicodeDecodeError as error:
         raise ValueError(one_line(f"labels ({path}) is no UTF-8 text ({error}): save it as CSV in UTF-8")) from error
     except (OSError, csv.Error) as error:
         raise ValueError(one_line(f"labels ({path}) cannot be read: {error}; change --labels")) from error
-    table = LabelFile(path, columns["file"], _plain_labels(columns["label"]), columns["split"], lines)
+    labels, class_names = _plain_labels(columns.label), columns.class_names
+    table = LabelFile(path, columns.file, labels, columns.split, columns.line, class_names, columns.probabilities)
     for row, split in enumerate(table.splits):
         if split not in ("", *SPLITS):
             raise ValueError(one_line(f"{table.where(row)} has the split {split!r}: write train or test, or nothing"))
+    if table.probabilities is not None:
+        _check_probabilities(table, table.probabilities)
     return table
 
 
-def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    # "sig": spreadsheets begin a text with a byte order mark. newline="": a quoted name may hold line breaks.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        delimiter = next((d for d in _DELIMITERS if {"file", "label"} <= set(_header(header, d))), None)
-        if delimiter is None:
-            raise _no_header(path, header.strip())
-        reader = csv.reader(file, delimiter=delimiter)
-        names = _header(header, delimiter)
-        columns: dict[str, list[str]] = {"file": [], "label": [], "split": []}
-        lines, place = [], {name: names.index(name) for name in columns if name in names}
-        line = 2
-        for values in reader:
-            if any(value.strip() for value in values):
-                for name, column in columns.items():
-                    i = place.get(name, len(values))
-                    value = values[i] if i < len(values) else ""
-                    column.append(value if name == "file" else value.strip())
-                lines.append(line)
-            line = reader.line_num + 2
-    return columns, lines
-
-
-def _header(line: str, delimiter: str) -> list[str]:
-    return [name.strip().lower() for name in next(csv.reader([line.strip("\r\n")], delimiter=delimiter), [])]
-
-
-def _no_header(path: Path, found: str) -> ValueError:
-    return ValueError(
-        one_line(
-            f"labels ({path}) has no columns file and label (it begins with {found[:100]!r}): let its first line be "
-            "`file,label` or `file,label,split`"
-        )
-    )
-
-
-def _parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise OSError(f"it is no Parquet file ({error})") from error
-    names = {name.strip().lower(): name for name in table.column_names}
-    if not {"file", "label"} <= set(names):
-        raise _no_header(path, ",".join(table.column_names))
-    columns = {
-        name: [_text(value) for value in table[names[name]].to_pylist()] if name in names else [""] * len(table)
-        for name in ("file", "label", "split")
-    }
-    return columns, list(range(1, len(table) + 1))
-
-
-def _text(value: Any) -> str:
-    # pandas keeps a missing name as NaN among numbers.
-    return "" if value is None or value != value else str(value)
+def _check_probabilities(table: LabelFile, probabilities: np.ndarray) -> None:
+    meant = np.array([bool(label) and split != "test" for label, split in zip(table.labels, table.splits, strict=True)], bool)
+    of_class = {name: column for column, name in enumerate(table.class_names)}
+    sums = probabilities.sum(1)
+    for row in np.flatnonzero(meant).tolist():
+        own, label = probabilities[row], table.labels[row]
+        # A missing one is NaN, and then so is the sum.
+        if not (abs(sums[row] - 1) <= _ROUNDING and own.min() >= 0):
+            raise ValueError(
+                one_line(f"{table.where(row)} has probabilities that are not 0 to 1 with a sum of 1 (it is {sums[row]:.6g})")
+            )
+        if label not in of_class or own[of_class[label]] < own.max() - _ROUNDING:
+            likeliest = table.class_names[int(own.argmax())]
+            raise ValueError(
+                one_line(f"{table.where(row)} has the label {label!r}, and {likeliest!r} is the most probable class")
+            )
 
 
 def _plain_labels(labels: list[str]) -> list[str]:
@@ -195,9 +167,7 @@ def given_labels(table: LabelFile, ids: Sequence[str], class_names: Sequence[str
     Raises:
         ValueError: if a line names no image or no class, or asks for test images, which such a set has already.
     """
-    rows = rows_named(table, ids)
-    number_of = {str(number): number for number in range(len(class_names))}
-    number_of |= {name: number for number, name in enumerate(class_names)}
+    rows, number_of = rows_named(table, ids), _numbers(class_names)
     given = np.full(len(ids), _UNLABELED, np.int64)
     for number, row in enumerate(rows.tolist()):
         label = table.labels[number]
@@ -210,3 +180,30 @@ def given_labels(table: LabelFile, ids: Sequence[str], class_names: Sequence[str
             raise ValueError(one_line(f"{table.where(number)} has a label that is no class: {label!r}; did you mean {near!r}?"))
         given[row] = number_of[label] if label else _UNLABELED
     return given
+
+
+def _numbers(class_names: Sequence[str]) -> dict[str, int]:
+    numbers = {str(number): number for number in range(len(class_names))}
+    return numbers | {name: number for number, name in enumerate(class_names)}
+
+
+def given_probabilities(table: LabelFile, ids: Sequence[str], class_names: Sequence[str]) -> np.ndarray | None:
+    """The probabilities that a file gives the labeled images of a set, `[ids, classes]` float32; None if it was not asked.
+
+    Raises:
+        ValueError: if they are those of other classes.
+    """
+    if table.probabilities is None:
+        return None
+    number_of = _numbers(class_names)
+    columns = [number_of.get(name, -1) for name in table.class_names]
+    if sorted(columns) != list(range(len(class_names))):
+        raise ValueError(
+            one_line(
+                f"labels ({table.path}) holds probabilities of {len(columns)} classes ({', '.join(table.class_names[:3])}...) "
+                f"and must hold those of the data set's {len(class_names)} ({', '.join(class_names[:3])}...)"
+            )
+        )
+    probabilities = np.zeros((len(ids), len(class_names)), np.float32)
+    probabilities[rows_named(table, ids)[:, None], columns] = table.probabilities
+    return probabilities

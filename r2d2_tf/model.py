@@ -22,10 +22,10 @@ class R2D2Model(keras.Model):
 
     Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
     descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
-    row is its given class, unless `table.labeled_step` let it be learned. `use_unlabeled` says whose predictions the metrics
-    describe: the unlabeled images', or, where batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every
-    trainable weight, and `compatibility` the weight of what ties labeled rows that are learned to their labels. Set all, then
-    `compile`, before each stage: the step is traced anew.
+    row is its given class, unless `table.labeled_step` let it be learned, and against all of a soft label. `use_unlabeled`
+    says whose predictions the metrics describe: the unlabeled images', or, where batches hold none, the labeled images'.
+    `weight_decay` is the coupled L2 on every trainable weight, and `compatibility` the weight of what ties labeled rows that
+    are learned to their labels. Set all, then `compile`, before each stage: the step is traced anew.
 
     While `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation: their
     running statistics stay, and no image is dropped out. `train_head_alone` turns it on and off between steps.
@@ -116,7 +116,7 @@ class R2D2Model(keras.Model):
                 if self.table.labeled_step:
                     losses += self.compatibility * compatibility(log_pseudo_p, self.table.given_labels(rows))
             else:
-                losses = class_loss = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
+                losses = class_loss = self._cross_entropy(log_p, pseudo_logits, rows)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(losses) / global_count
             scaled_loss = self.optimizer.scale_loss(loss)
@@ -145,6 +145,14 @@ class R2D2Model(keras.Model):
             return {"images": tf.reshape(global_count, [1])}
         # All that the metric knows, under its names: Keras then reads an epoch's values over all replicas itself.
         return self.measures.result()
+
+    def _cross_entropy(self, log_p: tf.Tensor, pseudo_logits: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Of the predictions against the rows' largest classes, or, where a given label is soft, all of its row; `[batch]`."""
+        hard = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
+        if not self.table.has_soft_labels:
+            return hard
+        soft = -tf.reduce_sum(tf.nn.softmax(pseudo_logits) * log_p, -1)
+        return tf.where(self.table.is_labeled(rows), soft, hard)
 
     def _measure(
         self,

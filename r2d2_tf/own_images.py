@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf.label_files import class_names_in, read_labels, rows_named
+from r2d2_tf.label_files import LabelFile, class_names_in, given_probabilities, rows_named
 from r2d2_tf.messages import one_line
 from r2d2_tf.photograph_folder import FoundFiles, find_images
 
@@ -29,12 +29,14 @@ class OwnImages:
         labels: `[names]` int64, -1 for none.
         is_test: `[names]` bool.
         class_names: in the order of the labels.
+        probabilities: of all classes, `[names, classes]` float32, where labels are soft.
     """
 
     found: FoundFiles
     labels: np.ndarray
     is_test: np.ndarray
     class_names: tuple[str, ...]
+    probabilities: np.ndarray | None = None
 
     def names(self, *, test: bool) -> list[str]:
         """Of the training or of the test images."""
@@ -46,36 +48,39 @@ class OwnImages:
         digest = hashlib.sha256("\0".join((*self.found.names, "", *self.class_names)).encode())
         for numbers in (self.found.sizes, self.labels, self.is_test):
             digest.update(np.ascontiguousarray(numbers, "<i8").data)
+        if self.probabilities is not None:
+            digest.update(self.probabilities.data)
         return digest.hexdigest()[:16]
 
 
-def own_images(root: Path, labels_path: Path | None, test_fraction: float) -> OwnImages:
+def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> OwnImages:
     """Finds the images in `root` and their labels.
 
     Args:
         root: a folder that holds a folder a class and `unlabeled`, or `train` and `test` that hold those; with a file of
             labels the images may lie anywhere in it.
-        labels_path: of the file of labels; None: the folders say.
+        table: the file of labels; None: the folders say.
         test_fraction: share of the labeled images that are test images, where neither folders nor file name some.
 
     Raises:
         ValueError: in one line, for whatever does not fit together.
     """
     found = find_images(root)
-    is_parted = _is_parted(found.names, deep=labels_path is None)
+    is_parted = _is_parted(found.names, deep=table is None)
     folders = [name.split("/") for name in found.names]
     is_test = np.array([is_parted and folder[0] == _TEST for folder in folders], bool)
-    if labels_path is None:
+    if table is None:
         labels = [_class_of(folder[1:] if is_parted and folder[0] in (_TRAIN, _TEST) else folder) for folder in folders]
         if None in labels:
             raise _in_no_folder(root, found.names[labels.index(None)])
     else:
-        labels, is_test = _labels_in_file(labels_path, found.names, is_test)
+        labels, is_test = _labels_in_file(table, found.names, is_test)
     texts = [label or "" for label in labels]
-    class_names = class_names_in(texts)
+    # A class may be the most probable one of no image.
+    class_names = class_names_in([*texts, *(table.class_names if table else ())])
     if len(class_names) < 2:
         what = f"one class alone ({class_names[0]})" if class_names else "no labels"
-        raise ValueError(one_line(f"data_dir ({root}) has {what}, and a classifier needs two: {_how_to_label(labels_path)}"))
+        raise ValueError(one_line(f"data_dir ({root}) has {what}, and a classifier needs two: {_how_to_label(table)}"))
     number_of = {name: number for number, name in enumerate(class_names)} | {"": -1}
     numbers = np.array([number_of[text] for text in texts], np.int64)
     images = OwnImages(found, numbers, is_test, class_names)
@@ -84,7 +89,8 @@ def own_images(root: Path, labels_path: Path | None, test_fraction: float) -> Ow
         raise _which_test_images(root, int(is_test.sum()), test_fraction)
     if test_fraction:
         is_test = held_out(found.names, numbers, test_fraction)
-    return OwnImages(found, numbers, is_test, class_names)
+    probabilities = given_probabilities(table, found.names, class_names) if table else None
+    return OwnImages(found, numbers, is_test, class_names, probabilities)
 
 
 def _is_parted(names: Sequence[str], *, deep: bool) -> bool:
@@ -110,12 +116,11 @@ def _in_no_folder(root: Path, name: str) -> ValueError:
     )
 
 
-def _how_to_label(labels_path: Path | None) -> str:
-    return "make a folder a class in it, or give --labels" if labels_path is None else f"write more labels into {labels_path}"
+def _how_to_label(table: LabelFile | None) -> str:
+    return "make a folder a class in it, or give --labels" if table is None else f"write more labels into {table.path}"
 
 
-def _labels_in_file(path: Path, names: Sequence[str], in_test_folder: np.ndarray) -> tuple[list[str | None], np.ndarray]:
-    table = read_labels(path)
+def _labels_in_file(table: LabelFile, names: Sequence[str], in_test_folder: np.ndarray) -> tuple[list[str | None], np.ndarray]:
     labels: list[str | None] = [""] * len(names)
     rows = rows_named(table, names)
     says_split = any(table.splits)

@@ -173,6 +173,7 @@ def plan_text(
     num_test: int,
     image_shape: Sequence[int],
     num_classes: int,
+    soft_labels: bool,
     network: str,
     table_bytes: int,
     devices: str,
@@ -185,8 +186,8 @@ def plan_text(
     lines = [
         title,
         f"  data      {description}",
-        f"  images    {labeled:,} labeled ({spread} in each of {num_classes} classes) + {unlabeled:,} unlabeled, "
-        f"{num_test:,} to test on; {'x'.join(map(str, image_shape))} pixels",
+        f"  images    {labeled:,} labeled ({'soft, ' * soft_labels}{spread} in each of {num_classes} classes) + "
+        f"{unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, image_shape))} pixels",
         f"  network   {network}",
         f"  table     {len(given_labels):,} x {num_classes} pseudo-logits, {table_bytes / 2**20:.2f} MiB in host memory",
         f"  devices   {devices}",

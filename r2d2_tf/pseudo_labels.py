@@ -28,8 +28,9 @@ class NotFinite(ArithmeticError):
 class PseudoLabelTable:
     """Pseudo-logits of every training image, `[rows, classes]` float32, in host memory.
 
-    A row with a given label holds `label_logit` * onehot and, unless `labeled_step` says otherwise, never moves. The others
-    start at zero, are written by `repredict` and learned by `descend`.
+    A row with a given label holds `label_logit` * onehot and, unless `labeled_step` says otherwise, never moves. A soft label
+    holds max(0, log p - log max p + `label_logit`), which of a onehot p is the same. The other rows start at zero, are
+    written by `repredict` and learned by `descend`.
 
     The variable is a plain `tf.Variable`, to be made *outside* a strategy's scope: one copy a process
     serves every replica. All access goes through in-place resource operations; `tf.gather(variable)` or
@@ -39,8 +40,10 @@ class PseudoLabelTable:
         labels: given class of each row, `[rows]`, `UNLABELED` (-1) where there is none.
         num_classes: width of a row.
         label_logit: K, the logit of the given class.
+        probabilities: of soft labels, `[rows, classes]` float32; of the rows with a given label alone. None: labels are hard.
 
     Attributes:
+        has_soft_labels: whether rows with a given label hold probabilities.
         labeled_step: share of eq. 7's step that a row with a given label takes in `descend`; 0: it is clamped. Set it before
             a step is traced.
 
@@ -48,8 +51,11 @@ class PseudoLabelTable:
         ValueError: if a label is neither -1 nor in `[0, num_classes)`.
     """
 
-    def __init__(self, labels: np.ndarray, num_classes: int, *, label_logit: float = 10.0) -> None:
+    def __init__(
+        self, labels: np.ndarray, num_classes: int, *, label_logit: float = 10.0, probabilities: np.ndarray | None = None
+    ) -> None:
         self.labeled_step = 0.0
+        self.has_soft_labels = probabilities is not None
         labels = np.asarray(labels, np.int64)
         wrong = (labels < UNLABELED) | (labels >= num_classes)
         if wrong.any():
@@ -66,9 +72,12 @@ class PseudoLabelTable:
             self._notes = tf.Variable(tf.zeros([self.num_rows, NOTE_WIDTH]), trainable=False, name="notes")
             self._given_labels = tf.constant(labels)
         for rows in _chunks(self.labeled_rows, num_classes):
-            onehot = np.zeros((len(rows), num_classes), np.float32)
-            onehot[np.arange(len(rows)), labels[rows]] = label_logit
-            _scatter_update(self.variable, tf.constant(rows), tf.constant(onehot))
+            if probabilities is not None:
+                given = _clamped_logits(probabilities[rows], label_logit)
+            else:
+                given = np.zeros((len(rows), num_classes), np.float32)
+                given[np.arange(len(rows)), labels[rows]] = label_logit
+            _scatter_update(self.variable, tf.constant(rows), tf.constant(given))
 
     @property
     def nbytes(self) -> int:
@@ -189,6 +198,12 @@ class PseudoLabelTable:
                     row = int(rows[~np.isfinite(logits).all(1)][0])
                     raise NotFinite(f"the row {row} of pseudo-logits")
                 file.write(logits.astype("<f4", copy=False).data)
+
+
+def _clamped_logits(probabilities: np.ndarray, label_logit: float) -> np.ndarray:
+    """The rows of soft labels, `[rows, classes]` float32: no class is further below the likeliest than in a hard label."""
+    log_p = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float32))
+    return np.maximum(0, log_p - log_p.max(1, keepdims=True) + np.float32(label_logit))
 
 
 def _read_header(file: IO[bytes]) -> tuple[int, ...]:

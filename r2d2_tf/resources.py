@@ -25,12 +25,14 @@ class Sizes:
         num_classes: width of a row.
         num_unlabeled: training images without a label.
         num_comparisons: times that all unlabeled rows are compared with predictions.
+        soft_labels: given labels are probabilities of all classes.
     """
 
     num_rows: int
     num_classes: int
     num_unlabeled: int
     num_comparisons: int
+    soft_labels: bool = False
 
     @property
     def history(self) -> int:
@@ -40,8 +42,10 @@ class Sizes:
 
 def table_bytes(sizes: Sizes) -> dict[str, int]:
     """Bytes of memory that the pseudo-labels take: what -> bytes."""
+    table = 4 * sizes.num_rows * sizes.num_classes
     return {
-        f"the table of {sizes.num_rows:,} x {sizes.num_classes:,} pseudo-logits": 4 * sizes.num_rows * sizes.num_classes,
+        f"the table of {sizes.num_rows:,} x {sizes.num_classes:,} pseudo-logits": table,
+        **({"soft labels": table} if sizes.soft_labels else {}),
         "what is noted of its rows": _BESIDE_A_ROW * sizes.num_rows + sizes.history,
     }
 

@@ -11,6 +11,7 @@ from r2d2_tf import files, resources, run_directory, splits
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.image_data import DatasetSpec, ImageData
+from r2d2_tf.label_formats import PROBABILITY_OF
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.stages import Stage
 
@@ -24,6 +25,7 @@ def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], data: I
         spec.num_classes,
         num_unlabeled=max(0, num_rows - num_labels),
         num_comparisons=sum(len(stage.prediction_epochs) + stage.learn_pseudo_labels for stage in stages),
+        soft_labels=data.given_probabilities is not None,
     )
 
 
@@ -68,14 +70,29 @@ def save_split(folder: Path, data: ImageData, labels: np.ndarray) -> None:
         with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
             splits.write_split(path, data.train_ids, np.flatnonzero(labels >= 0), data.train_labels, data.class_names)
         return
-    rows = [(name, data.class_names[label], "train") for name, label in zip(data.train_ids, labels, strict=True) if label >= 0]
-    if data.test_ids is not None:
-        named = zip(data.test_ids, data.test_labels, strict=True)
-        rows += [(name, data.class_names[label], "test") for name, label in named]
-    with files.written_whole(folder / run_directory.LABELS_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
+    write_labels(folder / run_directory.LABELS_FILE, data, labels)
+
+
+def write_labels(path: Path, data: ImageData, labels: np.ndarray) -> None:
+    """Writes `labels` `[rows]`, -1 for none, and the test images that have ids, as --labels reads them."""
+    names, soft = data.class_names, data.given_probabilities
+    with files.written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "label", "split"))
-        writer.writerows(rows)
+        writer.writerow(
+            ("file", "label", "split", *(f"{PROBABILITY_OF}{name}" for name in (names if soft is not None else ())))
+        )
+        for row in np.flatnonzero(labels >= 0).tolist():
+            # Nine digits, from which float32 comes back exactly.
+            cells = [f"{p:.9g}" for p in (soft[row].tolist() if soft is not None else ())]
+            writer.writerow((data.train_ids[row], names[labels[row]], "train", *cells))
+        for name, label in zip(data.test_ids or (), data.test_labels if data.test_ids else (), strict=True):
+            writer.writerow((name, names[label], "test"))
+
+
+def soft_labels(data: ImageData) -> list[np.ndarray]:
+    """The probabilities of labeled images, where given labels are soft; else nothing."""
+    given, probabilities = data.given_labels, data.given_probabilities
+    return [] if given is None or probabilities is None else [probabilities[given >= 0]]
 
 
 def save_left_out(folder: Path, names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS, PHOTOGRAPH_SIZE, TFDS_PREFIX, resize_for, tfds_spec
 from r2d2_tf.findings import Findings
 from r2d2_tf.image_data import DatasetSpec, ImageData
-from r2d2_tf.label_files import given_labels, read_labels
+from r2d2_tf.label_files import given_labels, given_probabilities, read_labels
 from r2d2_tf.npz_reader import NpzData, channel_statistics, read_npz
 from r2d2_tf.own_images import OwnImages, own_images
 from r2d2_tf.photograph_folder import FilesBelow
@@ -32,7 +32,8 @@ def spec_of(config: Config) -> DatasetSpec:
     """
     path = None if config.labels_path is None else _stamped(config.labels_path)
     if config.dataset == "folder":
-        spec = _folder_spec(_data_path(config), path, config.test_fraction, config.image_size)
+        images = _own_images(_data_path(config), path, config.test_fraction, config.soft_labels)
+        spec = _folder_spec(images, config.image_size)
     elif config.dataset == "npz":
         flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)
         spec = _npz_spec(_stamped(_data_path(config)), config.test_fraction)
@@ -44,8 +45,9 @@ def spec_of(config: Config) -> DatasetSpec:
         spec = _sized(known, config.image_size)
     else:
         spec = _sized(DATASETS[config.dataset], config.image_size)
-    if config.labels_path is not None and config.dataset != "folder":
-        spec = dataclasses.replace(spec, load=_with_labels(spec.load, config.labels_path))
+    if path is not None and config.dataset != "folder":
+        load = _with_labels(spec.load, path[0], soft=config.soft_labels)
+        spec = dataclasses.replace(spec, load=load, content=f"{spec.content}{path[1]}-{path[2]}")
     flag_checks.check_augmentation(translate=config.translate, cutout=config.cutout, image_shape=spec.image_shape)
     return spec
 
@@ -90,23 +92,26 @@ def _sized(spec: DatasetSpec, size: int) -> DatasetSpec:
     return dataclasses.replace(spec, image_shape=(size, size, 3), load=load)
 
 
-def _with_labels(load: Callable[[Path | None], ImageData], labels: Path) -> Callable[[Path | None], ImageData]:
+def _with_labels(load: Callable[[Path | None], ImageData], labels: Path, *, soft: bool) -> Callable[[Path | None], ImageData]:
     def load_both(data_dir: Path | None) -> ImageData:
-        data = load(data_dir)
-        return dataclasses.replace(data, given_labels=given_labels(read_labels(labels), data.train_ids, data.class_names))
+        data, table = load(data_dir), read_labels(labels, soft=soft)
+        return dataclasses.replace(
+            data,
+            given_labels=given_labels(table, data.train_ids, data.class_names),
+            given_probabilities=given_probabilities(table, data.train_ids, data.class_names),
+        )
 
     return load_both
 
 
 @functools.lru_cache(maxsize=2)
-def _own_images(root: Path, labels: _Stamped | None, test_fraction: float) -> OwnImages:
-    return own_images(root, None if labels is None else labels[0], test_fraction)
+def _own_images(root: Path, labels: _Stamped | None, test_fraction: float, soft: bool) -> OwnImages:
+    return own_images(root, None if labels is None else read_labels(labels[0], soft=soft), test_fraction)
 
 
-def _folder_spec(root: Path, labels: _Stamped | None, test_fraction: float, size: int) -> DatasetSpec:
-    images = _own_images(root, labels, test_fraction)
+def _folder_spec(images: OwnImages, size: int) -> DatasetSpec:
     return DatasetSpec(
-        description=f"photographs in {root}, normalized with ImageNet's statistics",
+        description=f"photographs in {images.found.root}, normalized with ImageNet's statistics",
         image_shape=(size, size, 3),
         num_classes=len(images.class_names),
         mean=_IMAGENET.mean,
@@ -139,6 +144,7 @@ def _folder_data(images: OwnImages, size: int) -> ImageData:
         images.labels[images.is_test],
         images.class_names,
         given_labels=train_labels,
+        given_probabilities=None if images.probabilities is None else images.probabilities[~images.is_test],
         test_ids=images.names(test=True),
     )
 

@@ -185,7 +185,7 @@ def check_data(config: Config) -> None:
         if judged_by_file:
             parse_split(Path(config.evaluate_on).expanduser(), ids, flag="evaluate_on")
         if config.labels_path is not None:
-            rows_named(read_labels(config.labels_path), ids)
+            rows_named(read_labels(config.labels_path, soft=config.soft_labels), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         other_runs.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
     if config.warm_start and not run_directory.has_checkpoint(config):
@@ -208,7 +208,7 @@ def _prepare(tfds_name: str | None, config: Config) -> None:
 def _changed_since(summary: dict[str, Any], config: Config) -> bool:
     """Whether images or labels of somebody's own set are no longer those of the finished run."""
     try:
-        return config.dataset in OWN_SETS and spec_of(config).content != summary.get("data_content")
+        return (config.dataset in OWN_SETS or bool(config.labels)) and spec_of(config).content != summary.get("data_content")
     except (ValueError, OSError):
         return True
 

@@ -103,7 +103,7 @@ class Training:
     def _check_same_data(self, then: RunState, now: RunState) -> None:
         for what, flag, name in (
             ("data set", "data_dir", "data_fingerprint"),
-            ("split into labeled and unlabeled images", "split_file", "split_fingerprint"),
+            ("given labels", "labels" if self.config.labels else "split_file", "split_fingerprint"),
             ("network to start from", "warm_start", "start_fingerprint"),
         ):
             if getattr(now, name) and getattr(then, name) != getattr(now, name):

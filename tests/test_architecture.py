@@ -8,7 +8,8 @@ from conftest import ROOT
 
 LAYERS = (
     {"tfrecord", "messages", "files", "cluster", "image_size"},
-    {"findings", "label_files", "photograph_folder"},
+    {"findings", "label_formats", "photograph_folder"},
+    {"label_files"},
     {"photographs", "photograph_index", "own_images"},
     {"tfds_reader", "parts", "npz_reader", "image_data"},
     {"workers"},

@@ -52,12 +52,13 @@ def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
         num_test=1000,
         image_shape=(28, 28, 1),
         num_classes=10,
+        soft_labels=True,
         network="lenet, 431,080 parameters",
         table_bytes=2**20,
         devices="1 replica on CPU",
     )
     for part in (
-        "100 labeled (10 in each of 10 classes) + 3,900 unlabeled, 1,000 to test on; 28x28x1 pixels",
+        "100 labeled (soft, 10 in each of 10 classes) + 3,900 unlabeled, 1,000 to test on; 28x28x1 pixels",
         "431,080 parameters",
         "4,000 x 10 pseudo-logits, 1.00 MiB",
         "1 replica on CPU",

@@ -69,7 +69,7 @@ def test_npz_has_numbers_in_place_of_names(finished_run, known, tmp_path):
         assert saved["class_names"][saved["label"]].tolist() == [str(c) for c in known["pseudo_logits"].argmax(1)]
         np.testing.assert_array_equal(saved["given_label"], known["given_labels"])
         np.testing.assert_array_equal(saved["flips"], known["flips"])
-        np.testing.assert_array_equal(saved["file"], known["ids"])
+        np.testing.assert_array_equal(saved["files"], known["ids"])
         np.testing.assert_allclose(saved["probabilities"].sum(1), 1, rtol=1e-5)
         np.testing.assert_array_equal(saved["probabilities"].max(1), saved["probability"])
         assert saved["top_probabilities"].shape == (4000, 2)
@@ -77,7 +77,7 @@ def test_npz_has_numbers_in_place_of_names(finished_run, known, tmp_path):
 
 def test_without_soft_there_are_no_probabilities_of_all_classes(finished_run, tmp_path):
     header = written(finished_run, tmp_path / "labels.csv", "--top_k=1").read_text().splitlines()[0]
-    assert header == "file,label,probability,entropy,margin,given_label,flips"
+    assert header == "file,label,split,probability,entropy,margin,given_label,flips"
     assert "probabilities" not in np.load(written(finished_run, tmp_path / "labels.npz")).files
 
 

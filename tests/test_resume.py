@@ -226,7 +226,7 @@ def test_a_split_that_changed_since_the_run_began_is_refused_and_the_runs_own_is
     ids = run_directory.read_arrays(undisturbed / "pseudo_labels.npz", ["ids"])["ids"]
     unlabeled = next(identifier for identifier in ids if identifier not in lines)
     split.write_text("\n".join([*lines.splitlines()[1:], unlabeled]))
-    with pytest.raises(CannotResume, match=r"the split .* changed since the run in .* began.*--split_file.*--new_run"):
+    with pytest.raises(CannotResume, match=r"the given labels changed since the run in .* began.*--split_file.*--new_run"):
         start(tmp_path / "run", f"--split_file={split}")
     assert (tmp_path / "run" / "labeled.txt").read_text() == lines
 
