@@ -49,7 +49,9 @@ class Config:
     skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
     num_labels: int = _flag(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
     split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
-    evaluate_on: str = _flag("", "errors are those on unlabeled images of a file of ids, or of a data set, not on test images")
+    evaluate_on: str = _flag(
+        "", "errors are those on unlabeled images of a file of ids or labels, or of a data set, not on test images"
+    )
     seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     backbone: str = _flag(

@@ -15,6 +15,8 @@ _REQUIRED = ("file", "label")
 _TEXTS = (*_REQUIRED, "split")
 PROBABILITY_OF = "probability_of_"
 """How a column of probabilities begins; the name of the class follows."""
+FILES_OF_LABELS = (".csv", ".parquet", ".npz")
+"""How the names of such files end."""
 _DELIMITERS = (",", ";", "\t")
 
 

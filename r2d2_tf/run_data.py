@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf import files, resources, run_directory, splits
+from r2d2_tf import files, judging_images, resources, run_directory, splits
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.image_data import DatasetSpec, ImageData
@@ -127,17 +127,18 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
     if config.evaluate_on in DATASETS:
         return _judged_by_set(config, data, labeled)
     path = Path(config.evaluate_on).expanduser()
-    rows = splits.read_split(path, data.train_ids, data.train_labels, data.class_names, flag="evaluate_on")
+    rows, classes = judging_images.rows_in(path, data)
     if labeled[rows].any():
         raise ValueError(
             f"evaluate_on ({path}) names {labeled[rows].sum()} labeled images, on which an error says nothing: "
             "name unlabeled ones"
         )
-    if (data.train_labels[rows] < 0).any():
+    if (classes < 0).any():
         raise ValueError(
             f"evaluate_on ({path}) names images whose class is not known, so that no error can be measured on them"
         )
-    return dataclasses.replace(data, test_images=data.train_images[rows], test_labels=data.train_labels[rows])
+    # Their ids are those of training images: no list of test images may name them.
+    return dataclasses.replace(data, test_images=data.train_images[rows], test_labels=classes, test_ids=None)
 
 
 def _judged_by_set(config: Config, data: ImageData, labeled: np.ndarray) -> ImageData:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2d2_tf import backbones, flag_checks, other_runs, run_directory
+from r2d2_tf import backbones, flag_checks, judging_images, other_runs, run_directory
 from r2d2_tf.cluster import ALONE, cluster_from_environment
 from r2d2_tf.command_line import flag_help, from_command_line
 from r2d2_tf.config import Config
@@ -183,8 +183,9 @@ def check_data(config: Config) -> None:
         if config.split_file:
             parse_split(Path(config.split_file).expanduser(), ids)
         if judged_by_file:
-            parse_split(Path(config.evaluate_on).expanduser(), ids, flag="evaluate_on")
-        if config.labels_path is not None:
+            judging_images.check_ids(Path(config.evaluate_on).expanduser(), ids)
+        if config.labels_path is not None and config.dataset != "folder":
+            # Of a folder the file was read already, and may name test images, too.
             rows_named(read_labels(config.labels_path, soft=config.soft_labels), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         other_runs.stage_1_summary(Path(config.stage_1_from).expanduser(), config)

@@ -34,7 +34,7 @@ LAYERS = (
         "run_state",
         "result",
     },
-    {"config"},
+    {"config", "judging_images"},
     {"specs"},
     {"stages", "command_line"},
     {"run_directory"},

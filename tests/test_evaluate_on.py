@@ -34,6 +34,18 @@ def test_the_images_of_a_file_take_the_place_of_the_test_images(data, tmp_path):
     np.testing.assert_array_equal(judged.train_images, data.train_images)
 
 
+def test_a_file_of_labels_says_which_images_judge_and_by_which_classes(data, tmp_path):
+    rows = unlabeled_rows(data)[:30]
+    path = tmp_path / "held_out.csv"
+    path.write_text("file,label\n" + "".join(f"{data.train_ids[row]},{(data.train_labels[row] + 1) % 10}\n" for row in rows))
+    judged = run_data.loaded(Config(evaluate_on=str(path)), MNIST5K)
+    np.testing.assert_array_equal(judged.test_images, data.train_images[rows])
+    np.testing.assert_array_equal(judged.test_labels, (data.train_labels[rows] + 1) % 10)
+    path.write_text(f"file,label\n{data.train_ids[rows[0]]},\n")
+    with pytest.raises(ValueError, match="names images whose class is not known"):
+        run_data.loaded(Config(evaluate_on=str(path)), MNIST5K)
+
+
 def test_a_labeled_image_cannot_judge(data, tmp_path):
     labeled = np.flatnonzero(run_data.given_labels(data, Config(), 10) != UNLABELED)
     with pytest.raises(ValueError, match=r"evaluate_on .* names 2 labeled images.*unlabeled ones"):
@@ -76,12 +88,14 @@ def test_nothing_of_the_test_set_reaches_what_the_run_writes(data, tmp_path, mon
     ("name", "message"),
     [
         ("nowhere.txt", "evaluate_on (nowhere.txt) cannot be read: it does not exist, or is no file; change --evaluate_on"),
+        ("labels.csv", "evaluate_on: labels (labels.csv), line 2: 'digit' names no image of this data set"),
         ("cifar10", "evaluate_on (cifar10) must be a data set of the same image size"),
     ],
 )
 def test_bad_input_is_one_line(name, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "check_tfds", lambda *_: None)
+    (tmp_path / "labels.csv").write_text("file,label\ndigit,7\n")
     assert train.main([f"--evaluate_on={name}"]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -15,6 +15,7 @@ import keras_tuner
 import numpy as np
 import pytest
 from conftest import ROOT, SHORT
+from own_photographs import COLORS, colored_folder, write_csv
 from test_evaluate_on import broken_test_set
 
 from r2d2_tf import run_data, train
@@ -24,6 +25,7 @@ from r2d2_tf.datasets import DATASETS
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.run_directory import load_config
 from r2d2_tf.schedules import Round, parse_rounds
+from r2d2_tf.specs import spec_of
 from tools.tune import __main__ as tune
 from tools.tune import jobs, options, search, trials, tuner
 from tools.tune.budget import shortened, total_epochs
@@ -317,6 +319,86 @@ def test_a_held_out_image_is_an_unlabeled_one_in_training_and_judges(tmp_path):
         np.testing.assert_array_equal(judged.test_images, data.train_images[changed])
         hidden += changed.tolist()
     assert sorted(hidden) == np.flatnonzero(own != UNLABELED).tolist()
+
+
+def own_sets(path):
+    """Flags of sets that bring their labels: all kinds, some labels each."""
+    photos = colored_folder(path / "photos", labeled=4, unlabeled=3)
+    colored_folder(path / "all", labeled=5, unlabeled=3, test=0)
+    known = DATASETS["mnist5k"].load(None)
+    labels = np.where(np.arange(200) % 5, known.train_labels[::20], -1)
+    np.savez(path / "own.npz", images=known.train_images[::20], labels=labels)
+    drawn = np.flatnonzero(run_data.given_labels(known, Config(), 10) != UNLABELED)
+    wrong = (known.train_labels + 1) % 10
+    labels = write_csv(path / "labels.csv", [(known.train_ids[row], wrong[row]) for row in drawn])
+    names = [file.relative_to(path / "photos").as_posix() for file in sorted((path / "photos").rglob("*.*"))]
+    soft = [
+        [name, own, "test" if "_test_" in name else "train", *(0.8 if own == other else 0.1 for other in COLORS)]
+        for name, own in ((name, next((c for c in COLORS if f"/{c}/" in name), "")) for name in names)
+    ]
+    header = ("file", "label", "split", *(f"probability_of_{name}" for name in COLORS))
+    return {
+        "a folder": {"dataset": "folder", "data_dir": str(photos)},
+        "a fraction of a folder": {"dataset": "folder", "data_dir": str(path / "all"), "test_fraction": 0.2},
+        "an .npz": {"dataset": "npz", "data_dir": str(path / "own.npz"), "test_fraction": 0.2},
+        "a named set": {"labels": str(labels)},
+        "soft labels": {
+            "dataset": "folder",
+            "data_dir": str(photos),
+            "labels": str(write_csv(path / "soft.csv", soft, header=header)),
+            "soft_labels": True,
+        },
+    }
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a fraction of a folder", "an .npz", "a named set", "soft labels"])
+def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_they_were_given(kind, tmp_path):
+    config = Config(num_labels=0, translate=0, **own_sets(tmp_path)[kind])
+    data = spec_of(config).load(config.data_path)
+    hidden = []
+    for fold in make_folds(config, Judge(), tmp_path / "folds"):
+        options.check_data(fold.config)
+        spec = spec_of(fold.config)
+        judged = run_data.loaded(fold.config, spec)
+        assert (judged.train_ids, judged.class_names) == (data.train_ids, data.class_names)
+        given = run_data.given_labels(judged, fold.config, spec.num_classes)
+        changed = np.flatnonzero(given != data.given_labels)
+        assert (given[changed] == UNLABELED).all()
+        assert len(judged.test_images) == len(changed) == fold.num_judging > 0
+        np.testing.assert_array_equal(judged.test_labels, data.given_labels[changed])
+        if isinstance(data.train_images, np.ndarray):
+            np.testing.assert_array_equal(judged.test_images, data.train_images[changed])
+        else:
+            lengths = [images.length for images in (judged.test_images, data.train_images[changed])]
+            np.testing.assert_array_equal(*lengths)
+        if kind == "soft labels":
+            still = given != UNLABELED
+            np.testing.assert_array_equal(judged.given_probabilities[still], data.given_probabilities[still])
+        # The test images themselves are those that they were, wherever they are needed again.
+        unjudged = dataclasses.replace(fold.config, evaluate_on="")
+        np.testing.assert_array_equal(spec_of(unjudged).load(config.data_path).test_labels, data.test_labels)
+        hidden += changed.tolist()
+    assert sorted(hidden) == np.flatnonzero(data.given_labels != UNLABELED).tolist()
+
+
+def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp_path):
+    config = Config(
+        num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16, backbone="conv_small",
+        supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0, stop_on_collapse=False,
+    )  # fmt: skip
+    fold = make_folds(config, Judge(), tmp_path / "folds")[0]
+    flagfile = tmp_path / "trial.cfg"
+    flagfile.write_text(fold.config.to_flagfile())
+    assert train.main([f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'run'}"]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["num_test"], summary["evaluate_on"]) == (fold.num_judging, fold.config.evaluate_on)
+    assert summary["num_labels"] + fold.num_judging == 12
+
+
+def test_another_set_does_not_judge_somebodys_own(tmp_path, capsys):
+    flags = [f"--{name}={value}" for name, value in own_sets(tmp_path)["a folder"].items()]
+    assert tune.main([*flags, "--translate=0", *RANGES, "--validation_dataset=cifar10"]) == 2
+    assert "goes with named data sets, not with folder: leave it out" in capsys.readouterr().err
 
 
 def test_a_set_that_holds_test_images_cannot_judge():

@@ -190,11 +190,6 @@ def _check_config(config: Config) -> None:
             raise ValueError(f"--{name} does not go with a search: {why}")
     if config.strategy == "multi_worker":
         raise ValueError("strategy (multi_worker) does not go with a search: start several workers of keras-tuner (--help)")
-    if config.dataset not in DATASETS or config.labels:
-        raise ValueError(
-            f"a search holds out labels that are drawn, and {config.labels or config.dataset} brings its own: that cannot be "
-            "done yet; search on one of the named data sets"
-        )
     if not config.rounds:
         raise ValueError("rounds is empty, so there is no stage 2 to search for: give --rounds")
 
@@ -202,6 +197,11 @@ def _check_config(config: Config) -> None:
 def _check_judge(config: Config, judge: str) -> None:
     if judge not in DATASETS:
         raise ValueError(f"validation_dataset ({judge}) must be one of {', '.join(DATASETS)}")
+    if config.dataset not in DATASETS:
+        raise ValueError(
+            f"validation_dataset ({judge}) goes with named data sets, not with {config.dataset}: leave it out, so that labeled "
+            "images judge"
+        )
     if judge == config.dataset:
         raise ValueError(
             f"validation_dataset ({judge}) is the data set that is trained on, and nothing is chosen by its test images: "

@@ -57,15 +57,19 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
     """
     spec = spec_of(config)
     data, _ = data_health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
-    labeled = np.flatnonzero(run_data.given_labels(data, config, spec.num_classes) != UNLABELED)
+    given = run_data.given_labels(data, config, spec.num_classes)
+    labeled = np.flatnonzero(given != UNLABELED)
     if judge.dataset:
         judging = dataclasses.replace(config, evaluate_on=judge.dataset)
         loaded = run_data.loaded(judging, spec)
         check_apart(data, loaded, config.dataset, judge.dataset)
         return [Fold(judging, len(loaded.test_labels))]
     folder.mkdir(exist_ok=True)
-    held_out = hold_out(data.train_labels[labeled], judge, seed=config.seed)
-    return [_fold(config, data, labeled, part, folder / f"fold_{number}") for number, part in enumerate(held_out)]
+    if data.given_labels is not None:
+        parts = hold_out(data.given_labels[labeled], judge, seed=config.seed)
+        return [_fold_of_given(config, data, labeled[part], folder / f"fold_{number}") for number, part in enumerate(parts)]
+    parts = hold_out(data.train_labels[labeled], judge, seed=config.seed)
+    return [_fold(config, data, labeled, part, folder / f"fold_{number}") for number, part in enumerate(parts)]
 
 
 def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]:
@@ -118,6 +122,22 @@ def _fold(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.nda
             _write(path, data, rows)
     split, judging = (str(stem.with_name(f"{stem.name}_{name}.txt")) for name in names)
     fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=split, evaluate_on=judging)
+    return Fold(fold, len(held_out))
+
+
+def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: Path) -> Fold:
+    """Of a set that brings its labels: files of labels in place of lists of ids, as their classes are known nowhere else."""
+    assert data.given_labels is not None
+    judges = np.zeros(len(data.given_labels), bool)
+    judges[held_out] = True
+    trained_on = np.where(judges, UNLABELED, data.given_labels)
+    split, judging = (stem.with_name(f"{stem.name}_{name}.csv") for name in ("labeled", "held_out"))
+    run_data.write_labels(split, data, trained_on)
+    judging_labels = np.where(judges, data.given_labels, UNLABELED)
+    run_data.write_labels(judging, dataclasses.replace(data, test_ids=None, given_probabilities=None), judging_labels)
+    # The file names the test images of a folder, so that a fraction is not to be taken again.
+    fraction = 0.0 if data.test_ids is not None else config.test_fraction
+    fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(judging))
     return Fold(fold, len(held_out))
 
 
