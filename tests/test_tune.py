@@ -365,6 +365,7 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
         changed = np.flatnonzero(given != data.given_labels)
         assert (given[changed] == UNLABELED).all()
         assert len(judged.test_images) == len(changed) == fold.num_judging > 0
+        assert fold.num_labels == (given != UNLABELED).sum()
         np.testing.assert_array_equal(judged.test_labels, data.given_labels[changed])
         if isinstance(data.train_images, np.ndarray):
             np.testing.assert_array_equal(judged.test_images, data.train_images[changed])

@@ -131,7 +131,7 @@ def _plan_text(options: Options, plan: Plan, folds: Sequence[Fold]) -> str:
     )
     own = described(plan.space, plan.space.own)
     first = f"the config's own setting, {own}" if plan.space.holds_own else f"as any other: the config's own ({own}) is outside"
-    trained = f"; a run is trained with {folds[0].config.num_labels:,} labels" if not options.validation_dataset else ""
+    trained = f"; a run is trained with {folds[0].num_labels:,} labels" if not options.validation_dataset else ""
     lines = [
         f"Search: {config.name}, seed {config.seed}, {options.tuner}, {count}, into {options.folder}",
         *(f"  searched    {dimension}" for dimension in plan.space.dimensions),

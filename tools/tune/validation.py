@@ -40,10 +40,12 @@ class Fold:
 
     Attributes:
         config: of the run, but for what a trial changes.
+        num_labels: that it is trained with.
         num_judging: images that its error is measured on.
     """
 
     config: Config
+    num_labels: int
     num_judging: int
 
 
@@ -63,7 +65,7 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
         judging = dataclasses.replace(config, evaluate_on=judge.dataset)
         loaded = run_data.loaded(judging, spec)
         check_apart(data, loaded, config.dataset, judge.dataset)
-        return [Fold(judging, len(loaded.test_labels))]
+        return [Fold(judging, len(labeled), len(loaded.test_labels))]
     folder.mkdir(exist_ok=True)
     if data.given_labels is not None:
         parts = hold_out(data.given_labels[labeled], judge, seed=config.seed)
@@ -91,7 +93,7 @@ def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]
     if smallest < max(2, count):
         raise ValueError(
             f"folds ({count}) need as many labeled images of each class, and at least 2, but one class has {smallest}: "
-            "give fewer --folds, raise --num_labels, or name a --validation_dataset"
+            "give fewer --folds, label more (--num_labels, or your --labels), or name a --validation_dataset"
         )
     if count > 1:
         parting = StratifiedKFold(count, shuffle=True, random_state=seed)
@@ -122,7 +124,7 @@ def _fold(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.nda
             _write(path, data, rows)
     split, judging = (str(stem.with_name(f"{stem.name}_{name}.txt")) for name in names)
     fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=split, evaluate_on=judging)
-    return Fold(fold, len(held_out))
+    return Fold(fold, len(trained_on), len(held_out))
 
 
 def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: Path) -> Fold:
@@ -138,7 +140,7 @@ def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: 
     # The file names the test images of a folder, so that a fraction is not to be taken again.
     fraction = 0.0 if data.test_ids is not None else config.test_fraction
     fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(judging))
-    return Fold(fold, len(held_out))
+    return Fold(fold, int((trained_on != UNLABELED).sum()), len(held_out))
 
 
 def _write(path: Path, data: ImageData, rows: Sequence[int] | np.ndarray) -> None:
