@@ -47,9 +47,10 @@ def read_npz(path: Path, test_fraction: float) -> NpzData:
     """
     arrays = _arrays(path)
     images, labels = _pair(path, arrays, "images", "labels")
-    class_names = _class_names(path, arrays)
     if labels.min(initial=0) < -1:
         raise ValueError(f"data_dir ({path}): labels has {labels.min()}; labels run from 0, and -1 is none")
+    test_images, test_labels = _test_part(path, arrays, images)
+    class_names = _class_names(path, arrays, labels, test_labels)
     ids = [f"{path.stem}_{row:06d}" for row in range(len(labels))]
     if ("test_images" in arrays) == (test_fraction > 0):
         if test_fraction:
@@ -59,11 +60,6 @@ def read_npz(path: Path, test_fraction: float) -> NpzData:
         is_test = held_out(ids, labels, test_fraction)
         left = [identifier for identifier, held in zip(ids, is_test, strict=True) if not held]
         return NpzData(images[~is_test], labels[~is_test], left, images[is_test], labels[is_test], class_names)
-    test_images, test_labels = _pair(path, arrays, "test_images", "test_labels")
-    if test_images.shape[1:] != images.shape[1:]:
-        raise ValueError(
-            f"data_dir ({path}): images are of shape {images.shape[1:]}, test_images of {test_images.shape[1:]}: make them one"
-        )
     return NpzData(images, labels, ids, test_images, test_labels, class_names)
 
 
@@ -125,9 +121,31 @@ def _pair(path: Path, arrays: dict[str, np.ndarray], images_name: str, labels_na
     return images, labels.astype(np.int64)
 
 
-def _class_names(path: Path, arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
-    used = 1 + max((int(arrays[name].max(initial=-1)) for name in ("labels", "test_labels") if name in arrays), default=0)
+def _test_part(path: Path, arrays: dict[str, np.ndarray], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Test images and their labels; none where the file holds none."""
+    if "test_images" not in arrays:
+        return images[:0], np.empty(0, np.int64)
+    test_images, test_labels = _pair(path, arrays, "test_images", "test_labels")
+    if test_images.shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"data_dir ({path}): images are of shape {images.shape[1:]}, test_images of {test_images.shape[1:]}: make them one"
+        )
+    if not len(test_labels) or test_labels.min() < 0:
+        what = f"a label {test_labels.min()}" if len(test_labels) else "no image"
+        raise ValueError(f"data_dir ({path}): test_images has {what}, and each test image needs its class, from 0: label it")
+    return test_images, test_labels
+
+
+def _class_names(path: Path, arrays: dict[str, np.ndarray], labels: np.ndarray, test_labels: np.ndarray) -> tuple[str, ...]:
+    used = 1 + int(max(labels.max(initial=-1), test_labels.max(initial=-1)))
+    num_labeled = int((labels >= 0).sum())
     if "class_names" not in arrays:
+        # 255 often stands for none, where labels are bytes; and a name for each of a billion classes would fill the memory.
+        if used > max(2, num_labeled):
+            raise ValueError(
+                f"data_dir ({path}): a label is {used - 1}, but {num_labeled} training images are labeled, and each class "
+                "needs one: number classes from 0, and write -1 for none"
+            )
         names = tuple(str(number) for number in range(used))
     elif arrays["class_names"].ndim != 1 or arrays["class_names"].dtype.kind != "U":
         raise ValueError(f"data_dir ({path}): class_names must be a list of texts")

@@ -207,6 +207,15 @@ def test_an_npz_file_without_test_images_and_names_has_them_made(tmp_path):
     assert spec_of(npz_config(grey)).image_shape == (9, 9, 1)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint64", ">i2"])
+def test_labels_of_an_npz_file_may_be_whole_numbers_of_any_kind(kind, tmp_path):
+    labels = (np.arange(40) % 3).astype(kind)
+    path = npz(tmp_path / "x.npz", labels=labels, test_labels=labels[:5], class_names=None)
+    data = spec_of(npz_config(path)).load(path)
+    assert (data.class_names, data.given_labels.dtype) == (("0", "1", "2"), np.int64)
+    assert data.given_labels.tolist() == labels.tolist()
+
+
 BAD_NPZ = {
     "no images": ({"images": None}, "holds labels, test_images, test_labels, class_names, and no images"),
     "floats": ({"images": np.zeros((40, 20, 24, 3))}, r"images is float64 .* must be uint8"),
@@ -218,6 +227,13 @@ BAD_NPZ = {
     "other test images": ({"test_images": np.zeros((5, 9, 9, 3), np.uint8)}, "make them one"),
     "no test labels": ({"test_labels": None}, "holds test_images, and no test_labels"),
     "no test images": ({"test_images": None, "test_labels": None}, "has no test_images: give --test_fraction"),
+    "no test image": ({"test_images": np.zeros((0, 20, 24, 3), np.uint8), "test_labels": np.zeros(0, int)}, "has no image"),
+    "a test image without a class": ({"test_labels": np.array([0, 1, 2, -1, 0])}, "test_images has a label -1"),
+    "255 for none": (
+        {"labels": np.array([0, 1, 255, 255] * 10, np.uint8), "class_names": None},
+        r"is 255, but 40 .* -1 for none",
+    ),
+    "far too many classes": ({"labels": np.array([0, 10**12] * 20), "class_names": None}, "1000000000000, but 40 "),
     "objects": ({"class_names": np.array(["a", None, "c"])}, "cannot be read as an .npz file: Object arrays"),
 }
 
