@@ -14,6 +14,8 @@ from r2d2_tf.photograph_folder import FoundFiles, find_images
 
 UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
 _TRAIN, _TEST = "train", "test"
+_OTHER_PARTS = ("training", "testing", "val", "valid", "validation", "dev", "eval", "labeled", "labelled")
+"""What folders of images are often parted into, too, and what no class is likely to be named."""
 
 
 class NoTestImages(ValueError):
@@ -66,13 +68,15 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> Own
         ValueError: in one line, for whatever does not fit together.
     """
     found = find_images(root)
-    is_parted = _is_parted(found.names, deep=table is None)
     folders = [name.split("/") for name in found.names]
-    is_test = np.array([is_parted and folder[0] == _TEST for folder in folders], bool)
+    is_parted = _is_parted(folders)
+    is_test = np.array([is_parted and folder[0].lower() == _TEST for folder in folders], bool)
     if table is None:
-        labels = [_class_of(folder[1:] if is_parted and folder[0] in (_TRAIN, _TEST) else folder) for folder in folders]
+        labels = [_class_of(folder[1:] if is_parted and folder[0].lower() in (_TRAIN, _TEST) else folder) for folder in folders]
         if None in labels:
             raise _in_no_folder(root, found.names[labels.index(None)])
+        if not is_parted:
+            _check_unparted(root, folders)
     else:
         labels, is_test = _labels_in_file(table, found.names, is_test)
     texts = [label or "" for label in labels]
@@ -93,11 +97,28 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> Own
     return OwnImages(found, numbers, is_test, class_names, probabilities)
 
 
-def _is_parted(names: Sequence[str], *, deep: bool) -> bool:
-    """Whether the folder is parted into `train` and `test` (and maybe `unlabeled`), not into classes of those names."""
-    tops = {name.partition("/")[0] if "/" in name else "" for name in names}
-    below = any(name.startswith(f"{_TRAIN}/") and name.count("/") > 1 for name in names)
-    return _TRAIN in tops and tops <= {_TRAIN, _TEST, *UNLABELED_FOLDERS} and (below or not deep)
+def _is_parted(folders: Sequence[Sequence[str]]) -> bool:
+    """Whether the images lie in `train` and `test` (and maybe `unlabeled`), not in classes of those names."""
+    tops = {folder[0].lower() if len(folder) > 1 else "" for folder in folders}
+    return _TRAIN in tops and tops <= {_TRAIN, _TEST, *UNLABELED_FOLDERS}
+
+
+def _check_unparted(root: Path, folders: Sequence[Sequence[str]]) -> None:
+    """Raises ValueError if what would be classes are parts, of which a folder is elsewhere, too: train/cat and val/cat."""
+    strays = sorted({folder[0] for folder in folders if folder[0].lower() not in (_TRAIN, _TEST, *UNLABELED_FOLDERS)})
+    below: dict[str, set[str]] = {}
+    for top, *others in folders:
+        below.setdefault(top, set()).update(others[:-1][:1])
+    for part in sorted(below):
+        elsewhere = set(below).union(*(names for top, names in below.items() if top != part))
+        common = sorted(below[part] & elsewhere)
+        if common and strays and part.lower() in (_TRAIN, _TEST, *_OTHER_PARTS):
+            raise ValueError(
+                one_line(
+                    f"data_dir ({root}): {part!r} is a part and no class, as {common[0]!r} is in it and elsewhere, and beside "
+                    f"train, test and unlabeled there must be nothing: rename {strays[0]!r}, or move it"
+                )
+            )
 
 
 def _class_of(folder: Sequence[str]) -> str | None:

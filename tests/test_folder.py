@@ -82,6 +82,14 @@ def test_what_is_known_of_a_folder_is_known_before_an_image_is_read(photos, monk
     assert (images.size, images.resize) == (64, 73)
 
 
+def test_capitals_of_the_parts_do_not_matter(photos):
+    for name in ("train", "test", "unlabeled"):
+        (photos / name).rename(photos / name.capitalize())
+    data = load(photos)
+    assert data.class_names == NAMES
+    assert (np.sum(data.given_labels < 0), len(data.test_labels)) == (12, 9)
+
+
 def test_folders_of_classes_alone_give_their_labels_too(tmp_path):
     for name in ("train", "plane"):
         for i in range(5):

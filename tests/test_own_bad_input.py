@@ -67,6 +67,43 @@ def test_test_images_without_a_label_or_of_a_class_of_their_own_are_named(photos
     assert_refused(config_of(photos), "the class 'violet' has test images and no labeled training image")
 
 
+PARTS = {
+    "train and val": ({"test": "val"}, "val"),
+    "train, test and more": ({"unlabeled": "more/red"}, "more"),
+    "Train and Validation": ({"train": "Train", "test": "Validation"}, "Validation"),
+    "test beside the classes": ({"train/red": "red", "train/blue": "blue", "train/green": "green"}, "blue"),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_parts_are_never_taken_for_classes(kind, photos):
+    renamed, stray = PARTS[kind]
+    for old, new in renamed.items():
+        (photos / new).parent.mkdir(exist_ok=True)
+        (photos / old).rename(photos / new)
+    assert_refused(config_of(photos, test_fraction=0.25), "is a part and no class", f"rename '{stray}', or move it")
+
+
+def test_parts_without_classes_are_no_classes(tmp_path):
+    for part in ("train", "test"):
+        photograph(tmp_path / part / "x.png", (1, 2, 3), 0)
+    assert_refused(config_of(tmp_path, test_fraction=0.25), "lies in no folder of a class")
+
+
+def test_parts_without_train_are_one_class_alone(photos):
+    (photos / "train").rename(photos / "unlabeled" / "more")
+    (photos / "unlabeled" / "red").mkdir()
+    (photos / "unlabeled" / "00.png").rename(photos / "unlabeled" / "red" / "00.png")
+    assert_refused(config_of(photos), "has one class alone (test)")
+
+
+def test_a_class_may_be_named_train(tmp_path):
+    for name in ("train/steam/a.png", "car/a.png", "car/b.png", "train/b.png"):
+        photograph(tmp_path / name, (1, 2, 3), 0)
+    config = config_of(tmp_path, test_fraction=0.5)
+    assert spec_of(config).load(None).class_names == ("car", "train")
+
+
 def test_no_test_images_say_how_to_have_some(photos):
     (photos / "test").rename(photos.parent / "elsewhere")
     assert_refused(config_of(photos), str(photos), "has no test images", "--test_fraction=0.2")
