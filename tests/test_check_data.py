@@ -131,6 +131,23 @@ def test_an_npz_file_is_checked_too(tmp_path, capsys):
     assert (tmp_path / "s.png").is_file()
 
 
+def test_classes_that_nobody_labeled_are_named(tmp_path, capsys):
+    path = npz(tmp_path / "bugs.npz", class_names=np.array(["ant", "bee", "fly", "flea", "wasp"]))
+    code, out, _ = checked(f"--data_dir={path}", "--sheet=", capsys=capsys)
+    assert code == 1
+    assert "WITHOUT A LABEL: 2 classes have no labeled training image, and could not be trained: flea, wasp" in out
+
+
+def test_images_that_cannot_be_read_are_left_out_of_what_is_proposed(tmp_path, capsys):
+    folder = colored_folder(tmp_path / "photos", kinds=("png",))
+    for path in (folder / "train" / "red").iterdir():
+        path.write_bytes(b"x")
+    code, out, _ = checked(f"--data_dir={folder}", "--sheet=", capsys=capsys)
+    assert code == 1
+    assert "WITHOUT A LABEL: 1 class has no labeled training image, and could not be trained: red" in out
+    assert "The smallest class has 0 labeled images" in out
+
+
 def test_a_file_of_labels_is_checked_with_its_folder(tmp_path, capsys):
     folder = colored_folder(tmp_path / "photos", kinds=("png",))
     rows = [("unlabeled/00.png", "yes"), ("unlabeled/01.png", "no"), ("unlabeled/02.png", "yes"), ("unlabeled/04.png", "no")]

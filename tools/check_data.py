@@ -102,7 +102,11 @@ def report(config: Config, flag_values: flags.FlagValues) -> int:
     copies = list(copies_among(looks))
     given = data.train_labels if data.given_labels is None else data.given_labels
     print("\n".join([*_count_lines(config, data, given), "", *_size_lines(looks), *_other_lines(config)]))
-    problems = [*_unreadable_lines(looks), *_copy_lines(copies, data.class_names)]
+    # What cannot be read is left out of training.
+    readable = [look for look in looks if not look.problem]
+    own = np.array([look.label for look in readable if not look.is_test], np.int64)
+    unlabeled = [name for number, name in enumerate(data.class_names) if not (own == number).any()]
+    problems = [*_unreadable_lines(looks), *_unlabeled_class_lines(unlabeled), *_copy_lines(copies, data.class_names)]
     print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
     sheet = flag_values["sheet"].value
     if sheet:
@@ -110,23 +114,26 @@ def report(config: Config, flag_values: flags.FlagValues) -> int:
     device = flag_values["device"].value
     has_gpu = device == "gpu" or (device == "auto" and bool(tf.config.list_physical_devices("GPU")))
     shorter = int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE]))
-    facts = facts_of(config, data, given, shorter_side=shorter, has_gpu=has_gpu, hours=flag_values["hours"].value)
-    has_bad_images = any(look.problem for look in looks)
+    num_test = len(readable) - len(own)
+    facts = facts_of(
+        config, data, own, num_test=num_test, shorter_side=shorter, has_gpu=has_gpu, hours=flag_values["hours"].value
+    )
+    has_bad_images = len(readable) < len(looks)
     _propose(config, facts, flag_values["config_out"].value, has_bad_images)
-    return 1 if has_bad_images or any(group.is_leak or group.is_contradiction for group in copies) else 0
+    return 1 if has_bad_images or unlabeled or any(group.is_leak or group.is_contradiction for group in copies) else 0
 
 
 def facts_of(
-    config: Config, data: ImageData, given: np.ndarray, *, shorter_side: int, has_gpu: bool, hours: float
+    config: Config, data: ImageData, given: np.ndarray, *, num_test: int, shorter_side: int, has_gpu: bool, hours: float
 ) -> proposal.Facts:
-    """What a proposal follows from."""
+    """What a proposal follows from; `given` are the labels of the training images that can be read, -1 for none."""
     counts = np.bincount(given[given >= 0], minlength=len(data.class_names))
     images = data.train_images
     return proposal.Facts(
         config.dataset,
         num_labeled=int(counts.sum()),
         num_unlabeled=int((given < 0).sum()),
-        num_test=len(data.test_labels),
+        num_test=num_test,
         fewest=int(counts.min()),
         most=int(counts.max()),
         num_classes=len(counts),
@@ -190,6 +197,12 @@ def _unreadable_lines(looks: "Sequence[Look]") -> Iterator[str]:
         yield from (f"  {look.name!r}: {look.problem}" for look in bad[:MOST_NAMED])
         if len(bad) > MOST_NAMED:
             yield f"  and {len(bad) - MOST_NAMED:,} more"
+
+
+def _unlabeled_class_lines(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        count = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
+        yield f"WITHOUT A LABEL: {count} no labeled training image, and could not be trained: {_some(names, _text)}"
 
 
 def _copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterator[str]:
