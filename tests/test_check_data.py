@@ -11,7 +11,7 @@ from own_photographs import COLORS, colored_folder, photograph, write_csv
 from PIL import Image
 from test_folder import npz
 
-from r2d2_tf import train
+from r2d2_tf import backbones, train
 from r2d2_tf.command_line import from_command_line
 from tools import check_data, proposal
 from tools.proposal import Facts, flagfile, propose, recipe_for, seconds_of
@@ -184,7 +184,8 @@ CASES = {
     "no unlabeled images": {"num_unlabeled": 0},
     "a million images of a thousand classes": {"num_classes": 1000, "num_labeled": 50_000, "num_unlabeled": 1_000_000},
     "unequal classes": {"fewest": 1, "most": 5000, "num_labeled": 6000},
-    "tiny photographs": {"shorter_side": 20},
+    "small images in files": {"shorter_side": 28},
+    "images of a few pixels in files": {"shorter_side": 3},
     "digits": {"image_shape": (28, 28, 1)},
     "small pixels": {"image_shape": (17, 40, 3)},
     "tiny pixels": {"image_shape": (6, 6, 1)},
@@ -200,6 +201,10 @@ def test_every_proposal_is_a_config_that_is_allowed_and_has_a_batch(case, has_gp
     (tmp_path / "my.cfg").write_text("--dataset=npz\n" + flagfile([c for c in choices if c.flag != "image_size"], "title"))
     config = from_command_line([f"--flagfile={tmp_path / 'my.cfg'}"])
     assert all(choice.status for choice in choices)
+    size = next((int(choice.value) for choice in choices if choice.flag == "image_size"), 0)
+    shape = facts.image_shape or (size, size, 3)
+    if max(shape) < 64:
+        backbones.build(config.backbone, shape, facts.num_classes, mean=(0.5,) * shape[-1], std=(0.2,) * shape[-1])
     if proposal.has_stage_2(facts):
         assert facts.num_unlabeled >= config.batch_size - config.labeled_per_batch
     else:
@@ -236,6 +241,18 @@ def test_the_size_of_photographs_is_what_the_time_and_the_files_allow():
     assert values_of(hours=0.01)["image_size"] == "64"
     assert values_of(hours=100.0, shorter_side=150)["image_size"] == "160"
     assert int(values_of(hours=0.5)["image_size"]) < 224
+
+
+def test_small_images_in_files_are_shown_in_their_own_size_to_the_network_for_small_images():
+    for shorter_side, size, backbone in (
+        (28, "28", "conv_small"),
+        (48, "48", "conv_small"),
+        (3, "16", "conv_small"),
+        (49, "64", "resnet18"),
+    ):
+        values = values_of(shorter_side=shorter_side)
+        assert (values["image_size"], values["backbone"], values["translate"]) == (size, backbone, "0")
+        assert values["flip"] == ("true" if backbone == "resnet18" else "false"), "a digit is another one in a mirror"
 
 
 def test_what_is_unusual_is_said():

@@ -18,6 +18,10 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 UNTESTED = "adopted, untested"
 _SIZES = (224, 160, 128, 96, 64)
 """Sides of a photograph that are proposed, the largest first that is affordable."""
+_SMALL_SIDE = 48
+"""Files of so few pixels a side, in the median, are small images and no photographs."""
+_LEAST_SIDE = 16
+"""That small images in files are shown in, in pixels."""
 _FEWEST_STEPS = 10
 """In an epoch, so that there are some between two looks at the test images."""
 _LEAST_BATCH = 4
@@ -95,11 +99,19 @@ class Choice(NamedTuple):
 
 def recipe_for(facts: Facts) -> Recipe:
     """The config of the project whose data are most like these."""
-    if facts.image_shape is None:
+    if _has_photographs(facts):
         return PHOTOGRAPHS_ON_GPU if facts.has_gpu else PHOTOGRAPHS
-    if facts.image_shape[2] == 1 and max(facts.image_shape) <= DIGITS.side + 4:
+    height, width, channels = facts.image_shape or (facts.shorter_side, facts.shorter_side, 3)
+    # Of fewer pixels the pooling of the other two networks leaves none.
+    if min(height, width) < _LEAST_SIDE:
+        return SMALL
+    if channels == 1 and max(height, width) <= DIGITS.side + 4:
         return DIGITS
     return SMALL_ON_GPU if facts.has_gpu else SMALL
+
+
+def _has_photographs(facts: Facts) -> bool:
+    return facts.image_shape is None and facts.shorter_side > _SMALL_SIDE
 
 
 def propose(facts: Facts) -> list[Choice]:
@@ -133,7 +145,8 @@ def _unlabeled_in(batch: int) -> int:
 
 def _why_backbone(facts: Facts, recipe: Recipe) -> str:
     where = "a GPU" if facts.has_gpu else "a CPU"
-    what = "photographs" if facts.image_shape is None else f"{facts.image_shape[1]}x{facts.image_shape[0]} pixels"
+    height, width = (facts.shorter_side,) * 2 if facts.image_shape is None else facts.image_shape[:2]
+    what = "photographs" if _has_photographs(facts) else f"{width}x{height} pixels"
     return f"{what} on {where}"
 
 
@@ -196,15 +209,19 @@ def _augmentation(facts: Facts, base: Config, whence: str) -> Iterator[Choice]:
             "crop_scale", f"{mild:g}", "milder than ImageNet's, for few labels", f"as configs/{PHOTOGRAPHS.config}.cfg"
         )
         yield Choice("translate", "0", "photographs are cropped at random", whence)
+    else:
+        side = min(facts.image_shape[:2])
+        yield Choice("translate", f"{min(base.translate, side // 8)}", f"of {side} pixels", whence)
+    if _has_photographs(facts):
         yield Choice("flip", "true", "take it out if left and right make a class (letters, signs)", whence)
         return
-    side = min(facts.image_shape[:2])
-    yield Choice("translate", f"{min(base.translate, side // 8)}", f"of {side} pixels", whence)
     yield Choice("flip", "false", "put it in if a mirrored image is of the same class", UNTESTED)
 
 
 def _size(facts: Facts, recipe: Recipe, choices: Sequence[Choice]) -> Choice:
     # Pixels that are made up teach nothing.
+    if not _has_photographs(facts):
+        return Choice("image_size", f"{max(_LEAST_SIDE, facts.shorter_side)}", "the files' own", UNTESTED)
     sizes = [size for size, smaller in zip(_SIZES, (*_SIZES[1:], 0), strict=True) if smaller < facts.shorter_side]
     seconds = {size: seconds_of(facts, recipe, choices, size) for size in sizes}
     size = next((size for size in sizes if seconds[size] <= 3600 * facts.hours), sizes[-1])
