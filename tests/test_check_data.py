@@ -148,6 +148,15 @@ def test_images_that_cannot_be_read_are_left_out_of_what_is_proposed(tmp_path, c
     assert "The smallest class has 0 labeled images" in out
 
 
+def test_classes_that_differ_in_capitals_or_composition_alone_are_told(tmp_path, capsys):
+    names = ["ant", "Ant", "\u00e9t\u00e9", "e\u0301te\u0301", "fly"]
+    labels = np.where(np.arange(40) < 10, np.arange(40) % 5, -1)
+    path = npz(tmp_path / "bugs.npz", class_names=np.array(names), labels=labels)
+    code, out, _ = checked(f"--data_dir={path}", "--sheet=", capsys=capsys)
+    assert (code, out.count("Two classes?")) == (0, 2)
+    assert "Two classes? 'ant' and 'Ant' differ in capitals" in out
+
+
 def test_a_file_of_labels_is_checked_with_its_folder(tmp_path, capsys):
     folder = colored_folder(tmp_path / "photos", kinds=("png",))
     rows = [("unlabeled/00.png", "yes"), ("unlabeled/01.png", "no"), ("unlabeled/02.png", "yes"), ("unlabeled/04.png", "no")]

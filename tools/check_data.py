@@ -10,6 +10,7 @@ looked at, and the line says why.
 
 import shlex
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -101,7 +102,17 @@ def report(config: Config, flag_values: flags.FlagValues) -> int:
     looks = look_at(data)
     copies = list(copies_among(looks))
     given = data.train_labels if data.given_labels is None else data.given_labels
-    print("\n".join([*_count_lines(config, data, given), "", *_size_lines(looks), *_other_lines(config)]))
+    print(
+        "\n".join(
+            [
+                *_count_lines(config, data, given),
+                "",
+                *_size_lines(looks),
+                *_other_lines(config),
+                *_alike_lines(data.class_names),
+            ]
+        )
+    )
     # What cannot be read is left out of training.
     readable = [look for look in looks if not look.problem]
     own = np.array([look.label for look in readable if not look.is_test], np.int64)
@@ -188,6 +199,14 @@ def _other_lines(config: Config) -> Iterator[str]:
         yield "Not looked at: " + ", ".join(f"{count:,} files *{ending}" for ending, count in sorted(found.others.items()))
     if found.loops:
         yield f"Not followed: links to folders that hold them: {_some(found.loops, str)}"
+
+
+def _alike_lines(class_names: Sequence[str]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for name in class_names:
+        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            yield f"Two classes? {other!r} and {name!r} differ in capitals, or in how accents are composed, alone"
 
 
 def _unreadable_lines(looks: "Sequence[Look]") -> Iterator[str]:
