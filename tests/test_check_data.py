@@ -13,7 +13,8 @@ from test_folder import npz
 
 from r2d2_tf import backbones, train
 from r2d2_tf.command_line import from_command_line
-from tools import check_data, proposal
+from r2d2_tf.specs import spec_of
+from tools import check_data, fake_data, proposal
 from tools.proposal import Facts, flagfile, propose, recipe_for, seconds_of
 
 FACTS = Facts(
@@ -155,6 +156,17 @@ def test_classes_that_differ_in_capitals_or_composition_alone_are_told(tmp_path,
     code, out, _ = checked(f"--data_dir={path}", "--sheet=", capsys=capsys)
     assert (code, out.count("Two classes?")) == (0, 2)
     assert "Two classes? 'ant' and 'Ant' differ in capitals" in out
+
+
+@pytest.mark.parametrize(("flags", "count"), [(["--num_labels=20"], 20), ([], 0)])
+def test_of_a_tfds_set_the_labels_are_counted_that_the_proposed_run_draws(flags, count, tmp_path, capsys):
+    fake_data.make("svhn", tmp_path)
+    config_path = tmp_path / "my.cfg"
+    set_flags = ["--dataset=tfds:svhn_cropped", f"--data_dir={tmp_path}"]
+    _, out, _ = checked(*set_flags, *flags, "--sheet=", f"--config_out={config_path}", capsys=capsys)
+    total = len(spec_of(from_command_line([*set_flags, "--num_labels=0"])).load(tmp_path).train_labels)
+    assert f"  {count or total} labeled + {total - count if count else 0} unlabeled to train on" in out
+    assert from_command_line([f"--flagfile={config_path}"]).num_labels == count
 
 
 def test_a_file_of_labels_is_checked_with_its_folder(tmp_path, capsys):

@@ -8,13 +8,11 @@ Exit codes: 0, it can be trained on; 1, something is wrong with images or labels
 looked at, and the line says why.
 """
 
+import dataclasses
 import shlex
 import sys
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -25,18 +23,12 @@ from r2d2_tf.config import Config
 from r2d2_tf.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.own_images import NoTestImages
-from r2d2_tf.photograph_folder import find_images
 from r2d2_tf.specs import forget, spec_of
 from r2d2_tf.startup import import_tensorflow_quietly
-from tools import proposal
-
-if TYPE_CHECKING:
-    from tools.image_looks import Copies, Look
+from tools import data_text, proposal
 
 TEST_FRACTION = 0.2
 """What is proposed where no test images are set apart."""
-MOST_NAMED = 10
-"""Names or classes that are printed of a list."""
 
 
 def define_flags() -> flags.FlagValues:
@@ -48,6 +40,7 @@ def define_flags() -> flags.FlagValues:
     define("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
     define("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
     define("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
+    flags.DEFINE_integer("num_labels", 0, "labels that a run draws of a TFDS set; 0: all", 0, flag_values=flag_values)
     flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
     flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "what will train, for the proposal", flag_values=flag_values)
@@ -79,7 +72,7 @@ def _config(flag_values: flags.FlagValues) -> Config:
     dataset = dataset or ("npz" if Path(data_dir).suffix == ".npz" else "folder")
     if dataset not in OWN_SETS and not dataset.startswith(TFDS_PREFIX):
         raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
-    about = {name: flag_values[name].value for name in ("labels", "test_fraction")}
+    about = {name: flag_values[name].value for name in ("labels", "test_fraction", "num_labels")}
     config = Config(dataset=dataset, data_dir=data_dir, translate=0, name="check_data", **about)
     try:
         spec_of(config)
@@ -96,20 +89,23 @@ def report(config: Config, flag_values: flags.FlagValues) -> int:
     import_tensorflow_quietly()
     import tensorflow as tf
 
+    from r2d2_tf import run_data
     from tools.image_looks import copies_among, look_at
 
-    data = spec_of(config).load(config.data_path)
+    spec = spec_of(config)
+    data = spec.load(config.data_path)
+    if data.given_labels is None:
+        data = dataclasses.replace(data, given_labels=run_data.given_labels(data, config, spec.num_classes))
     looks = look_at(data)
     copies = list(copies_among(looks))
-    given = data.train_labels if data.given_labels is None else data.given_labels
     print(
         "\n".join(
             [
-                *_count_lines(config, data, given),
+                *data_text.count_lines(config, data),
                 "",
-                *_size_lines(looks),
-                *_other_lines(config),
-                *_alike_lines(data.class_names),
+                *data_text.size_lines(looks),
+                *data_text.other_lines(config),
+                *data_text.alike_lines(data.class_names),
             ]
         )
     )
@@ -117,11 +113,15 @@ def report(config: Config, flag_values: flags.FlagValues) -> int:
     readable = [look for look in looks if not look.problem]
     own = np.array([look.label for look in readable if not look.is_test], np.int64)
     unlabeled = [name for number, name in enumerate(data.class_names) if not (own == number).any()]
-    problems = [*_unreadable_lines(looks), *_unlabeled_class_lines(unlabeled), *_copy_lines(copies, data.class_names)]
+    problems = [
+        *data_text.unreadable_lines(looks),
+        *data_text.unlabeled_class_lines(unlabeled),
+        *data_text.copy_lines(copies, data.class_names),
+    ]
     print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
     sheet = flag_values["sheet"].value
     if sheet:
-        _draw(data, looks, Path(sheet), config)
+        _draw(data, np.array([not look.problem for look in looks if not look.is_test], bool), Path(sheet), config)
     device = flag_values["device"].value
     has_gpu = device == "gpu" or (device == "auto" and bool(tf.config.list_physical_devices("GPU")))
     shorter = int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE]))
@@ -155,109 +155,11 @@ def facts_of(
     )
 
 
-def _count_lines(config: Config, data: ImageData, given: np.ndarray) -> Iterator[str]:
-    train = np.bincount(given[given >= 0], minlength=len(data.class_names))
-    test = np.bincount(data.test_labels, minlength=len(data.class_names))
-    yield f"{config.data_dir}: {len(given) + len(data.test_labels):,} images, {len(data.class_names):,} classes"
-    drawn = f" ({config.test_fraction:g} of the labeled ones, --test_fraction)" if config.test_fraction else ""
-    yield f"  {train.sum():,} labeled + {(given < 0).sum():,} unlabeled to train on, {test.sum():,} to test on{drawn}"
-    order = np.argsort(-train, kind="stable")
-    shown = order if len(order) <= 2 * MOST_NAMED else [*order[:MOST_NAMED], *order[-MOST_NAMED:]]
-    width = max(len("class"), *(len(_text(data.class_names[c])) for c in shown))
-    yield f"  {'class':{width}}  labeled     test"
-    for place, c in enumerate(shown):
-        if place == MOST_NAMED and len(order) > len(shown):
-            yield f"  ... {len(order) - len(shown):,} more ..."
-        yield f"  {_text(data.class_names[c]):{width}} {train[c]:8,} {test[c]:8,}"
-
-
-def _text(name: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-
-
-def _size_lines(looks: "Sequence[Look]") -> Iterator[str]:
-    known = np.array([(look.width, look.height) for look in looks if look.width])
-    if not len(known):
-        return
-    shorter = known.min(1)
-    low, middle, high = (np.percentile(known, q, axis=0).astype(int) for q in (0, 50, 100))
-    yield f"Sizes: {low[0]}x{low[1]} to {high[0]}x{high[1]} pixels (width x height), median {middle[0]}x{middle[1]}"
-    kinds = Counter(look.kind for look in looks if look.kind).most_common(MOST_NAMED)
-    yield "  " + ", ".join(f"{count:,} {kind}" for kind, count in kinds)
-    is_file = "pixels" not in kinds[0][0]
-    if small := int((shorter < PHOTOGRAPH_SIZE).sum()) if is_file else 0:
-        yield f"  {small:,} have a shorter side below {PHOTOGRAPH_SIZE} pixels: at that --image_size they would be enlarged"
-    if turned := sum(look.is_turned for look in looks):
-        yield f"  {turned:,} ask to be turned (EXIF), which neither training nor exported models do: turn the files themselves"
-
-
-def _other_lines(config: Config) -> Iterator[str]:
-    if config.dataset != "folder" or config.data_path is None:
-        return
-    found = find_images(config.data_path)
-    if found.others:
-        yield "Not looked at: " + ", ".join(f"{count:,} files *{ending}" for ending, count in sorted(found.others.items()))
-    if found.loops:
-        yield f"Not followed: links to folders that hold them: {_some(found.loops, str)}"
-
-
-def _alike_lines(class_names: Sequence[str]) -> Iterator[str]:
-    first: dict[str, str] = {}
-    for name in class_names:
-        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if other != name:
-            yield f"Two classes? {other!r} and {name!r} differ in capitals, or in how accents are composed, alone"
-
-
-def _unreadable_lines(looks: "Sequence[Look]") -> Iterator[str]:
-    bad = [look for look in looks if look.problem]
-    if bad:
-        yield f"UNREADABLE: {len(bad):,} images cannot be used; mend or remove them, or train with --skip_bad_images"
-        yield from (f"  {look.name!r}: {look.problem}" for look in bad[:MOST_NAMED])
-        if len(bad) > MOST_NAMED:
-            yield f"  and {len(bad) - MOST_NAMED:,} more"
-
-
-def _unlabeled_class_lines(names: Sequence[str]) -> Iterator[str]:
-    if names:
-        count = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
-        yield f"WITHOUT A LABEL: {count} no labeled training image, and could not be trained: {_some(names, _text)}"
-
-
-def _copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterator[str]:
-    def names(group: "Copies") -> str:
-        classes = (*class_names, "unlabeled")
-        return " = ".join(
-            f"{look.name!r} ({'test, ' * look.is_test}{_text(classes[look.label])})" for look in group.looks[:MOST_NAMED]
-        )
-
-    plain = [group for group in copies if not group.is_leak and not group.is_contradiction]
-    for title, groups in (
-        (
-            "LEAK: test images that are among the training images, so that errors come out too low",
-            [g for g in copies if g.is_leak],
-        ),
-        ("CONTRADICTION: equal images with different labels", [g for g in copies if g.is_contradiction]),
-        ("Copies: equal images, which count twice", plain),
-    ):
-        if groups:
-            yield f"{title} ({len(groups):,} of them)"
-            yield from (f"  {names(group)}" for group in groups[:MOST_NAMED])
-            if len(groups) > MOST_NAMED:
-                yield f"  and {len(groups) - MOST_NAMED:,} more"
-
-
-def _some(items: Sequence[str], text: Callable[[str], str]) -> str:
-    more = f" and {len(items) - MOST_NAMED:,} more" if len(items) > MOST_NAMED else ""
-    return ", ".join(map(text, items[:MOST_NAMED])) + more
-
-
-def _draw(data: ImageData, looks: "Sequence[Look]", path: Path, config: Config) -> None:
+def _draw(data: ImageData, usable: np.ndarray, path: Path, config: Config) -> None:
     from tools import image_sheet
 
-    usable = np.array([not look.problem for look in looks if not look.is_test], bool)
     with files.written_whole(path) as temporary:
-        image_sheet.draw(data, usable, f"{_text(config.data_dir)}: training images, as a network sees them", temporary)
+        image_sheet.draw(data, usable, f"{data_text.text(config.data_dir)}: training images, as a network sees them", temporary)
     print(f"\nA sheet of images is in {path}: look whether each row is of its class.")
 
 
@@ -278,6 +180,10 @@ def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_ima
     about = [proposal.Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]
     if config.labels:
         about.append(proposal.Choice("labels", config.labels, "", "the data"))
+    elif config.dataset.startswith(TFDS_PREFIX):
+        about.append(
+            proposal.Choice("num_labels", f"{config.num_labels}", "labels are drawn; 0: all", "as tools.check_data was told")
+        )
     if config.test_fraction:
         about.append(proposal.Choice("test_fraction", f"{config.test_fraction:g}", "no test images are set apart", "adopted"))
     if has_bad_images:
@@ -285,7 +191,7 @@ def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_ima
     if not config_out:
         print("--config_out=my.cfg writes this as a flagfile.")
         return
-    title = f"{_text(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
+    title = f"{data_text.text(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
     title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
     with files.written_whole(Path(config_out)) as path:
         path.write_text(proposal.flagfile([*about, *choices], title))
