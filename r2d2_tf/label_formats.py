@@ -66,14 +66,18 @@ def _csv(path: Path, soft: bool) -> Columns:
             reader = csv.reader(file, delimiter=delimiter)
             header = next(reader, [])
             if set(_REQUIRED) <= set(_plain(header)):
-                return _of_lines(path, header, _numbered(reader), soft)
+                return _of_lines(path, header, _numbered(path, reader, len(header)), soft)
     raise _lacks_columns(path, first.strip())
 
 
-def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _numbered(path: Path, reader: Any, width: int) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not empty, each with its number; a quoted text may take several."""
     number = reader.line_num + 1
     for values in reader:
+        if any(value.strip() for value in values[width:]):
+            more = f"{len(values)} fields, and the first line has {width}"
+            sign = repr(reader.dialect.delimiter)
+            raise ValueError(one_line(f"labels ({path}), line {number} has {more}: put what holds {sign} in quotes"))
         if any(value.strip() for value in values):
             yield number, values
         number = reader.line_num + 1

@@ -258,6 +258,7 @@ SAME = {
     "tabs": "file\tlabel\na.jpg\tcat\nb c.jpg\t\n",
     "carriage returns": "file,label\r\na.jpg,cat\r\nb c.jpg,\r\n",
     "no last line break": "file,label\na.jpg,cat\nb c.jpg,",
+    "empty fields at the end": "file,label\na.jpg,cat,,\nb c.jpg,,,\n",
     "quotes": '"file","label"\n"a.jpg","cat"\n"b c.jpg",""\n',
     "other columns": "note,label,file\nx,cat,a.jpg\ny,,b c.jpg\n",
     "capitals and spaces": " File , LABEL\na.jpg, cat \nb c.jpg,\n",
@@ -294,6 +295,10 @@ BAD_FILES = {
     "label and none": ("file,label\na.jpg,cat\na.jpg,\n", "line 3: 'a.jpg' is 'unlabeled' here and 'cat' in line 2"),
     "another split": ("file,label,split\na.jpg,cat,valid\n", "'a.jpg' has the split 'valid': write train or test"),
     "a name over lines": ('file,label\n"a\nb.jpg",x\nz.jpg,y\n', r"line 2: 'a\nb.jpg' names no image"),
+    "a label cut in two": (
+        "file,label\na.jpg,cat\nb c.jpg,dog, large\n",
+        "line 3 has 3 fields, and the first line has 2: put what",
+    ),
     "an endless field": ("file,label\n" + "x" * 200_000 + ",cat\n", "cannot be read: field larger than field limit"),
 }
 
