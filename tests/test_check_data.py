@@ -235,13 +235,13 @@ def test_every_proposal_is_a_config_that_is_allowed_and_has_a_batch(case, has_gp
 
 def test_data_like_those_of_a_config_are_given_that_config():
     for facts, name in (
-        (FACTS, "imagenette_cpu"),
+        (FACTS, "photographs_cpu"),
         (dataclasses.replace(FACTS, image_shape=(28, 28, 1), num_unlabeled=3900), "mnist5k"),
     ):
         assert recipe_for(facts).config == name
         own = from_command_line([f"--flagfile={proposal.CONFIGS / name}.cfg"])
         values = {choice.flag: choice.value for choice in propose(facts)}
-        for flag in ("backbone", "rounds", "batch_size", "pseudo_label_lr", "finetune_epochs", "supervised_epochs"):
+        for flag in ("backbone", "rounds", "batch_size", "pseudo_label_lr", "supervised_epochs"):
             shown = getattr(own, flag)
             assert values[flag] in (f"{shown}", f"{shown:g}" if isinstance(shown, float) else ""), flag
 
@@ -250,11 +250,17 @@ def test_what_changes_follows_its_rule():
     few = values_of(num_labeled=20, num_unlabeled=100)
     assert int(few["supervised_batch_size"]) == 4, "five steps an epoch"
     assert int(few["batch_size"]) == 8, "ten steps an epoch or more, by halves"
-    assert few["pseudo_label_lr"] != "16000"
+    assert few["pseudo_label_lr"] != "8000"
     rounds = [part.split(":") for part in few["rounds"].split(",")]
     visits = sum(int(epochs) for epochs, _ in rounds)
-    assert float(few["pseudo_label_lr"]) * visits == pytest.approx(16000 * 4, rel=0.01), "a row goes as far in all"
+    assert float(few["pseudo_label_lr"]) * visits == pytest.approx(8000 * 8, rel=0.01), "a row goes as far in all"
     assert float(rounds[0][1]) == pytest.approx(0.02 / 4), "in proportion to the batch"
+
+
+def test_the_rate_of_stage_3_falls():
+    values = values_of()
+    assert int(values["finetune_epochs"]) >= 3, "in one epoch it would stay"
+    assert values["finetune_cosine_epochs"] == values["finetune_epochs"]
 
 
 def test_the_size_of_photographs_is_what_the_time_and_the_files_allow():

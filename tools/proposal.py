@@ -26,6 +26,8 @@ _FEWEST_STEPS = 10
 """In an epoch, so that there are some between two looks at the test images."""
 _LEAST_BATCH = 4
 _ABOUT_EQUAL = 1.1
+_LEAST_FINETUNING = 3
+"""Epochs of stage 3: its rate falls from epoch to epoch, and one alone would end at the rate with which it began."""
 _LONGER = 4
 """How many times as many epochs as its config's a stage may have at most."""
 _UNEQUAL = 10
@@ -83,7 +85,7 @@ class Recipe(NamedTuple):
 
 DIGITS = Recipe("mnist5k", 100, 3900, 2.3e6, 28)
 SMALL = Recipe("cifar100_cpu", 1600, 6400, 2.5e6, 32)
-PHOTOGRAPHS = Recipe("imagenette_cpu", 100, 900, 1.8e9, 224)
+PHOTOGRAPHS = Recipe("photographs_cpu", 100, 900, 0.6e9, 128)
 SMALL_ON_GPU = Recipe("cifar100", 10_000, 40_000, 0.73e9, 32)
 PHOTOGRAPHS_ON_GPU = Recipe("imagenet", 128_000, 1_153_167, 1.8e9, 224)
 
@@ -195,8 +197,10 @@ def _later_stages(facts: Facts, base: Config, recipe: Recipe, whence: str) -> It
     reason = "" if visits == 1 else f"a row is visited {visits:.3g} times as often, and goes as far in all"
     yield Choice("pseudo_label_lr", f"{float(lr):g}", reason, whence if visits == 1 else UNTESTED)
     yield Choice("finetune_batch_size", f"{batch}", "that of stage 2", whence if own else UNTESTED)
-    epochs = max(1, round(base.finetune_epochs * longer))
-    yield Choice("finetune_epochs", f"{epochs}", reason="", status=whence if longer == 1 else UNTESTED)
+    epochs = max(_LEAST_FINETUNING, round(base.finetune_epochs * longer))
+    reason = "so that its rate falls" if epochs == _LEAST_FINETUNING else "as many steps as its data have"
+    kept = epochs == base.finetune_epochs
+    yield Choice("finetune_epochs", f"{epochs}", "" if kept else reason, whence if kept else UNTESTED)
     yield Choice("finetune_cosine_epochs", f"{epochs}", "to the end of stage 3", whence)
     yield _rate("finetune_learning_rate", base.finetune_learning_rate, share, whence)
 
