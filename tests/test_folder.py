@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,13 +18,14 @@ from PIL import Image
 from export import __main__ as export_command
 from export import inference
 from r2d2_tf import run_data, specs, train
+from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.npz_reader import channel_statistics
 from r2d2_tf.own_images import held_out
 from r2d2_tf.photographs import Photographs
 from r2d2_tf.specs import spec_of
-from tools import evaluate
+from tools import evaluate, label_queue
 
 NAMES = tuple(COLORS)
 TINY = (
@@ -325,8 +327,7 @@ def test_a_folder_is_trained_on_and_the_run_says_what_it_learned_from(run_of_pho
     assert summary["class_names"] == list(NAMES)
     assert summary["pseudo_label_error_percent"] == {}, "the hidden labels are not known"
     assert run_data.read_left_out(run_dir / "left_out.txt") == ["train unlabeled/broken\nname, \u00e9.jpg"]
-    with (run_dir / "labeled.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read(run_dir)
     assert [row["split"] for row in rows] == ["train"] * 12 + ["test"] * 9
     assert all(row["file"].split("/")[1] == row["label"] for row in rows)
     assert not list(folder.rglob("r2d2_tf-*")), "nothing is written into somebody's folder"
@@ -357,6 +358,31 @@ def test_the_labels_that_a_run_leaves_give_the_same_data_again(run_of_photos):
     assert by_file.class_names == by_folder.class_names
     np.testing.assert_array_equal(by_file.given_labels, by_folder.given_labels)
     assert by_file.test_ids == by_folder.test_ids
+
+
+def test_the_command_that_the_queue_prints_takes_the_new_labels_and_the_same_test_images(tmp_path, capsys):
+    folder, run_dir = colored_folder(tmp_path / "photos", unlabeled=15), tmp_path / "a run"
+    shutil.rmtree(folder / "test")
+    assert train.main(command(folder, run_dir, "--label_noise=0.2", "--test_fraction=0.25")) == 0
+    assert label_queue.main([f"--run_dir={run_dir}", "--count=3"]) == 0
+    printed = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    with (run_dir / "queue.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        line["label"] = line["label"] or "red"
+    write_csv(run_dir / "queue.csv", [line.values() for line in lines], header=lines[0])
+    config = from_command_line(printed[3:])
+    train.check_data(config)
+    again = Experiment(config)
+    found = {name: NAMES[label] for name, label in zip(again.data.train_ids, again.table.labels, strict=True) if label >= 0}
+    learned = {line["file"]: line["label"] for line in read(run_dir) if line["split"] == "train"}
+    assert found == learned | {line["file"]: "red" for line in lines[:3]}
+    assert set(again.data.test_ids) == {line["file"] for line in read(run_dir) if line["split"] == "test"}
+
+
+def read(run_dir):
+    with (run_dir / "labeled.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_finished_run_tells_that_its_images_have_changed(run_of_photos, capsys):

@@ -36,6 +36,7 @@ from absl import flags
 
 from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
+from r2d2_tf.config import Config
 from tools import html, row_moves, run_images, saved_table
 
 CSV_FILE = "queue.csv"
@@ -212,7 +213,8 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     write_lines(out, [*lines, *given_lines(run_dir, table, data.class_names)])
     with files.written_whole(out.with_suffix(".html")) as path:
         path.write_text(page, encoding="utf-8")
-    _say(run_dir, out, len(lines), options["count"])
+    _say(out, len(lines), options["count"])
+    print(f"Next, once the column label is filled in, train on from the run's network:\n  {next_command(run_dir, config, out)}")
     return 0
 
 
@@ -252,14 +254,25 @@ def _page(
     return html.render("queue.html", {"title": f"To be labeled: {title}", "images": figures, "strategy": options["strategy"]})
 
 
-def _say(run_dir: Path, out: Path, count: int, wanted: int) -> None:
+def _say(out: Path, count: int, wanted: int) -> None:
     if count < wanted:
         print(f"--per_class_quota leaves {count} of the {wanted} images that were asked for")
-    python, name, folder = (shlex.quote(text) for text in (run_directory.shown(sys.executable), str(out), str(run_dir)))
     print(f"{count} images to be labeled: {out}; to be looked at: {out.with_suffix('.html')}\n")
-    print(f"Next, once the column label is filled in, train on from the run's network:\n  {python} -m r2d2_tf.train "
-          f"--flagfile={shlex.quote(str(run_dir / run_directory.CONFIG_FILE))} --stage_1_from= --split_file= --num_labels=0 "
-          f"--labels={name} --warm_start={folder}")  # fmt: skip
+
+
+def next_command(run_dir: Path, config: Config, filled: Path) -> str:
+    """The command that trains on from the network of a run, with the labels of a file that was filled in."""
+    # The file says which images are labeled, and of a folder which are test images; its labels are no longer to be made wrong.
+    replaced: dict[str, object] = {"stage_1_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0}
+    if config.dataset == "folder":
+        replaced["test_fraction"] = 0.0
+    flags_of_run = [f"--{name}={value}" for name, value in replaced.items() if getattr(config, name) != value]
+    words = [
+        *(run_directory.shown(sys.executable), "-m", "r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}"),
+        *flags_of_run,
+        *(f"--labels={filled}", f"--warm_start={run_dir}"),
+    ]
+    return shlex.join(words)
 
 
 if __name__ == "__main__":
