@@ -67,7 +67,7 @@ class Config:
     beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0, later=True)
     label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0, later=True)
     learn_labeled_rows: bool = _flag(False, "rows with a given label are learned too: for labels that may be wrong", later=True)
-    compatibility: float = _flag(0.1, "with it: weight of what ties those rows to their labels (PENCIL)", low=0.0, later=True)
+    compatibility: float = _flag(0.05, "with it: weight of what ties those rows to their labels (PENCIL)", low=0.0, later=True)
     pseudo_label_lr: float = _flag(
         4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0, later=True
     )
@@ -260,8 +260,9 @@ class Config:
 
     def warnings(self) -> list[str]:
         """What is allowed but probably unwise, one line each."""
-        unwise = self.beta >= self.alpha
-        return [f"beta ({self.beta}) is not below alpha ({self.alpha}); theorem 1 covers beta < alpha only"] if unwise else []
+        told = [flag_checks.told_of_beta(self.alpha, self.beta)]
+        told += [flag_checks.told_of_compatibility(self.alpha, self.compatibility)] if self.learn_labeled_rows else []
+        return [line for line in told if line]
 
     def stage_1_alone(self) -> "Config":
         """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""

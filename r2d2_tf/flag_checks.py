@@ -18,6 +18,21 @@ def check_weights_of_losses(alpha: float, beta: float, class_loss: str) -> None:
         raise ValueError(f"beta ({beta}) must be below alpha ({alpha}), theorem 1: lower --beta or raise --alpha")
 
 
+def told_of_beta(alpha: float, beta: float) -> str:
+    """A warning where theorem 1 says nothing; "" for none."""
+    return f"beta ({beta}) is not below alpha ({alpha}); theorem 1 covers beta < alpha only" if beta >= alpha else ""
+
+
+def told_of_compatibility(alpha: float, compatibility: float) -> str:
+    """A warning where a row that is learned settles too near its label ever to leave it; "" for none."""
+    if compatibility < alpha:
+        return ""
+    return (
+        f"compatibility ({compatibility}) is not below alpha ({alpha}), so that a label keeps half of its row's probability at "
+        "least and is never given up: lower --compatibility"
+    )
+
+
 def check_table_is_learned(rounds: str, finetune_epochs: int, finetune_from: str) -> None:
     """Stage 3 may take its labels from the table only where stage 2 learned one."""
     if not rounds and finetune_epochs and finetune_from == "table":

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from r2d2_tf.augment import Augmentation
 from r2d2_tf.config import Config
+from r2d2_tf.pseudo_labels import REFERENCE_BATCH
 from r2d2_tf.schedules import cosine_learning_rates, round_learning_rates, round_starts
 from r2d2_tf.specs import spec_of
 
@@ -18,7 +19,7 @@ class Stage:
         use_unlabeled: the first of the paper's two switches: unlabeled images are trained on.
         learn_pseudo_labels: the second: the loss is eq. 2 and the rows descend; otherwise the loss is cross
             entropy against each row's largest class.
-        learn_labeled_rows: rows with a given label descend too.
+        most_labeled_step: largest share of eq. 7's step that a row with a given label may take; 0 where it is clamped.
         batch_size: images a batch over all replicas.
         labeled_per_batch: labeled images in each batch, in a stream of their own that reshuffles for ever; an
             epoch is then one pass over the unlabeled images and drops their short last batch. None: all images
@@ -38,7 +39,7 @@ class Stage:
     title: str
     use_unlabeled: bool
     learn_pseudo_labels: bool
-    learn_labeled_rows: bool
+    most_labeled_step: float
     batch_size: int
     labeled_per_batch: int | None
     learning_rates: tuple[float, ...]
@@ -71,12 +72,21 @@ class Stage:
         """Share of a row's step that a labeled row takes each time it is seen; 0 where it is clamped.
 
         An unlabeled image is seen once an epoch, a labeled one as often as its stream comes round: divided by that, it moves as
-        far in an epoch.
+        far in an epoch, or as far as `most_labeled_step` lets it.
         """
-        if not (self.learn_pseudo_labels and self.learn_labeled_rows and self.labeled_per_batch):
-            return 0.0
-        seen = self.steps_per_epoch(num_labeled, num_unlabeled) * self.labeled_per_batch
-        return min(1.0, num_labeled / seen) if seen else 0.0
+        seen = self.steps_per_epoch(num_labeled, num_unlabeled) * (self.labeled_per_batch or 0)
+        return min(self.most_labeled_step, num_labeled / seen) if seen else 0.0
+
+
+def _most_labeled_step(config: Config) -> float:
+    """The share of a row's step with which no row jumps over where prediction and label together draw it.
+
+    That is the distribution (alpha * prediction + compatibility * onehot) / (alpha + compatibility), not a sure one, as that of
+    an unlabeled row mostly is: larger steps would leave it swinging from label to prediction and back. The loss of a row is
+    curved by (alpha + compatibility) / 2 at most, as softmax' derivative is at most 1/2; with steps up to the inverse it falls.
+    """
+    step = config.pseudo_label_lr / REFERENCE_BATCH * (config.alpha + config.compatibility) / 2
+    return min(1.0, 1.0 / step) if step else 1.0
 
 
 def plan(config: Config) -> tuple[Stage, ...]:
@@ -94,7 +104,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         title="supervised",
         use_unlabeled=False,
         learn_pseudo_labels=False,
-        learn_labeled_rows=False,
+        most_labeled_step=0.0,
         batch_size=config.supervised_batch_size,
         labeled_per_batch=None,
         learning_rates=cosine_learning_rates(
@@ -113,7 +123,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         title="D2 and R2" if config.repredict and len(starts) > 1 else "D2",
         use_unlabeled=True,
         learn_pseudo_labels=True,
-        learn_labeled_rows=config.learn_labeled_rows,
+        most_labeled_step=_most_labeled_step(config) if config.learn_labeled_rows else 0.0,
         batch_size=config.batch_size,
         labeled_per_batch=config.labeled_per_batch,
         learning_rates=round_learning_rates(config.parsed_rounds),
@@ -132,7 +142,7 @@ def plan(config: Config) -> tuple[Stage, ...]:
         title="fine-tuning",
         use_unlabeled=True,
         learn_pseudo_labels=False,
-        learn_labeled_rows=False,
+        most_labeled_step=0.0,
         batch_size=config.finetune_batch_size,
         labeled_per_batch=None,
         learning_rates=cosine_learning_rates(

@@ -156,6 +156,12 @@ def test_bad_input_is_one_line_that_says_how_to_mend_it(arguments):
     assert "\n" not in str(caught.value)
 
 
+def test_labels_that_could_never_be_given_up_are_a_warning():
+    [line] = Config(learn_labeled_rows=True, compatibility=0.1).warnings()
+    assert "compatibility (0.1) is not below alpha (0.1)" in line
+    assert Config(learn_labeled_rows=True).warnings() == Config(compatibility=0.1).warnings() == []
+
+
 def test_beta_above_alpha_is_a_warning_with_other_losses():
     config = Config(class_loss="squared_l2", beta=0.2)
     assert "beta (0.2) is not below alpha (0.1)" in config.warnings()[0]

@@ -16,9 +16,11 @@ from conftest import (
 )
 
 from r2d2_tf import finite
+from r2d2_tf.config import Config
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.model import R2D2Model
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+from r2d2_tf.stages import plan
 
 COUNT, LABELED = 12, 4
 ROWS = np.random.default_rng(1).normal(size=(COUNT, NUM_CLASSES))
@@ -75,6 +77,25 @@ def test_labeled_rows_that_are_learned_move_by_pencils_gradient_and_the_network_
     np.testing.assert_allclose(table_values(model.table), expected, rtol=1e-5, atol=1e-5)
     for weight, same in zip(weights_of(model), weights_of(clamped), strict=True):
         np.testing.assert_allclose(weight, same, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("pseudo_label_lr", [4000.0, 64_000.0])
+def test_a_wrong_label_is_given_up_for_good_and_its_row_settles_between_label_and_prediction(pseudo_label_lr):
+    config = Config(learn_labeled_rows=True, pseudo_label_lr=pseudo_label_lr)
+    images, labels = tiny_images(COUNT), np.zeros(COUNT, int)
+    model = make_model(tf.distribute.get_strategy(), labels, learning_rate=1e-30, pseudo_label_lr=pseudo_label_lr)
+    # A network that stands still and is sure of class 1, whatever it sees.
+    model.backbone.layers[-1].set_weights([np.zeros((images[0].size, NUM_CLASSES)), np.array([0.0, 12.0, 0.0])])
+    # Each labeled row is seen twice an epoch of unlabeled ones.
+    model.compatibility, model.table.labeled_step = config.compatibility, plan(config)[1].labeled_step(64_000, 384_000)
+    given = []
+    for _ in range(50):
+        fit(model, np.tile(images, (3, 1, 1, 1)), COUNT, rows=np.tile(np.arange(COUNT), 3))
+        given.append(softmax(table_values(model.table))[:, 0])
+    expected = config.compatibility / (config.alpha + config.compatibility)
+    np.testing.assert_allclose(given[-20:], np.full((20, COUNT), expected), atol=0.01)
+    assert np.diff(given, axis=0).max() < 0.001
+    assert expected < 0.5
 
 
 def test_a_rows_step_does_not_depend_on_the_batch(strategy):

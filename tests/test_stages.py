@@ -47,3 +47,9 @@ def test_a_labeled_row_that_is_learned_moves_as_far_in_an_epoch_as_an_unlabeled_
     assert plan(Config())[1].labeled_step(4000, 46_000) == 0
     # Seen less than once an epoch, it moves no farther than an unlabeled one.
     assert decipher.labeled_step(40_000, 400) == 1
+
+
+def test_a_labeled_row_takes_no_step_that_jumps_over_where_it_is_drawn_to():
+    [_, decipher, _] = plan(Config(learn_labeled_rows=True, pseudo_label_lr=64_000, alpha=0.1, compatibility=0.06))
+    # Its loss is curved by (0.1 + 0.06) / 2 at most, and a step is 64000 / 512.
+    assert decipher.labeled_step(4000, 46_000) == pytest.approx(1 / (125 * 0.08))
