@@ -16,9 +16,7 @@ from absl import flags
 
 from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
-from r2d2_tf.config import Config
-from r2d2_tf.specs import spec_of
-from tools import saved_table
+from tools import run_images, saved_table
 from tools.saved_table import SavedTable, softmax
 
 CSV_FILE = "suspects.csv"
@@ -46,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
     flags.DEFINE_integer("count", 20, "suspects that are printed", lower_bound=1, flag_values=flag_values)
     return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
 
@@ -56,16 +55,14 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     run_dir, config, _ = finished_run.named(flag_values["run_dir"].value)
     if not (config.learn_labeled_rows and config.parsed_rounds):
         raise ValueError(f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds")
-    return report(run_dir, config, flag_values["count"].value)
-
-
-def report(run_dir: Path, config: Config, count: int) -> int:
-    """Prints and writes the suspects of a finished run."""
-    data = spec_of(config).load(config.data_path)
-    suspects = ranked(saved_table.read(run_dir / run_directory.TABLE_FILE))
+    run_directory.check_writable(run_dir)
+    table = saved_table.read(run_dir / run_directory.TABLE_FILE)
+    data = run_images.load(config, flag_values["data_dir"].value)
+    true_labels = run_images.placed(table, data).true_labels
+    suspects = ranked(table)
     lines = [
         {
-            "id": suspects.ids[i],
+            "file": suspects.ids[i],
             "given": data.class_names[suspects.given[i]],
             "learned": data.class_names[suspects.learned[i]],
             "probability_of_given": f"{suspects.probability[i]:.4f}",
@@ -74,14 +71,23 @@ def report(run_dir: Path, config: Config, count: int) -> int:
     ]
     with files.written_whole(run_dir / CSV_FILE) as path:
         _write(path, lines)
-    for line in [dict.fromkeys(lines[0]) | {name: name for name in lines[0]}, *lines[:count]]:
-        print("  ".join(f"{line[name]:<20}" for name in line))
-    print(f"\nAll {len(lines):,} labeled images, the most doubtful first: {run_dir / CSV_FILE}")
-    known = data.train_labels[suspects.rows]
+    _say(lines, flag_values["count"].value, run_dir / CSV_FILE)
+    known = true_labels[suspects.rows]
     is_wrong = (known != suspects.given) & (known >= 0)
     if is_wrong.any():
         print(f"{is_wrong.sum()} given labels are wrong; average precision of this order: {average_precision(is_wrong):.3f}")
     return 0
+
+
+def _say(lines: Sequence[dict[str, Any]], count: int, path: Path) -> None:
+    shown = [{name: name for name in lines[0]}, *lines[:count]]
+    widths = {name: max(len(line[name]) for line in shown) for name in lines[0]}
+    for line in shown:
+        print("  ".join(f"{line[name]:<{width}}" for name, width in widths.items()).rstrip())
+    left = sum(line["learned"] != line["given"] for line in lines)
+    print(
+        f"\nAll {len(lines):,} labeled images, the most doubtful first: {path}\n{left:,} rows say another class than was given."
+    )
 
 
 def ranked(table: SavedTable) -> Suspects:
@@ -101,8 +107,8 @@ def average_precision(is_wrong: np.ndarray) -> float:
 
 
 def _write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, lines[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 
