@@ -119,6 +119,8 @@ class Experiment:
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
         if config.stage_1_from and not is_begun:
             self.state.borrowed = borrow_stage_1(self.model.backbone, config, self.strategy)
+        if config.warm_start:
+            self.weights_from = f"weights of {config.warm_start}, as it ended"
         if config.warm_start and not (is_begun and is_gone(config.warm_start)):
             names = self.data.class_names
             self.state.start_fingerprint = start_warm(self.model.backbone, config, self.strategy, names)

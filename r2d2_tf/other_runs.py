@@ -8,6 +8,7 @@ import numpy as np
 
 from r2d2_tf import backbones, provenance, run_directory
 from r2d2_tf.config import Config
+from r2d2_tf.flag_checks import IMAGENET
 
 if TYPE_CHECKING:
     import keras
@@ -52,6 +53,9 @@ def warm_start_summary(folder: Path, config: Config) -> dict[str, Any]:
                 f"warm_start ({folder}) had another {name} ({getattr(theirs, name)}, now {getattr(config, name)}): give "
                 f"--{name} the same value, or leave --warm_start out"
             )
+    # With them a network of keras.applications may have other layers in front, which no weight shows.
+    if IMAGENET in (theirs.weights, config.weights) and theirs.weights != config.weights:
+        raise ValueError(f"warm_start ({folder}) had --weights={theirs.weights}, now {config.weights}: give it here, too")
     summary = run_directory.read_summary(folder)
     if not (folder / run_directory.BACKBONE_FILE).is_file():
         raise ValueError(f"warm_start ({folder}) has no {run_directory.BACKBONE_FILE}: give a run that still has its network")
@@ -67,7 +71,7 @@ def borrow_stage_1(backbone: "keras.Model", config: Config, strategy: "tf.distri
     folder = Path(config.stage_1_from).expanduser()
     summary = stage_1_summary(folder, config)
     with strategy.scope():
-        backbone.set_weights(backbones.load(folder / run_directory.STAGE_1_FILE, config.backbone).get_weights())
+        _set_weights(backbone, backbones.load(folder / run_directory.STAGE_1_FILE, config.backbone).get_weights())
     return summary
 
 
@@ -92,8 +96,15 @@ def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute
                 f"warm_start ({folder}) has a network of another shape ({_size(theirs)} weights in place of {_size(ours)}): "
                 "give a run with the same --backbone, images and classes"
             )
-        backbone.set_weights(weights)
+        _set_weights(backbone, weights)
     return provenance.digest_of(weights)
+
+
+def _set_weights(backbone: "keras.Model", weights: Sequence[np.ndarray]) -> None:
+    from r2d2_tf.backbones.layers import renew_constants
+
+    backbone.set_weights(weights)
+    renew_constants(backbone)
 
 
 def _size(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -14,8 +14,8 @@ from r2d2_tf.image_data import DatasetSpec
 def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -> tuple[keras.Model, str]:
     """Makes the network in the strategy's scope; the seed decides its weights, or those that do not come from a file.
 
-    A run that goes on does so too, though a checkpoint has the weights: what layers make of theirs when they load them is not
-    in it.
+    A run that goes on does so too, though a checkpoint has the weights. One with `--warm_start` reads no file: it gets that
+    run's weights. ImageNet's it does take, as a network of keras.applications may be another one with them.
 
     Returns:
         The network; and where its weights come from, for people, if they are not at random.
@@ -36,8 +36,8 @@ def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -
             imagenet=config.weights == flag_checks.IMAGENET,
             download=config.download,
         )
-        if config.weights == flag_checks.NO_WEIGHTS:
-            return network, ""
         if config.weights == flag_checks.IMAGENET:
             return network, "ImageNet's weights, the head at random"
+        if config.weights == flag_checks.NO_WEIGHTS or config.warm_start:
+            return network, ""
         return network, weight_files.load_file(network, Path(config.weights).expanduser())

@@ -158,7 +158,8 @@ def check_data(config: Config) -> None:
             `--evaluate_on` names images that it does not hold, or the other run has no network to take over.
     """
     backbones.check(config.backbone, synchronized_batch_norm=config.synchronized_batch_norm)
-    flag_checks.check_weights_file(config.weights)
+    if not config.warm_start:
+        flag_checks.check_weights_file(config.weights)
     judged_by_set = config.evaluate_on in DATASETS
     judged_by_file = bool(config.evaluate_on) and not judged_by_set
     if config.dataset in DATASETS:

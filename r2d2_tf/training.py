@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from r2d2_tf import files, finite, precision, run_data, run_directory
+from r2d2_tf.backbones.layers import renew_constants
 from r2d2_tf.callbacks import Diagnostics, EpochMeans, Evaluation, HeadFirst, RepetitiveReprediction, RunCheckpoint
 from r2d2_tf.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
 from r2d2_tf.collapse import CollapseGuard, RunStopped
@@ -173,10 +174,9 @@ class Training:
         """
         if self.config.on_divergence != "rollback" or not stopped.rate_matters:
             raise stopped
-        earlier, resumes = self.state.rollbacks, self.state.resumes
+        earlier, resumes, scale = self.state.rollbacks, self.state.resumes, self.state.learning_rate_scale / 2
         if len(earlier) >= MAX_ROLLBACKS:
             raise RunStopped(f"{stopped} (after {MAX_ROLLBACKS} roll-backs)") from None
-        scale = self.state.learning_rate_scale / 2
         checkpoint = self.checkpoints.newest(warn, before=self.state.place)
         if checkpoint is None:
             raise RunStopped(f"{stopped} (there is no checkpoint to roll back to)") from None
@@ -197,6 +197,7 @@ class Training:
         prepare(self.model, stage, self.config, self.workers.strategy)
         if self._pending is not None:
             self._pending.restore(self._variables(), self.table, self.history)
+            renew_constants(self.model.backbone)
             self._pending = None
         report = ProgressReport(self._progress, stage, self.state)
         try:
@@ -289,9 +290,8 @@ class Training:
 
     def _variables(self) -> dict[str, Any]:
         """Everything of network, metrics and optimizer that a run needs to go on: name -> Keras variable."""
-        model = self.model
-        network, optimizer = model.backbone.variables, model.optimizer.variables
-        groups = {"network/": network, "metrics/": model.metrics_variables, OPTIMIZER: optimizer}
+        network, optimizer = self.model.backbone.variables, self.model.optimizer.variables
+        groups = {"network/": network, "metrics/": self.model.metrics_variables, OPTIMIZER: optimizer}
         return {
             # Not by their own names, in which Keras counts the layers that a process has made.
             f"{group}{number:04d}": variable

@@ -53,6 +53,10 @@ def logits(image_shape, num_classes, batch_norm):
     return keras.Model(images, layers.Dense(num_classes)(layers.Flatten()(batch_norm()(x))))
 
 
+def normalizes(image_shape):
+    return keras.Sequential([keras.Input(image_shape), layers.Normalization(), layers.Conv2D(4, 5, strides=3)])
+
+
 @keras.saving.register_keras_serializable(package="own_networks")
 class Doubled(layers.Layer):
     def call(self, images):
@@ -587,6 +591,54 @@ def test_imagenets_weights_are_taken_from_the_cache(cache):
     network = build("keras.applications:MobileNet", (32, 32, 1), imagenet=True)
     inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     assert_same(values_of(inner), values_of(source))
+
+
+# Starting from another run.
+
+
+@pytest.fixture(scope="module")
+def began_with_a_file(small_set, own_module):
+    """The folder of a run whose network normalizes by what was in a file of weights, which is gone; and its flags."""
+    path, folder = own_module / "normalizes.weights.h5", own_module / "began"
+    network = build("own_networks:normalizes")
+    [layer] = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
+    layer.adapt(np.random.default_rng(0).normal(3.0, 0.5, (50, 28, 28, 1)))
+    network.save_weights(path)
+    start(folder, "--backbone=own_networks:normalizes", f"--weights={path}")
+    path.unlink()
+    return folder, ["--backbone=own_networks:normalizes", f"--warm_start={folder}", "--max_steps=3"]
+
+
+@pytest.mark.parametrize("weights", [[], ["--weights=gone.weights.h5"]], ids=["without", "with"])
+def test_a_warm_start_normalizes_as_the_other_run_did_and_needs_no_file_of_weights(weights, began_with_a_file, tmp_path):
+    folder, flags = began_with_a_file
+    config = from_command_line([*TINY, *flags, *weights, f"--run_dir={tmp_path / 'run'}"])
+    train.check_data(config)
+    experiment = Experiment(config)
+    network, ended = experiment.model.backbone, backbones.load(folder / "backbone.keras")
+    np.testing.assert_array_equal(network(pixels_for(network)), ended(pixels_for(network)))
+    assert f"parameters; weights of {folder}, as it ended\n" in experiment.plan_text(tmp_path / "run")
+
+
+def test_a_run_that_started_warm_normalizes_alike_when_it_goes_on_without_the_other_run(began_with_a_file, tmp_path):
+    folder, flags = began_with_a_file
+    start(tmp_path / "undisturbed", *flags)
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", *flags, signals=StopAt(8))
+    folder.rename(tmp_path / "away")
+    try:
+        start(tmp_path / "run", *flags)
+    finally:
+        (tmp_path / "away").rename(folder)
+    assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
+
+
+def test_a_warm_start_takes_imagenets_weights_where_the_other_run_did(tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.cfg").write_text(f"--backbone={SMALL}\n--weights=imagenet\n")
+    with pytest.raises(ValueError, match=r"warm_start \(.*\) had --weights=imagenet, now none: give it here, too"):
+        train.check_data(from_command_line([f"--backbone={SMALL}", f"--warm_start={folder}"]))
 
 
 # Training the head first.

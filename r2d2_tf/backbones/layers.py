@@ -45,6 +45,14 @@ def head_of(network: keras.Model) -> layers.Layer:
     return head_of(last) if isinstance(last, keras.Model) else last
 
 
+def renew_constants(network: keras.Model) -> None:
+    """Has Keras' Normalization layers normalize by their variables, after these were assigned: they keep a copy."""
+    # Private: Keras is pinned.
+    for layer in network._flatten_layers():
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
+
+
 @keras.saving.register_keras_serializable(package="r2d2_tf")
 class Normalization(layers.Rescaling):
     """Keras' Rescaling, (pixels * scale + offset) with a number a channel, for `[batch, height, width, channels]`.
