@@ -76,6 +76,9 @@ def test_a_run_that_fails_is_told(pretend, monkeypatch, capsys):
         (["--strategies=guess"], "must be among mixed"),
         (["--run_dir=x"], "leave --run_dir"),
         (["--num_labels=0"], "nothing to ask for"),
+        (["--count=3901"], "with --count=3901 more labels, num_labels (4001) must be"),
+        (["--dataset=folder", "--data_dir=x"], "--dataset=folder gives labels, and those of queued images are not known"),
+        (["--labels=x.csv"], "--labels gives labels, and those of queued images are not known"),
         (["--alhpa=1"], "did you mean --alpha?"),
     ],
 )

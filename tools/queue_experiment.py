@@ -21,6 +21,7 @@ from absl import flags
 
 from r2d2_tf import files, provenance, run_directory
 from r2d2_tf.command_line import from_command_line, parse_flags
+from r2d2_tf.datasets import OWN_SETS
 from r2d2_tf.messages import one_line
 from tools import label_queue, saved_table
 from tools.training import run_to_the_end
@@ -158,8 +159,16 @@ def _experiment(arguments: Sequence[str]) -> Experiment:
         raise ValueError(f"each run has a folder, labels and a start of its own: leave {taken} out")
     if not (config.num_labels and config.rounds):
         raise ValueError("there is nothing to ask for without unlabeled images and a table: give --num_labels and --rounds")
+    if config.labels or config.dataset in OWN_SETS:
+        given = "--labels" if config.labels else f"--dataset={config.dataset}"
+        raise ValueError(f"{given} gives labels, and those of queued images are not known: take a named data set")
     options: dict[str, Any] = {name: flag_values[name].value for name in ("count", "cold")}
-    return Experiment(others, seeds, strategies, folder=Path(flag_values["output_dir"].value).expanduser(), **options)
+    made = Experiment(others, seeds, strategies, folder=Path(flag_values["output_dir"].value).expanduser(), **options)
+    try:
+        from_command_line(made.later_run(seeds[0], strategies[0]))
+    except ValueError as error:
+        raise ValueError(f"with --count={made.count} more labels, {error}") from error
+    return made
 
 
 def main(arguments: Sequence[str]) -> int:
