@@ -236,6 +236,12 @@ def test_files_are_a_report_a_table_and_a_picture(finished_run, tmp_path, capsys
     assert (out / "comparison.png").stat().st_size > 10_000
 
 
+def test_a_warm_start_has_no_epochs_of_stage_1(tmp_path):
+    cold, warm = (runs.read(make_run(tmp_path / f"run{name}", warm_start=name, finished=False)) for name in ("", "warm"))
+    assert (cold.stage_ends, warm.stage_ends) == ((2, 4, 5), (0, 2, 3))
+    assert warm.state.startswith("epoch 3 of 3")
+
+
 @pytest.mark.parametrize("errors", [(0.0, 0.0, 0.0), (30.0, 20.0, 10.0)])
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_picture_is_drawn_of_one_run_whatever_its_errors(errors, finished, tmp_path):

@@ -63,16 +63,16 @@ def _draw_curves(axes: Any, group: Group, color: Any) -> None:
 
 def _mark_stages(axes: Any, runs: Sequence[RunRecord]) -> None:
     """Where the stages begin, if in all runs at the same epochs."""
-    ends = {(run.config.supervised_epochs, sum(r.epochs for r in run.config.parsed_rounds), run.planned_epochs) for run in runs}
+    ends = {run.stage_ends for run in runs}
     if len(ends) > 1:
         return
-    ((first, second, whole),) = ends
-    for number, (start, end) in enumerate(((0, first), (first, first + second), (first + second, whole)), start=1):
+    [own] = ends
+    for number, (start, end) in enumerate(zip((0, *own), own, strict=False), start=1):
         if end > start:
             axes.axvspan(start + 0.5, end + 0.5, color="black", alpha=0.06 if number == 2 else 0.0, linewidth=0)
             place = ((start + end + 1) / 2, 1.01)
             axes.annotate(f"stage {number}", place, xycoords=("data", "axes fraction"), ha="center", fontsize=9)
-    axes.set_xlim(0.5, whole + 0.5)
+    axes.set_xlim(0.5, own[-1] + 0.5)
 
 
 def _draw_ends(axes: Any, groups: Sequence[Group], colors: Sequence[Any]) -> None:

@@ -71,10 +71,11 @@ class RunRecord:
         return self.config.dataset, (self.summary or {}).get("num_test"), self.is_fake
 
     @property
-    def planned_epochs(self) -> int:
-        """How many epochs there will be, counted as `epochs` are."""
-        later = sum(r.epochs for r in self.config.parsed_rounds) + self.config.finetune_epochs
-        return self.config.supervised_epochs + later
+    def stage_ends(self) -> tuple[int, int, int]:
+        """The last epoch of each stage, counted as `epochs` are; a warm start has no stage 1."""
+        first = 0 if self.config.warm_start else self.config.supervised_epochs
+        second = first + sum(r.epochs for r in self.config.parsed_rounds)
+        return first, second, second + self.config.finetune_epochs
 
     @property
     def state(self) -> str:
@@ -85,7 +86,7 @@ class RunRecord:
         if self.damage or not self.epochs:
             return f"unfinished{living}"
         last = self.epochs[-1]
-        return f"epoch {last.number} of {self.planned_epochs}, {last.error:.2f} %{living}"
+        return f"epoch {last.number} of {self.stage_ends[-1]}, {last.error:.2f} %{living}"
 
     def predictions(self) -> dict[str, np.ndarray] | None:
         """`labels` and `predicted` class of each test image, as tools.evaluate wrote them; None if it did not.
