@@ -127,6 +127,19 @@ def test_two_replicas_go_on_as_exactly_as_one(tmp_path):
     assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
 
 
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_that_learns_labeled_rows_which_come_several_times_a_batch_goes_on_with_them(replicas, tmp_path):
+    flags = ["--learn_labeled_rows", "--label_noise=0.2", "--num_labels=30", "--labeled_to_unlabeled=3:1"]
+    flags += ["--max_steps=3", "--supervised_epochs=1"]
+    flags += ["--strategy=mirrored", f"--num_logical_cpus={replicas}"] if replicas > 1 else []
+    start(tmp_path / "undisturbed", *flags)
+    assert run_in_pieces(tmp_path / "run", 35, *flags) > 1
+    assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
+    with np.load(tmp_path / "run" / "pseudo_labels.npz") as table:
+        rows, given = np.flatnonzero(table["given_labels"] >= 0), table["given_labels"]
+        assert (table["pseudo_logits"][rows] != 10.0 * np.eye(10)[given[rows]]).all()
+
+
 @pytest.mark.slow
 def test_layers_that_draw_random_numbers_go_on_with_them(tmp_path, monkeypatch):
     # LeNet with dropout and batch normalisation: their seeds and running statistics are part of a checkpoint.
