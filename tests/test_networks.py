@@ -133,6 +133,18 @@ def raises(image_shape):
     raise RuntimeError("no weather")
 
 
+def exits(image_shape):
+    raise SystemExit(3)
+
+
+def regularized(image_shape):
+    return keras.Sequential([keras.Input(image_shape), layers.Conv2D(4, 5, kernel_regularizer="l2")])
+
+
+def regularized_output(image_shape):
+    return keras.Sequential([keras.Input(image_shape), layers.Conv2D(4, 5, activity_regularizer="l1")])
+
+
 def other_argument(image_shape, depth):
     return features(image_shape)
 
@@ -259,6 +271,9 @@ WRONG_NETWORKS = {
     "three_axes": r"gives \(None, 196, 4\): let it give features",
     "no_model": "returned list: let it return a keras.Model",
     "raises": r"raised RuntimeError: no weather \(.*own_networks.py, line \d+\)",
+    "exits": r"raised SystemExit: 3 \(",
+    "regularized": "has losses of its own, such as regularizers, which would not be trained on",
+    "regularized_output": "has losses of its own",
     "unregistered": r"cannot be saved and loaded: register its layers .*Unregistered",
     "code_inside": "cannot be saved and loaded: .*take no Lambda",
     "not_a_function": "there is no function not_a_function in .*own_networks.py",

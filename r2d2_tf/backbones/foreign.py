@@ -98,7 +98,8 @@ def with_head(name: str, foreign: Foreign, images: keras.KerasTensor, num_classe
     """Logits of preprocessed `images`: the network's own, or of a head: averages over the image, and a dense layer.
 
     Raises:
-        ValueError: in one line, if the network does not take them, gives neither logits nor features, or gives probabilities.
+        ValueError: in one line, if the network does not take them, gives neither logits nor features, or gives probabilities,
+            or has losses of its own.
     """
     output = _called(name, f"does not take images of shape {images.shape[1:]}:", lambda: foreign.network(images))
     if not isinstance(output, keras.KerasTensor):
@@ -113,6 +114,11 @@ def with_head(name: str, foreign: Foreign, images: keras.KerasTensor, num_classe
         )
     if foreign.in_front is None:
         _check_no_softmax(name, foreign.network, tuple(images.shape[1:]))
+        if foreign.network.losses:
+            raise ValueError(
+                f"backbone ({name}) has losses of its own, such as regularizers, which would not be trained on: leave them "
+                "out; --weight_decay is L2 on all weights"
+            )
         _check_can_be_saved(name, foreign.network)
     if foreign.gives_logits:
         return output
@@ -143,7 +149,8 @@ def _called(name: str, what: str, function: Callable[[], object]) -> object:
     """The result of code that is not the project's, which may raise anything: ValueError then, and where it was raised."""
     try:
         return function()
-    except Exception as error:
+    # A script that is imported may end in sys.exit().
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(sys.exc_info()[2])
         own_frames = [frame for frame in frames if "site-packages" not in frame.filename] or frames
         where = f"{own_frames[-1].filename}, line {own_frames[-1].lineno}"
