@@ -260,9 +260,7 @@ class Config:
 
     def warnings(self) -> list[str]:
         """What is allowed but probably unwise, one line each."""
-        told = [flag_checks.told_of_beta(self.alpha, self.beta)]
-        told += [flag_checks.told_of_compatibility(self.alpha, self.compatibility)] if self.learn_labeled_rows else []
-        return [line for line in told if line]
+        return flag_checks.unwise(self.alpha, self.beta, self.compatibility if self.learn_labeled_rows else None)
 
     def stage_1_alone(self) -> "Config":
         """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""

@@ -18,19 +18,17 @@ def check_weights_of_losses(alpha: float, beta: float, class_loss: str) -> None:
         raise ValueError(f"beta ({beta}) must be below alpha ({alpha}), theorem 1: lower --beta or raise --alpha")
 
 
-def told_of_beta(alpha: float, beta: float) -> str:
-    """A warning where theorem 1 says nothing; "" for none."""
-    return f"beta ({beta}) is not below alpha ({alpha}); theorem 1 covers beta < alpha only" if beta >= alpha else ""
-
-
-def told_of_compatibility(alpha: float, compatibility: float) -> str:
-    """A warning where a row that is learned settles too near its label ever to leave it; "" for none."""
-    if compatibility < alpha:
-        return ""
-    return (
-        f"compatibility ({compatibility}) is not below alpha ({alpha}), so that a label keeps half of its row's probability at "
-        "least and is never given up: lower --compatibility"
-    )
+def unwise(alpha: float, beta: float, compatibility: float | None) -> list[str]:
+    """Warnings of weights of losses, a line each; `compatibility` is None where labeled rows are not learned."""
+    told = []
+    if beta >= alpha:
+        told.append(f"beta ({beta}) is not below alpha ({alpha}); theorem 1 covers beta < alpha only")
+    if compatibility is not None and compatibility >= alpha:
+        told.append(
+            f"compatibility ({compatibility}) is not below alpha ({alpha}), so that a label keeps half of its row's "
+            "probability at least and is never given up: lower --compatibility"
+        )
+    return told
 
 
 def check_table_is_learned(rounds: str, finetune_epochs: int, finetune_from: str) -> None:

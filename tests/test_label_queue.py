@@ -1,11 +1,15 @@
 import csv
 import dataclasses
+import shlex
 import shutil
+from pathlib import Path
 
 import chromium
 import numpy as np
 import pytest
 
+from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
 from r2d2_tf.datasets import DATASETS
 from tools import label_queue, row_moves, saved_table
 
@@ -149,6 +153,14 @@ def test_bad_input_is_one_line(arguments, message, finished_run, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (finished_run / "queue.csv").exists()
+
+
+def test_the_next_command_takes_the_labels_as_they_were_filled_in():
+    config = Config(labels="soft.csv", num_labels=0, soft_labels=True)
+    words = shlex.split(label_queue.next_command(Path("run"), config, Path("run/queue.csv")))
+    assert "--soft_labels=false" in words
+    trained = from_command_line([word for word in words[3:] if "flagfile" not in word])
+    assert (trained.labels, trained.warm_start) == ("run/queue.csv", "run")
 
 
 def test_a_quota_that_leaves_too_few_is_told(finished_run, tmp_path, capsys):

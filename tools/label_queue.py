@@ -263,10 +263,10 @@ def _say(out: Path, count: int, wanted: int) -> None:
 def next_command(run_dir: Path, config: Config, filled: Path) -> str:
     """The command that trains on from the network of a run, with the labels of a file that was filled in."""
     # The file says which images are labeled, and of a folder which are test images; its labels are no longer to be made wrong.
-    replaced: dict[str, object] = {"stage_1_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0}
+    replaced = {"stage_1_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0, "soft_labels": False}
     if config.dataset == "folder":
         replaced["test_fraction"] = 0.0
-    flags_of_run = [f"--{name}={value}" for name, value in replaced.items() if getattr(config, name) != value]
+    flags_of_run = [f"--{name}={str(value).lower()}" for name, value in replaced.items() if getattr(config, name) != value]
     words = [
         *(run_directory.shown(sys.executable), "-m", "r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}"),
         *flags_of_run,
