@@ -1,6 +1,9 @@
 import csv
+import itertools
 
+import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from r2d2_tf.metrics_log import COLUMNS, MetricsLog, plot_run
 from tools.exactness import events_of
@@ -53,3 +56,54 @@ def test_a_picture_is_drawn_where_hidden_labels_are_unknown(tmp_path, missing):
         del row[missing]
     plot_run(rows, "title", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def drawn(rows, tmp_path, monkeypatch):
+    """The figure that plot_run draws, laid out."""
+    kept = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    plot_run(rows, "a $x_$ title", tmp_path / "curves.png")
+    monkeypatch.undo()
+    pyplot.close(kept[0])
+    return kept[0]
+
+
+def made_rows(errors, stages, **more):
+    same = {"largest_prediction": 0.9, **more}
+    pairs = enumerate(zip(errors, stages, strict=True), start=1)
+    return [{"run_epoch": i, "stage": stage, "test_error": error, **same} for i, (error, stage) in pairs]
+
+
+def test_errors_of_0_are_in_the_picture(tmp_path, monkeypatch):
+    axes = drawn(made_rows([90.0, 5.0, 0.0, 0.5], (1, 2, 2, 3)), tmp_path, monkeypatch).axes[0]
+    low, high = axes.get_ylim()
+    assert low < 0
+    assert high > 90
+    heights = axes.transData.transform([(1, 90.0), (2, 5.0), (4, 0.5), (3, 0.0)])[:, 1]
+    # As on a logarithmic scale: 0 does not squeeze the others.
+    assert (np.diff(heights) < -0.05 * axes.bbox.height).all()
+    assert 0.0 in axes.get_yticks()
+
+
+def test_the_legend_is_beside_the_curves_and_names_what_is_drawn(tmp_path, monkeypatch):
+    figure = drawn(made_rows([86.0, 38.0, 79.0], (1, 2, 3)), tmp_path, monkeypatch)
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+        assert figure.bbox.containsx(legend.get_window_extent().x1)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["test images"]
+    with_all = drawn(made_rows([86.0, 38.0], (1, 2), predicted=1, pseudo_label_error=7.0), tmp_path, monkeypatch)
+    assert len(with_all.axes[0].get_legend().get_texts()) == 3
+
+
+def test_names_of_short_stages_do_not_lie_on_each_other(tmp_path, monkeypatch):
+    figure = drawn(made_rows([9.0] * 16, (1,) * 12 + (2,) * 3 + (3,)), tmp_path, monkeypatch)
+    names = figure.axes[0].texts
+    assert [name.get_text() for name in names] == ["stage 1", "stage 2", "3"]
+    places = [name.get_window_extent() for name in names]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(places))
+
+
+def test_epochs_are_whole_numbers_on_the_axis(tmp_path, monkeypatch):
+    axes = drawn(made_rows([9.0, 8.0, 7.0], (1, 2, 3)), tmp_path, monkeypatch).axes[1]
+    assert all(tick == int(tick) for tick in axes.get_xticks())
