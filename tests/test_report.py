@@ -17,7 +17,7 @@ from r2d2_tf.datasets import DATASETS
 from r2d2_tf.photographs import Photographs
 from tools import html, label_queue, row_moves, run_images, saved_table, suspects
 from tools.report import __main__ as report
-from tools.report import contents, findings, network_view, sheets
+from tools.report import contents, findings, network_view, pictures, sheets
 
 NAMES = ("cat", "dog", "owl")
 
@@ -63,7 +63,7 @@ def test_the_page_says_what_the_run_measured(page, finished_run):
     text = page.read_text()
     summary = json.loads((finished_run / "summary.json").read_text())
     for stage, error in summary["test_error_percent"].items():
-        assert f"after {stage.replace('_', ' ')}</dt><dd>{error:.2f} %" in text
+        assert f"after {stage.replace('_', contents.NO_BREAK)}</dt><dd>{error:.2f} %" in text
     assert f"<dd>{summary['pseudo_label_error_percent']['stage_3']:.2f} %" in text
     assert "FAKE" not in text
     assert "not known here" not in text
@@ -94,7 +94,9 @@ def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path,
     assert ">really " not in text
     assert "FAKE DATA" in text
     assert "<script" not in text
-    assert "<dd>unknown</dd>" in text
+    # What cannot be known is left out, not listed as unknown; nor is a label that was given called the truth.
+    assert "unknown" not in text
+    assert "wrong" not in text[text.index('<section id="curves"') : text.index("Suspected wrong labels</h2>")]
 
 
 def write_table(path, logits, labels, **changes):
@@ -207,7 +209,7 @@ def test_a_flow_counts_who_went_where():
     assert row_moves.largest_flows(flows, 5) == [(0, 2, 2), (2, 0, 1)]
 
 
-def made_findings(tmp_path, labels=None, true=None, **config):
+def made_findings(tmp_path, labels=None, true=None, *, labels_are_drawn=True, **config):
     """Findings of a run of fifty rows of three classes."""
     path, logits, given = tiny_table(tmp_path)
     if labels is not None:
@@ -223,7 +225,8 @@ def made_findings(tmp_path, labels=None, true=None, **config):
     images = run_images.Placed(np.zeros((50, 2, 2, 1), np.uint8), rows, np.full(50, -1) if true is None else true)
     summary = {"fake_data": False, "rollbacks": []}
     config = Config(**config)
-    return findings.Findings(config, summary, table, saved_table.summarized(table), moves, images, view, NAMES)
+    said = saved_table.summarized(table)
+    return findings.Findings(config, summary, table, said, moves, images, view, NAMES, labels_are_drawn)
 
 
 def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):
@@ -239,6 +242,59 @@ def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):
     assert list(certain.choices) == ["cat"]
     assert "It takes no image for dog, owl." in certain.explanation
     assert "collapsed" in contents.warnings(collapsed, *contents.class_shares(collapsed))[0]
+
+
+def test_labels_that_somebody_gave_are_not_called_drawn(tmp_path):
+    skewed = made_findings(tmp_path, labels=np.where(np.arange(50) % 10 == 0, 0, 1 + np.arange(50) % 2), labels_are_drawn=False)
+    (line,) = contents.warnings(skewed, *contents.class_shares(skewed))
+    assert "drawn" not in line
+    assert "need not have the shares of all images" in line
+
+
+def test_classes_that_drifted_furthest_come_first_and_chance_is_no_drift():
+    given, learned = np.array([0.1, 0.1, 0.2, 0.5, 0.1]), np.array([0.04, 0.35, 0.01, 0.55, 0.05])
+    assert contents._drifted(given, learned, 1000).tolist() == [1, 2, 0]
+    # Of 40 rows, 4 are expected of the first class and 2 are found.
+    assert contents._drifted(given, learned, 40).tolist() == [1]
+    assert contents._drifted(given, learned, 0).tolist() == []
+
+
+def test_only_a_truth_that_is_news_is_told(tmp_path):
+    """Of an unlabeled image one that was mistaken; of a labeled one a label that is wrong, never the given label itself."""
+    labels = np.arange(50) % 3
+    given = np.where(np.arange(50) < 10, labels, -1)
+    # As in a folder of one's own: what is known is what was given.
+    own = made_findings(tmp_path, labels=labels, true=given)
+    choices = [sheets.Choice(row, 1, "") for row in (0, 1, 20)]
+    sheet = sheets.Sheet("title", "explanation", {"": choices})
+    assert [figure["really"] for figure in sheets.shown(own, [sheet])[0]["groups"][""]] == ["", "", ""]
+    true = labels.copy()
+    true[[0, 20]] = 1, 0
+    known = made_findings(tmp_path, labels=labels, true=true)
+    assert [figure["really"] for figure in sheets.shown(known, [sheet])[0]["groups"][""]] == ["dog", "", "cat"]
+
+
+def test_the_most_certain_come_in_the_order_of_the_number_that_is_shown(tmp_path):
+    for choices in sheets.all_sheets(made_findings(tmp_path), 50)[0].choices.values():
+        shown = [float(choice.detail) for choice in choices]
+        assert shown == sorted(shown, reverse=True)
+        assert len(shown) > 3
+
+
+def test_a_class_gets_a_heading_where_several_of_its_images_are_shown(tmp_path):
+    found = made_findings(tmp_path)
+    assert list(sheets.all_sheets(found, 50)[0].choices) == list(NAMES)
+    (few,) = sheets.all_sheets(found, 20)[0].choices.values()
+    assert [choice.label for choice in few] == [0, 0, 1, 1, 2, 2]
+
+
+def test_labels_that_are_not_contradicted_are_shown_by_doubt(tmp_path):
+    found = made_findings(tmp_path)
+    view = dataclasses.replace(found.view, label=np.where(np.arange(50) < 10, found.table.labels, 0))
+    view.given_probability[:10] = np.linspace(1, 0.1, 10)
+    sheet = sheets.all_sheets(dataclasses.replace(found, view=view), 50)[3]
+    assert "None of 10 given labels is contradicted" in sheet.explanation
+    assert [choice.row for choice in sheet.choices[""]] == [9, 8, 7, 6, 5, 4, 3]
 
 
 def test_strangers_are_unlabeled_images_of_the_least_evidence(tmp_path):
@@ -271,6 +327,23 @@ def test_thumbnails_are_small_and_each_row_has_its_own():
     assert sorted(found) == [1, 4]
     assert all(uri.startswith("data:image/jpeg;base64,") and len(uri) < 20_000 for uri in found.values())
     assert found[1] != found[4]
+
+
+def test_names_of_any_kind_leave_the_bars_their_room():
+    names = (
+        "$x_$",
+        "\\frac{$",
+        "new\nline",
+        "\u65e5\u672c \u732b",
+        "a name that goes on and on and on and on and on for ever",
+        "e",
+    )
+    # That a font lacks a letter is no warning: the browser has others, and pytest would fail on it.
+    text = pictures.shares(np.full(6, 1 / 6), np.full(6, 1 / 6), names)
+    assert "$x_$" in text
+    assert "new line" in text
+    assert "a name that goe..." in text
+    assert "goes on" not in text
 
 
 def test_an_unreadable_photograph_is_one_line(tmp_path):

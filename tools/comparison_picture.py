@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tools.comparison import Group
+from tools.picture_text import plain
 from tools.runs import RunRecord
 
 _MOST_IN_LEGEND = 20
@@ -38,7 +39,7 @@ def draw(groups: Sequence[Group], title: str, path: Path) -> None:
         one.spines[["top", "right"]].set_visible(False)
         one.grid(axis="y", color="black", alpha=0.1)
     _legend(figure, groups, colors)
-    figure.suptitle(title)
+    figure.suptitle(plain(title))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -113,8 +114,9 @@ def _legend(figure: Any, groups: Sequence[Group], colors: Sequence[Any]) -> None
 
     entries = []
     for group, color in list(zip(groups, colors, strict=True))[:_MOST_IN_LEGEND]:
-        flags = group.label if len(group.label) <= _LONGEST_LABEL else f"{group.label[: _LONGEST_LABEL - 3]}..."
-        label = f"{group.letter}: {flags}" if flags else "mean of the runs" if len(group.runs) > 1 else group.runs[0].name
+        flags = plain(group.label, _LONGEST_LABEL)
+        alone = "mean of the runs" if len(group.runs) > 1 else plain(group.runs[0].name)
+        label = f"{group.letter}: {flags}" if flags else alone
         entries.append(Line2D([], [], color=color, linewidth=2.2, label=label))
     if len(groups) > _MOST_IN_LEGEND:
         entries.append(Line2D([], [], linestyle="", label=f"and {len(groups) - _MOST_IN_LEGEND} more"))

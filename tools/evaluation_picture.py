@@ -8,6 +8,7 @@ import numpy as np
 
 from tools.calibration import Reliability
 from tools.judgement import Judgement
+from tools.picture_text import plain
 
 _MOST_CLASSES_WRITTEN = 20
 """Above that, cells have no numbers and classes no names."""
@@ -28,7 +29,7 @@ def draw(judgement: Judgement, class_names: Sequence[str], title: str, path: Pat
     _draw_reliability(reliable, judgement.reliability, judgement.calibration_error)
     _draw_confidences(figure.add_subplot(grid[1, 1], sharex=reliable), judgement)
     low, high = judgement.error_interval
-    figure.suptitle(f"{title}\nerror {judgement.error:.2f} % (95 % interval {low:.2f} to {high:.2f})")
+    figure.suptitle(f"{plain(title)}\nerror {judgement.error:.2f} % (95 % interval {low:.2f} to {high:.2f})")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -44,7 +45,7 @@ def _draw_confusion(figure: Any, axes: Any, confusion: np.ndarray, class_names: 
     axes.set(xlabel="predicted class", ylabel="true class")
     if len(confusion) > _MOST_CLASSES_WRITTEN:
         return
-    names = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 2]}.." for name in class_names]
+    names = [plain(name, _LONGEST_NAME) for name in class_names]
     longest = max(map(len, names))
     axes.set_xticks(range(len(names)), names, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center")
     axes.set_yticks(range(len(names)), names)

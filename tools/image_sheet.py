@@ -7,9 +7,11 @@ import numpy as np
 
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.pipeline import plain_images
+from tools.picture_text import plain
 
 MOST_ROWS, COLUMNS = 20, 8
 _INCHES = 1.1
+_LONGEST_NAME = 20
 
 
 def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
@@ -42,7 +44,7 @@ def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
                     pixels[number][..., 0] if grey else pixels[number], cmap="gray" if grey else None, vmin=0, vmax=255
                 )
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
@@ -53,7 +55,7 @@ def _rows(data: ImageData, usable: np.ndarray) -> Sequence[tuple[str, np.ndarray
     lines = []
     for number, name in [*enumerate(data.class_names)][:MOST_ROWS]:
         own = np.flatnonzero((given == number) & usable)
-        lines.append((f"{_short(name)}\n{len(own):,} labeled", _spread(own)))
+        lines.append((f"{plain(name, _LONGEST_NAME)}\n{len(own):,} labeled", _spread(own)))
     rest = np.flatnonzero((given < 0) & usable)
     return [*lines, (f"unlabeled\n{len(rest):,}", _spread(rest))] if len(rest) else lines
 
@@ -61,9 +63,3 @@ def _rows(data: ImageData, usable: np.ndarray) -> Sequence[tuple[str, np.ndarray
 def _spread(rows: np.ndarray) -> np.ndarray:
     """A few of `rows`, from all over them."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).astype(np.int64))]
-
-
-def _short(name: str) -> str:
-    # Dollars would begin a formula.
-    plain = "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
-    return plain if len(plain) <= 20 else f"{plain[:18]}..."

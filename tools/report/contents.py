@@ -12,8 +12,11 @@ from tools import calibration, row_moves, run_images
 from tools.report import metrics, pictures
 from tools.report.findings import Findings
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 DRIFT = 2.0
 """A class is called out where its share in the table is so many times that of the given labels, or one so-many-th of it."""
+FEWEST_TO_DRIFT = 10
+"""Rows that a class must have, in the table or by its share of the given labels: of fewer it is chance."""
 _MOST_IN_A_MATRIX = 20
 """Classes; above that the largest flows are listed alone."""
 _TINT = 50
@@ -31,7 +34,7 @@ def contents(found: Findings, run_dir: Path) -> dict[str, Any]:
         "description": run_images.description(found.config),
         "facts": _facts(found),
         "warnings": warnings(found, given, learned),
-        "knows_truth": bool((found.images.true_labels[found.table.unlabeled_rows] >= 0).any()),
+        "knows_truth": found.knows_truth,
         "curves": pictures.curves(rows),
         "shares": pictures.shares(given, learned, found.class_names),
         "classes": _classes(found, given, learned),
@@ -59,19 +62,18 @@ def warnings(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[st
     count = len(found.table.unlabeled_rows)
     if count and is_collapsed(learned * count, given):
         lines.append("The learned table has collapsed into few classes: do not use it.")
-    drifted = np.flatnonzero(_has_drifted(given, learned) & (count > 0))
+    drifted = _drifted(given, learned, count)
     if len(drifted):
         named = "; ".join(
             f"{found.class_names[c]} ({100 * given[c]:.1f} % of the given labels, {100 * learned[c]:.1f} % of the table)"
             for c in drifted[:5]
         )
         more = f"; and {len(drifted) - 5} more, in the table below" * (len(drifted) > 5)
-        balanced = (
-            ""
-            if found.config.split_file
-            else " The given labels were drawn with as many of each class, so the images themselves may be the reason."
+        how = "were drawn with as many of each class" if found.labels_are_drawn else "need not have the shares of all images"
+        lines.append(
+            f"Classes drifted away from the given labels' shares: {named}{more}. "
+            f"The given labels {how}, so the images themselves may be the reason."
         )
-        lines.append(f"Classes drifted away from the given labels' shares: {named}{more}.{balanced}")
     if found.summary.get("rollbacks"):
         times = len(found.summary["rollbacks"])
         lines.append(
@@ -80,8 +82,12 @@ def warnings(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[st
     return lines
 
 
-def _has_drifted(given: np.ndarray, learned: np.ndarray) -> np.ndarray:
-    return (learned > DRIFT * given) | (learned < given / DRIFT)
+def _drifted(given: np.ndarray, learned: np.ndarray, count: int) -> np.ndarray:
+    """Classes that drifted in a table of `count` unlabeled rows, those first that have most rows too many or too few."""
+    far = (learned > DRIFT * given) | (learned < given / DRIFT)
+    enough = count * np.maximum(given, learned) >= FEWEST_TO_DRIFT
+    order = np.argsort(-np.abs(learned - given), kind="stable")
+    return order[(far & enough)[order]]
 
 
 def _percent(value: float | None) -> str:
@@ -94,23 +100,27 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
     view, given = found.view, found.table.labels[found.view.rows]
     unseen = given < 0
     tested = f"{found.summary['num_test']:,} test images"
-    facts = [(f"Error on {tested} after {stage.replace('_', ' ')}", f"{error:.2f} %") for stage, error in errors.items()]
-    return [
-        *facts,
-        ("Labels given", f"{len(found.table.labeled_rows):,} images"),
-        ("Unlabeled", f"{len(rows):,} images"),
+    # The stage and its number stay on a line.
+    facts = [(f"Error on {tested} after {stage.replace('_', NO_BREAK)}", f"{error:.2f} %") for stage, error in errors.items()]
+    wrong = [
         ("Wrong pseudo-labels in the learned table", _percent(found.wrong_percent(rows, found.said.label[rows]))),
         (
             f"Final network wrong on {int(unseen.sum()):,} unlabeled images",
             _percent(found.wrong_percent(view.rows[unseen], view.label[unseen])),
         ),
+    ]
+    return [
+        *facts,
+        ("Labels given", f"{len(found.table.labeled_rows):,} images"),
+        ("Unlabeled", f"{len(rows):,} images"),
+        *(wrong if found.knows_truth else ()),
         ("Seconds", f"{found.summary['seconds']['total']:,.0f}"),
     ]
 
 
 def _classes(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[dict[str, Any]]:
     rows, said = found.table.unlabeled_rows, found.said
-    drifted = _has_drifted(given, learned)
+    drifted = set(_drifted(given, learned, len(rows)).tolist())
     # One sort in place of a search through all rows for each class.
     order = rows[np.argsort(said.label[rows], kind="stable")]
     parts = np.split(order, np.cumsum(np.bincount(said.label[rows], minlength=len(given)))[:-1])
@@ -122,7 +132,7 @@ def _classes(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[di
             "count": f"{len(own):,}",
             "share": f"{100 * learned[c]:.1f} %",
             "given_share": f"{100 * given[c]:.1f} %",
-            "drifted": bool(drifted[c]),
+            "drifted": c in drifted,
             "wrong": _percent(found.wrong_percent(own, said.label[own])) if len(own) else "-",
             "probability": f"{said.probability[own].mean():.3f}" if len(own) else "-",
             "entropy": f"{said.entropy[own].mean():.3f}" if len(own) else "-",

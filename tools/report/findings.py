@@ -25,6 +25,7 @@ class Findings:
         images: of the rows.
         view: what the final network says of the labeled images and of some unlabeled ones.
         class_names: in the order of the labels.
+        labels_are_drawn: whether the labeled images were drawn, with as many of each class; else somebody gave them.
     """
 
     config: Config
@@ -35,6 +36,12 @@ class Findings:
     images: run_images.Placed
     view: network_view.NetworkView
     class_names: tuple[str, ...]
+    labels_are_drawn: bool
+
+    @property
+    def knows_truth(self) -> bool:
+        """Whether true classes of unlabeled images are known."""
+        return bool((self.images.true_labels[self.table.unlabeled_rows] >= 0).any())
 
     def wrong_percent(self, rows: np.ndarray, labels: np.ndarray) -> float | None:
         """Error of `labels` for `rows`, in percent of those whose true class is known; None if there are none."""
@@ -56,4 +63,5 @@ def gather(run_dir: Path, config: Config, summary: dict[str, Any], *, data_dir: 
     shown = [network_view.spread(rows, most_predicted) for rows in (table.labeled_rows, table.unlabeled_rows)]
     network = backbones.load(run_dir / run_directory.BACKBONE_FILE, config.backbone)
     view = network_view.view(network, images, np.concatenate(shown), table.labels, config.eval_batch_size)
-    return Findings(config, summary, table, saved_table.summarized(table), moves, images, view, data.class_names)
+    said, are_drawn = saved_table.summarized(table), data.given_labels is None and not config.split_file
+    return Findings(config, summary, table, said, moves, images, view, data.class_names, are_drawn)

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tools.calibration import Reliability
+from tools.picture_text import plain
 
 _INK = "#010203"
 """Stands for the color of the page's text while Matplotlib draws."""
@@ -28,6 +30,8 @@ FEWEST_IN_A_BIN = 10
 """Images from which the share of right ones is drawn: of fewer it is chance."""
 _MOST_NAMED = 24
 """Above that, classes have no names below the bars."""
+_LONGEST_NAME = 18
+"""Of a class below its bar: longer ones would leave no room for the bars. The table beside the picture has the whole name."""
 
 
 def curves(rows: list[dict[str, Any]]) -> str:
@@ -47,9 +51,8 @@ def shares(labeled: np.ndarray, table: np.ndarray, class_names: Sequence[str]) -
             places + 0.2, 100 * table, 0.4, label="learned table, unlabeled images", hatch="//", edgecolor=_INK, linewidth=0
         )
         if len(labeled) <= _MOST_NAMED:
-            long = max(map(len, class_names)) > 3
-            # Matplotlib takes what stands between dollar signs for a formula.
-            names = [name.replace("$", r"\$") for name in class_names]
+            names = [plain(name, _LONGEST_NAME) for name in class_names]
+            long = max(map(len, names)) > 3
             axes.set_xticks(places, names, rotation=45 if long else 0, ha="right" if long else "center")
         axes.set(xlabel="class", ylabel="share (%)")
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
@@ -91,7 +94,10 @@ def _svg(name: str, save: Callable[[Path], None]) -> str:
     import matplotlib
 
     matplotlib.use("Agg")
-    with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+    style = matplotlib.rc_context(_STYLE | {"svg.hashsalt": name})
+    with tempfile.TemporaryDirectory() as folder, style, warnings.catch_warnings():
+        # The browser writes the text, in fonts of its own.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         path = Path(folder) / "picture.svg"
         save(path)
         text = path.read_text(encoding="utf-8")

@@ -11,6 +11,10 @@ from tools.report.findings import Findings
 _CERTAIN_SHARE = 0.4
 """Of the images of a page; what is left is shared by the other sheets."""
 _MOST_A_CLASS = 8
+_FEWEST_BELOW_A_HEADING = 4
+"""Images a class; of fewer, all classes share one block, as a heading for each would leave most of the page blank."""
+_LEAST_SURE = 8
+"""Given labels that are shown where none is contradicted."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def _certain(found: Findings, count: int) -> Sheet:
     choices = {}
     for c in shown:
         own = rows[label == c]
-        best = own[np.argsort(said.second[own] / said.probability[own], kind="stable")[:a_class]]
+        # Where the largest probability is 1 in float32, as it mostly is, the second tells rows apart.
+        best = own[np.lexsort((said.second[own], -said.probability[own]))[:a_class]]
         choices[names[c]] = [Choice(int(row), int(c), f"{said.probability[row]:.4f}") for row in best]
     part = f" Of the {len(names)} classes these are the {count} of which the table is least certain." * (len(names) > count)
     without = [name for name, own in choices.items() if not own]
@@ -70,7 +75,9 @@ def _certain(found: Findings, count: int) -> Sheet:
     return Sheet(
         "Most certain, by class",
         f"The unlabeled images whose rows of the learned table are surest of a class, with that probability.{part}{nothing}",
-        {name: own for name, own in choices.items() if own},
+        {name: own for name, own in choices.items() if own}
+        if a_class >= _FEWEST_BELOW_A_HEADING
+        else {"": [choice for own in choices.values() for choice in own]},
     )
 
 
@@ -113,14 +120,16 @@ def _contradicted(found: Findings, count: int) -> Sheet:
     if found.config.learn_labeled_rows and found.config.parsed_rounds:
         return _learned_suspects(found, count)
     view, given = found.view, found.table.labels[found.view.rows]
-    against = np.flatnonzero((given >= 0) & (view.label != given))
-    order = against[np.argsort(view.given_probability[against], kind="stable")]
-    names, looked_at = found.class_names, int((given >= 0).sum())
+    labeled = np.flatnonzero(given >= 0)
+    least_first = labeled[np.argsort(view.given_probability[labeled], kind="stable")]
+    against = least_first[view.label[least_first] != given[least_first]]
+    names = found.class_names
     result = (
-        f"{len(order):,} of {looked_at:,} given labels are contradicted."
-        if len(order)
-        else f"None of {looked_at:,} given labels is contradicted."
+        f"{len(against):,} of {len(labeled):,} given labels are contradicted."
+        if len(against)
+        else f"None of {len(labeled):,} given labels is contradicted: these are the ones that it is least sure of."
     )
+    order = against if len(against) else least_first[:_LEAST_SURE]
     return Sheet(
         "Suspected wrong labels",
         "Labeled images of which the final network says another class than was given, although it was trained on that one: "
@@ -177,7 +186,9 @@ def shown(found: Findings, sheets: Sequence[Sheet]) -> list[dict[str, object]]:
     pictures = html.thumbnails(found.images.images, places[all_rows])
 
     def figure(choice: Choice) -> dict[str, object]:
-        true = found.images.true_labels[choice.row]
+        true, given = found.images.true_labels[choice.row], found.table.labels[choice.row]
+        # Of a labeled image it is news where its label is wrong. In somebody's own set the label itself is all that is known.
+        expected = choice.label if given < 0 else given
         identifier = str(found.table.ids[choice.row])
         return {
             "source": pictures[int(places[choice.row])],
@@ -185,7 +196,7 @@ def shown(found: Findings, sheets: Sequence[Sheet]) -> list[dict[str, object]]:
             "id": identifier,
             "label": names[choice.label],
             "detail": choice.detail,
-            "really": names[true] if true not in (-1, choice.label) else "",
+            "really": names[true] if true not in (-1, expected) else "",
         }
 
     return [
