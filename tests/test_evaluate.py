@@ -125,6 +125,19 @@ def test_a_picture_is_drawn_of_many_classes_and_of_classes_without_images(tmp_pa
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
+ODD_NAMES = ("$x_$", "\\frac{$", "new\nline", "\u65e5\u672c", "bell\a")
+
+
+def test_names_of_any_kind_stay_in_their_line_and_are_no_formula(tmp_path):
+    labels = np.arange(5)
+    found = judged((np.eye(5, dtype=np.float32)[labels], labels), num_classes=5)
+    evaluation_picture.draw(found, ODD_NAMES, "a $x_$ title", tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+    text = evaluation_text.report(Subject("x", "", ODD_NAMES, False), {"m": found})
+    assert all(c.isprintable() for line in text.splitlines() for c in line)
+    assert re.search(r"\n  new line +1 +0.0 %\n", text)
+
+
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluating")

@@ -81,7 +81,7 @@ def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path,
     summary = json.loads((run_dir / "summary.json").read_text())
     (run_dir / "summary.json").write_text(json.dumps(summary | {"fake_data": True}))
     spec = DATASETS["mnist5k"]
-    names = ("<script>alert(1)</script>", "a$b$", *map(str, range(8)))
+    names = ("<script>alert(1)</script>", "a$b$", *(f"one of many names {number}" for number in range(8)))
 
     def load(data_dir):
         data = spec.load(data_dir)
@@ -94,6 +94,9 @@ def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path,
     assert ">really " not in text
     assert "FAKE DATA" in text
     assert "<script" not in text
+    # On paper nothing can be scrolled to.
+    seen = chromium.visit(run_dir / "report.html", OVERFLOW, width=720, prints=True)
+    assert (seen.complaints, seen.answers) == ([], [0])
     # What cannot be known is left out, not listed as unknown; nor is a label that was given called the truth.
     assert "unknown" not in text
     assert "wrong" not in text[text.index('<section id="curves"') : text.index("Suspected wrong labels</h2>")]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tools.comparison import Group
-from tools.picture_text import plain
+from tools.picture_text import of_any_script, plain
 from tools.runs import RunRecord
 
 _MOST_IN_LEGEND = 20
@@ -40,7 +40,8 @@ def draw(groups: Sequence[Group], title: str, path: Path) -> None:
         one.grid(axis="y", color="black", alpha=0.1)
     _legend(figure, groups, colors)
     figure.suptitle(plain(title))
-    figure.savefig(path, dpi=110)
+    with of_any_script():
+        figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tools.calibration import Reliability
 from tools.judgement import Judgement
-from tools.picture_text import plain
+from tools.picture_text import of_any_script, plain
 
 _MOST_CLASSES_WRITTEN = 20
 """Above that, cells have no numbers and classes no names."""
@@ -30,7 +30,8 @@ def draw(judgement: Judgement, class_names: Sequence[str], title: str, path: Pat
     _draw_confidences(figure.add_subplot(grid[1, 1], sharex=reliable), judgement)
     low, high = judgement.error_interval
     figure.suptitle(f"{plain(title)}\nerror {judgement.error:.2f} % (95 % interval {low:.2f} to {high:.2f})")
-    figure.savefig(path, dpi=110)
+    with of_any_script():
+        figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 

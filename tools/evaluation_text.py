@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r2d2_tf.messages import one_line
 from tools import calibration
 from tools.judgement import Judgement
 
@@ -100,7 +101,8 @@ def _confused(judgement: Judgement, class_names: Sequence[str]) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns in line, the first to the left, the others to the right."""
+    """Columns in line, the first to the left, the others to the right; what anybody called a class stays in its line."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from r2d2_tf.image_data import ImageData
 from r2d2_tf.pipeline import plain_images
-from tools.picture_text import plain
+from tools.picture_text import of_any_script, plain
 
 MOST_ROWS, COLUMNS = 20, 8
 _INCHES = 1.1
@@ -45,7 +45,8 @@ def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
                 )
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     figure.suptitle(plain(title), fontsize=10)
-    figure.savefig(path, dpi=100)
+    with of_any_script():
+        figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 

@@ -1,4 +1,8 @@
-"""Names of classes and folders as Matplotlib may write them."""
+"""Names of classes and folders in Matplotlib's pictures."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
 
 
 def plain(text: str, longest: int | None = None) -> str:
@@ -8,3 +12,11 @@ def plain(text: str, longest: int | None = None) -> str:
         line = f"{line[: longest - 3]}..."
     # What stands between dollar signs would be a formula.
     return line.replace("$", r"\$")
+
+
+@contextlib.contextmanager
+def of_any_script() -> Iterator[None]:
+    """While a picture is saved: letters that Matplotlib's font lacks become boxes, in a .svg file the browser's own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield

@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tools.calibration import Reliability
-from tools.picture_text import plain
+from tools.picture_text import of_any_script, plain
 
 _INK = "#010203"
 """Stands for the color of the page's text while Matplotlib draws."""
@@ -95,9 +94,7 @@ def _svg(name: str, save: Callable[[Path], None]) -> str:
 
     matplotlib.use("Agg")
     style = matplotlib.rc_context(_STYLE | {"svg.hashsalt": name})
-    with tempfile.TemporaryDirectory() as folder, style, warnings.catch_warnings():
-        # The browser writes the text, in fonts of its own.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with tempfile.TemporaryDirectory() as folder, style, of_any_script():
         path = Path(folder) / "picture.svg"
         save(path)
         text = path.read_text(encoding="utf-8")
