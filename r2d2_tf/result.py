@@ -32,6 +32,8 @@ def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
         *(f"  {name:20} {what}" for name, what in summary["files"].items()),
         "",
         "Next:",
+        # Stage 1 leaves no table that a report could tell of.
+        *([f"  {python} -m tools.report --run_dir={shlex.quote(run_dir)}"] if max(errors) != "stage_1" else ()),
         f"  {python} -m export --run_dir={shlex.quote(run_dir)} --format=tflite",
         f"  {python} -m tensorboard.main --logdir={shlex.quote(run_dir + '/tensorboard')}",
     ]

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Collection, Iterator
@@ -235,7 +236,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / SUMMARY_FILE
     if not path.is_file():
-        raise ValueError(f"the run in {folder} is not finished: there is no {SUMMARY_FILE} in it")
+        name = shlex.quote(str(folder))
+        how = f"go on with it by python -m r2d2_tf.train --flagfile={shlex.quote(str(folder / CONFIG_FILE))} --run_dir={name}"
+        raise ValueError(f"the run in {folder} is not finished: {'wait, it is training' if is_in_use(folder) else how}")
     try:
         summary = json.loads(path.read_text())
         summary["test_error_percent"], summary["seconds"]["total"], summary["files"]

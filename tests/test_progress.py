@@ -70,25 +70,29 @@ def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
         assert part in text
 
 
+SUMMARY = {
+    "name": "x",
+    "seed": 0,
+    "test_error_percent": {"stage_1": 10.0, "stage_2": 5.0, "stage_3": 4.0},
+    "pseudo_label_error_percent": {"stage_2": 5.5, "stage_3": 5.5},
+    "seconds": {"stage_1": 1.0, "stage_2": 2.0, "stage_3": 3.0},
+    "files": {"summary.json": "this"},
+}
+
+
+def test_the_result_of_stage_1_alone_offers_no_report():
+    assert "tools.report" not in result_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x", "python3")
+
+
 def test_the_result_tells_errors_change_files_and_what_to_type_next():
-    text = result_text(
-        {
-            "name": "x",
-            "seed": 0,
-            "test_error_percent": {"stage_1": 10.0, "stage_2": 5.0, "stage_3": 4.0},
-            "pseudo_label_error_percent": {"stage_2": 5.5, "stage_3": 5.5},
-            "seconds": {"stage_1": 1.0, "stage_2": 2.0, "stage_3": 3.0},
-            "files": {"summary.json": "this"},
-        },
-        "runs/my run",
-        "python3",
-    )
+    text = result_text(SUMMARY, "runs/my run", "python3")
     for part in (
         "10.00 %",
         "5.50 %",
         "-6.00 %",
         "60 % fewer errors",
         "summary.json",
+        "python3 -m tools.report --run_dir='runs/my run'\n",
         "python3 -m export --run_dir='runs/my run' --format",
     ):
         assert part in text

@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import json
 import shutil
 import subprocess
@@ -372,6 +373,25 @@ def test_bad_input_is_one_line(arguments, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_run_that_is_not_finished_is_told_with_what_to_do(finished_run, tmp_path, capsys):
+    run_dir = tmp_path / "my run"
+    run_dir.mkdir()
+    shutil.copy(finished_run / "config.cfg", run_dir)
+    assert report.main([f"--run_dir={run_dir}"]) == 2
+    assert f"--flagfile='{run_dir}/config.cfg' --run_dir='{run_dir}'\n" in capsys.readouterr().err
+    with (run_dir / run_directory.LOCK_FILE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert report.main([f"--run_dir={run_dir}"]) == 2
+    assert "is not finished: wait, it is training\n" in capsys.readouterr().err
+
+
+def test_a_folder_in_place_of_a_file_is_told_before_the_work(finished_run, tmp_path, capsys):
+    assert report.main([f"--run_dir={finished_run}", f"--out={tmp_path}"]) == 2
+    said = capsys.readouterr()
+    assert f"--out={tmp_path}/report.html" in said.err
+    assert said.out == ""
 
 
 def test_a_run_without_a_table_and_another_data_set_are_one_line(finished_run, tmp_path, capsys):

@@ -55,6 +55,8 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     parse_flags(flag_values, arguments)
     run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: give the name of a file, as --out={out / PAGE}")
     run_directory.check_writable(out.parent)
     options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
     _check_files(run_dir)
