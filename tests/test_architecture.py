@@ -118,6 +118,7 @@ CHECKED_AT_ONCE = (
     "tools/label_queue.py",
     "tools/load_test/__main__.py",
     "tools/predict.py",
+    "tools/proposal_trial.py",
     "tools/pseudo_labels.py",
     "tools/queue_experiment.py",
     "tools/report/__main__.py",

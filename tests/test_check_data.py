@@ -283,11 +283,17 @@ def test_small_images_in_files_are_shown_in_their_own_size_to_the_network_for_sm
 
 
 def test_what_is_unusual_is_said():
-    assert proposal.remarks(FACTS) == []
+    assert proposal.remarks(dataclasses.replace(FACTS, image_shape=(32, 32, 3))) == []
     lines = "\n".join(proposal.remarks(dataclasses.replace(FACTS, fewest=1, most=500, num_test=20)))
     assert "unequal (1 to 500 labeled images)" in lines
     assert "smallest class has 1 labeled" in lines
     assert "20 test images" in lines
+
+
+def test_for_photographs_pretrained_weights_are_named_with_flags_that_exist():
+    [line] = proposal.remarks(FACTS)
+    config = from_command_line([word for word in line.split() if word.startswith("--")])
+    assert (config.weights, config.freeze_epochs) == ("imagenet", 5)
 
 
 def test_many_classes_are_counted_in_few_lines(tmp_path, capsys):

@@ -174,7 +174,8 @@ def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_ima
     for choice in choices:
         reason = f"{choice.reason}; " if choice.reason else ""
         print(f"  {f'--{choice.flag}={choice.value}':{width}}  {reason}{choice.status}")
-    print(f"About {minutes:,.0f} minutes on {where}: an estimate. --dry_run times it on your machine.")
+    duration = f"About {minutes:,.0f} minutes" if minutes >= 1 else "Under a minute"
+    print(f"{duration} on {where}: an estimate. --dry_run times it on your machine.")
     for line in proposal.remarks(facts):
         print(line)
     about = [proposal.Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]

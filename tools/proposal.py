@@ -263,6 +263,11 @@ def remarks(facts: Facts) -> list[str]:
         )
     if facts.fewest < 5:
         lines.append(f"The smallest class has {facts.fewest} labeled images: label more of it before anything else.")
+    if _has_photographs(facts):
+        lines.append(
+            "A network that was trained on ImageNet mostly starts far ahead of one at random: --download --weights=imagenet "
+            "--backbone=keras.applications:EfficientNetV2B0 --freeze_epochs=5 (not tried with the real weights)."
+        )
     if facts.num_test < 10 * facts.num_classes:
         lines.append(f"{facts.num_test:,} test images tell an error only roughly.")
     return lines
