@@ -25,7 +25,7 @@ from r2d2_tf.npz_reader import channel_statistics
 from r2d2_tf.own_images import held_out
 from r2d2_tf.photographs import Photographs
 from r2d2_tf.specs import spec_of
-from tools import evaluate, label_queue
+from tools import evaluate, label_queue, pseudo_labels
 
 NAMES = tuple(COLORS)
 TINY = (
@@ -383,6 +383,24 @@ def test_the_command_that_the_queue_prints_takes_the_new_labels_and_the_same_tes
 def read(run_dir):
     with (run_dir / "labeled.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("ending", pseudo_labels.WRITERS)
+def test_pseudo_labels_of_a_folder_name_its_test_images_so_that_it_is_judged_as_before(ending, run_of_photos, tmp_path):
+    folder, run_dir = run_of_photos
+    before, path = load(folder), tmp_path / f"labels{ending}"
+    assert pseudo_labels.main([f"--run_dir={run_dir}", f"--out={path}", "--soft", "--top_k=2"]) == 0
+    for soft in (False, True):
+        data = load(folder, labels=str(path), num_labels=0, soft_labels=soft)
+        assert (data.train_ids, data.test_ids) == (before.train_ids, before.test_ids)
+        np.testing.assert_array_equal(data.test_labels, before.test_labels)
+        unlabeled = [name for name, label in zip(data.train_ids, data.given_labels, strict=True) if label < 0]
+        assert unlabeled == ["unlabeled/broken\nname, \u00e9.jpg"], "the one that the run left out"
+        known = before.given_labels >= 0
+        np.testing.assert_array_equal(data.given_labels[known], before.given_labels[known])
+        if soft:
+            labeled = data.given_labels >= 0
+            np.testing.assert_array_equal(data.given_probabilities[labeled].argmax(1), data.given_labels[labeled])
 
 
 def test_a_finished_run_tells_that_its_images_have_changed(run_of_photos, capsys):

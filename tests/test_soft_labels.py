@@ -18,7 +18,7 @@ from conftest import (
     tiny_images,
     tiny_labels,
 )
-from own_photographs import colored_folder, write_csv
+from own_photographs import write_csv
 from pyarrow import parquet
 
 from r2d2_tf import train
@@ -241,25 +241,3 @@ def test_a_run_does_not_go_on_with_other_probabilities(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "the given labels changed since the run" in error
     assert "give it the --labels that it began with" in error
-
-
-def test_pseudo_labels_of_a_folder_name_its_test_images_so_that_it_is_judged_as_before(tmp_path, capsys):
-    photos = colored_folder(tmp_path / "photos")
-    flags = ["--dataset=folder", f"--data_dir={photos}", "--image_size=16", "--backbone=conv_small", "--crop_scale=0.5",
-             "--supervised_epochs=1", "--rounds=1:0.01", "--batch_size=8", "--finetune_epochs=0", "--nostop_on_collapse",
-             f"--run_dir={tmp_path / 'run'}"]  # fmt: skip
-    assert train.main(flags) == 0
-    before = spec_of(Config(dataset="folder", data_dir=str(photos), num_labels=0)).load(None)
-    for ending in pseudo_labels.WRITERS:
-        path = tmp_path / f"labels{ending}"
-        assert pseudo_labels.main([f"--run_dir={tmp_path / 'run'}", f"--out={path}", "--soft", "--top_k=2"]) == 0
-        for soft in (False, True):
-            config = Config(dataset="folder", data_dir=str(photos), labels=str(path), num_labels=0, soft_labels=soft)
-            data = spec_of(config).load(None)
-            assert (data.train_ids, data.test_ids) == (before.train_ids, before.test_ids)
-            np.testing.assert_array_equal(data.test_labels, before.test_labels)
-            assert (data.given_labels >= 0).all()
-            known = before.given_labels >= 0
-            np.testing.assert_array_equal(data.given_labels[known], before.given_labels[known])
-            if soft:
-                np.testing.assert_array_equal(data.given_probabilities.argmax(1), data.given_labels)
