@@ -713,6 +713,7 @@ def test_while_the_rest_is_frozen_the_head_alone_changes_and_decays_and_then_all
     assert all((old != new).any() for old, new in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_that_trains_the_head_first_resumes_bit_for_bit(small_set, own_weights, tmp_path, capsys):
     # Stage 2 sets out from an optimizer of its own.
     flags = [*STAGE_1, f"--weights={own_weights}", "--freeze_epochs=2", "--rounds=1:0.01"]
