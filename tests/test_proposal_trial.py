@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,10 +59,9 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
         config = from_command_line(command[3:])
         config.resolved_run_dir.mkdir()
         (config.resolved_run_dir / "config.cfg").write_text(config.to_flagfile())
-        errors = f'{{"stage_1": {20 + config.seed}, "stage_2": 10.0, "stage_3": {5 + config.seed}}}'
-        (config.resolved_run_dir / "summary.json").write_text(
-            f'{{"test_error_percent": {errors}, "seconds": {{"total": 7}}, "files": {{}}}}'
-        )
+        errors = {"stage_1": 20 + config.seed, "stage_2": 10.0, "stage_3": 5 + config.seed}
+        about = {"seconds": {"total": 7}, "files": {}, "git_commit": "abc", "machine": "a machine"}
+        (config.resolved_run_dir / "summary.json").write_text(json.dumps({"test_error_percent": errors} | about))
         return 0
 
     monkeypatch.setattr(proposal_trial, "run_to_the_end", run)
@@ -75,12 +76,15 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
     assert len(commands) == 2
     config = from_command_line(commands[1][3:])
     assert (config.dataset, config.seed) == ("folder", 1)
+    assert "Commit abc; a machine." in out, "of the runs, not of who prints"
+    assert main([*arguments, "--num_labels=30"]) == 2
+    assert "holds another trial (--num_labels: 20 -> 30): choose another --output_dir" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_and_bad_flags_are_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(proposal_trial, "run_to_the_end", lambda command: 1)
     assert main([*FLAGS, f"--output_dir={tmp_path / 'out'}"]) == 2
-    assert "seed0-run did not finish; its own message says why, and the same command goes on" in capsys.readouterr().err
+    assert "seed0-run did not finish; its own message says why" in capsys.readouterr().err
     for flags, message in (
         (["--seeds=x"], "say which seeds"),
         (["--num_labels=5"], "num_labels (5) must be at least one a class"),

@@ -10,6 +10,8 @@ that rules may be changed by what is found here, with seeds that are then used u
 Each seed has folders of its own in --output_dir: the same command goes on where it was interrupted.
 """
 
+import dataclasses
+import json
 import shutil
 import statistics
 import sys
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf import files, provenance, run_directory
+from r2d2_tf import files, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
 from r2d2_tf.datasets import DATASETS
 from r2d2_tf.image_data import ImageData
@@ -31,6 +33,7 @@ from tools import check_data
 from tools.training import run_to_the_end
 
 TABLE_FILE = "table.md"
+_TRIAL_FILE = "trial.json"
 _STAGES = ("stage_1", "stage_2", "stage_3")
 
 
@@ -103,7 +106,6 @@ def errors_of(trial: Trial, seed: int) -> dict[str, Any]:
     photos, run_dir = (trial.folder / f"seed{seed}-{name}" for name in ("images", "run"))
     flagfile = trial.folder / f"seed{seed}.cfg"
     if not (run_dir / run_directory.SUMMARY_FILE).is_file():
-        trial.folder.mkdir(parents=True, exist_ok=True)
         if not photos.is_dir():
             import_tensorflow_quietly()
             spec = DATASETS[trial.dataset]
@@ -115,7 +117,7 @@ def errors_of(trial: Trial, seed: int) -> dict[str, Any]:
                 raise ValueError(f"nothing is proposed for {photos}, as said above")
         command = ["-m", "r2d2_tf.train", f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"]
         if run_to_the_end([sys.executable, *command]):
-            raise ValueError(f"the run in {run_dir} did not finish; its own message says why, and the same command goes on")
+            raise ValueError(f"the run in {run_dir} did not finish; its own message says why")
     return run_directory.read_summary(run_dir)
 
 
@@ -131,13 +133,16 @@ def table_text(trial: Trial, summaries: Mapping[int, Mapping[str, Any]], configs
         cells = [f"{own[stage]:.1f}" if stage in own else "" for stage in stages]
         lines.append(f"| {seed} | {' | '.join(cells)} | {summaries[seed]['seconds']['total']:.0f} |")
     if len(errors) > 1:
-        means = [statistics.mean(own[stage] for own in errors.values() if stage in own) for stage in stages]
-        lines.append(f"| mean | {' | '.join(f'{mean:.1f}' for mean in means)} | |")
+        of_all = [[own[stage] for own in errors.values() if stage in own] for stage in stages]
+        # Not of the seeds alone whose proposal has the stage.
+        means = [f"{statistics.mean(own):.1f}" if len(own) == len(errors) else "" for own in of_all]
+        lines.append(f"| mean | {' | '.join(means)} | |")
+    whence = [" / ".join(sorted({str(own.get(name)) for own in summaries.values()})) for name in ("git_commit", "machine")]
     return (
         "\n".join(lines)
         + f"\n\nErrors in percent on {trial.num_test:,} other training images of {trial.dataset}: {trial.num_labels:,} "
-        f"labeled, {trial.num_unlabeled:,} unlabeled, {' / '.join(sorted(set(configs)))}. Commit {provenance.git_commit()}; "
-        f"{provenance.machine()}.\n"
+        f"labeled, {trial.num_unlabeled:,} unlabeled, {' / '.join(sorted(set(configs)))}. Commit {whence[0]}; "
+        f"{whence[1]}.\n"
     )
 
 
@@ -166,6 +171,20 @@ def main(arguments: Sequence[str]) -> int:
     return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
 
 
+def _claim(trial: Trial) -> None:
+    """Notes in the folder which trial it is; raises ValueError if it holds another one."""
+    asked = {name: str(value) for name, value in dataclasses.asdict(trial).items() if name not in ("folder", "data_dir")}
+    path = trial.folder / _TRIAL_FILE
+    if path.is_file():
+        held = json.loads(path.read_text())
+        differ = "; ".join(f"--{name}: {held.get(name)} -> {value}" for name, value in asked.items() if held.get(name) != value)
+        if differ:
+            raise ValueError(f"output_dir ({trial.folder}) holds another trial ({differ}): choose another --output_dir")
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    with files.written_whole(path) as partial:
+        partial.write_text(json.dumps(asked, indent=2) + "\n")
+
+
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
@@ -180,6 +199,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     folder = Path(flag_values["output_dir"].value).expanduser()
     trial = Trial(data_dir=Path(data_dir).expanduser() if data_dir else None, folder=folder, **counts)
     run_directory.check_writable(folder)
+    _claim(trial)
     summaries, text = {}, ""
     for seed in seeds:
         summaries[seed] = errors_of(trial, seed)
