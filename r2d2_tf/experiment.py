@@ -118,7 +118,7 @@ class Experiment:
         # The chief says, as a shared disk may show the others something else.
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
         if config.stage_1_from and not is_begun:
-            self.state.borrowed = borrow_stage_1(self.model.backbone, config, self.strategy)
+            self.state.borrowed = borrow_stage_1(self.model.backbone, config, self.strategy, self.state)
         if config.warm_start:
             self.weights_from = f"weights of {config.warm_start}, as it ended"
         if config.warm_start and not (is_begun and is_gone(config.warm_start)):
@@ -257,6 +257,8 @@ class Experiment:
             "evaluate_on": self.config.evaluate_on or None,
             "class_names": list(self.data.class_names),
             "data_content": self.spec.content,
+            "data_fingerprint": state.data_fingerprint,
+            "split_fingerprint": state.split_fingerprint,
             "seed": self.config.seed,
             "config_digest": self.config.digest,
             "test_error_percent": errors,

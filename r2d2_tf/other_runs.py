@@ -9,6 +9,7 @@ import numpy as np
 from r2d2_tf import backbones, provenance, run_directory
 from r2d2_tf.config import Config
 from r2d2_tf.flag_checks import IMAGENET
+from r2d2_tf.run_state import RunState
 
 if TYPE_CHECKING:
     import keras
@@ -62,14 +63,20 @@ def warm_start_summary(folder: Path, config: Config) -> dict[str, Any]:
     return summary
 
 
-def borrow_stage_1(backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+def borrow_stage_1(
+    backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy", state: RunState
+) -> dict[str, Any]:
     """Puts the weights that the run of `--stage_1_from` had after stage 1 into `backbone`; returns that run's summary.
 
     Raises:
-        ValueError: if that run cannot be used.
+        ValueError: if that run cannot be used, or had other images or labels than `state` says of this one's.
     """
     folder = Path(config.stage_1_from).expanduser()
     summary = stage_1_summary(folder, config)
+    for name, what in (("data_fingerprint", "images"), ("split_fingerprint", "labels")):
+        # Flags alone do not tell: a folder or a file of labels may have changed.
+        if summary.get(name, getattr(state, name)) != getattr(state, name):
+            raise ValueError(f"stage_1_from ({folder}) was trained on other {what} than there are now: leave it out")
     with strategy.scope():
         _set_weights(backbone, backbones.load(folder / run_directory.STAGE_1_FILE, config.backbone).get_weights())
     return summary

@@ -17,10 +17,12 @@ from conftest import ROOT, SHORT
 from r2d2_tf import run_directory, train
 from r2d2_tf.collapse import RunStopped
 from r2d2_tf.command_line import from_command_line
+from r2d2_tf.config import Config
 from r2d2_tf.experiment import Experiment, run
 from r2d2_tf.losses import CLASS_LOSSES
 from r2d2_tf.model import R2D2Model
 from r2d2_tf.pipeline import epoch_rows
+from r2d2_tf.specs import spec_of
 
 
 def command(*arguments, module="r2d2_tf.train", cwd=ROOT):
@@ -351,6 +353,25 @@ def test_another_stage_1_is_not_taken_over(finished_run, tmp_path):
             run(from_command_line(arguments))
     run_flags = ["--alpha=0.2", "--rounds=1:0.01", "--finetune_epochs=0"]
     Experiment(from_command_line([*SHORT, *run_flags, f"--stage_1_from={finished_run}", f"--run_dir={tmp_path / 'run'}"]))
+
+
+def test_a_stage_1_that_saw_other_labels_in_the_same_file_is_not_taken_over(finished_run, tmp_path):
+    labels, other = tmp_path / "labels.csv", shutil.copytree(finished_run, tmp_path / "other")
+    names = spec_of(Config()).load(None).train_ids
+    flags = [*SHORT, f"--labels={labels}", "--num_labels=0", f"--run_dir={tmp_path / 'run'}"]
+
+    def experiment(shift, *more):
+        labels.write_text("file,label\n" + "".join(f"{name},{(i + shift) % 10}\n" for i, name in enumerate(names[:40])))
+        return Experiment(from_command_line([*flags, *more]))
+
+    state = experiment(0).state
+    (other / "config.cfg").write_text(from_command_line(flags).to_flagfile())
+    summary = json.loads((other / "summary.json").read_text())
+    assert (summary["data_fingerprint"], len(summary["split_fingerprint"])) == (state.data_fingerprint, 16)
+    (other / "summary.json").write_text(json.dumps(summary | {"split_fingerprint": state.split_fingerprint}))
+    experiment(0, f"--stage_1_from={other}")
+    with pytest.raises(ValueError, match=r"stage_1_from .* was trained on other labels than there are now: leave it out"):
+        experiment(1, f"--stage_1_from={other}")
 
 
 @pytest.mark.parametrize(

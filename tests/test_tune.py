@@ -25,7 +25,7 @@ from r2d2_tf.datasets import DATASETS
 from r2d2_tf.pseudo_labels import UNLABELED
 from r2d2_tf.run_directory import load_config
 from r2d2_tf.schedules import Round, parse_rounds
-from r2d2_tf.specs import spec_of
+from r2d2_tf.specs import forget, spec_of
 from tools.tune import __main__ as tune
 from tools.tune import jobs, options, search, trials, tuner
 from tools.tune.budget import shortened, total_epochs
@@ -122,6 +122,7 @@ BAD = {
     "unknown tuner": ([*RANGES, "--tuner=annealing"], "tuner"),
     "no trials": ([*RANGES, "--trials=0"], "trials"),
     "run's folder": ([*RANGES, "--run_dir=x"], "--run_dir does not go with a search: a search has many runs"),
+    "another run's network": ([*RANGES, "--warm_start=x"], "--warm_start does not go with a search: its network was"),
     "no stage 2": ([*RANGES, "--rounds=", "--finetune_epochs=0"], "rounds is empty"),
     "its own test set": ([*RANGES, "--validation_dataset=mnist5k"], "nothing is chosen by its test images"),
     "other images": ([*RANGES, "--validation_dataset=cifar10"], "must have the image size and the number of classes"),
@@ -380,6 +381,17 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
         np.testing.assert_array_equal(spec_of(unjudged).load(config.data_path).test_labels, data.test_labels)
         hidden += changed.tolist()
     assert sorted(hidden) == np.flatnonzero(data.given_labels != UNLABELED).tolist()
+
+
+def test_a_search_does_not_go_on_with_other_labels_or_images(tmp_path):
+    config = Config(num_labels=0, translate=0, **own_sets(tmp_path)["a folder"])
+    make_folds(config, Judge(), tmp_path / "folds")
+    make_folds(config, Judge(), tmp_path / "folds")
+    photos = tmp_path / "photos"
+    (photos / "unlabeled" / "00.jpg").rename(photos / "train" / "blue" / "new.jpg")
+    forget()
+    with pytest.raises(ValueError, match=r"the images or the labels changed since the search in .* began: choose another"):
+        make_folds(config, Judge(), tmp_path / "folds")
 
 
 def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp_path):

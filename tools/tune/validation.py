@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
-from r2d2_tf import data_health, files, run_data, splits
+from r2d2_tf import data_health, files, provenance, run_data, splits
 from r2d2_tf.config import Config
 from r2d2_tf.datasets import ImageData
 from r2d2_tf.pseudo_labels import UNLABELED
@@ -17,6 +17,8 @@ from r2d2_tf.specs import spec_of
 ENOUGH_LABELS = 1000
 """From so many labels on, one part of them judges; of fewer, each judges once, in folds."""
 _FEW_FOLDS = 2
+_DATA_FILE = "data.txt"
+"""Beside the folds: which data they are parts of."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
     A held-out image stays in training as an unlabeled one: its row is -1. Folds are a function of the config's seed.
 
     Raises:
-        ValueError: if there are too few labels, or the other data set holds test images of the config's own.
+        ValueError: if there are too few labels, the other data set holds test images of the config's own, or images or labels
+            are not those with which the search began.
     """
     spec = spec_of(config)
     data, _ = data_health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
@@ -67,11 +70,24 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
         check_apart(data, loaded, config.dataset, judge.dataset)
         return [Fold(judging, len(labeled), len(loaded.test_labels))]
     folder.mkdir(exist_ok=True)
+    _check_same(folder, [data_health.fingerprint(data), provenance.digest_of([given, *run_data.soft_labels(data)])])
     if data.given_labels is not None:
         parts = hold_out(data.given_labels[labeled], judge, seed=config.seed)
         return [_fold_of_given(config, data, labeled[part], folder / f"fold_{number}") for number, part in enumerate(parts)]
     parts = hold_out(data.train_labels[labeled], judge, seed=config.seed)
     return [_fold(config, data, labeled, part, folder / f"fold_{number}") for number, part in enumerate(parts)]
+
+
+def _check_same(folder: Path, fingerprints: Sequence[str]) -> None:
+    # Other folds would be judged by images that networks of the first ones were trained on.
+    path, text = folder / _DATA_FILE, "\n".join(fingerprints)
+    if path.is_file() and path.read_text() != text:
+        raise ValueError(
+            f"the images or the labels changed since the search in {folder.parent} began: choose another --output_dir for what "
+            "is there now"
+        )
+    with files.written_whole(path) as partial:
+        partial.write_text(text)
 
 
 def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]:
