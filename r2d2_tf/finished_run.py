@@ -1,5 +1,6 @@
 """A finished run, as whoever looks at it finds it: folder, config, summary, and the images that it trained and tested on."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def images_of(folder: Path, config: Config, summary: dict[str, Any]) -> ImageDat
 
     # What this process saw of a folder may be old.
     forget()
-    spec = spec_of(config)
+    # What was learned is looked at, and classes of given labels; not their probabilities, which may be as large as the table.
+    spec = spec_of(dataclasses.replace(config, soft_labels=False))
     data = spec.load(config.data_path)
     if list(data.class_names) != summary.get("class_names", list(data.class_names)):
         raise ValueError(

@@ -15,7 +15,9 @@ from r2d2_tf.messages import one_line
 
 SPLITS = ("train", "test")
 _ROUNDING = 1e-3
-"""By how much written probabilities may miss a sum of 1."""
+"""By how much written probabilities may miss a sum of 1, or 0."""
+_TIE = 1e-6
+"""Probabilities that differ by less are the same."""
 _UNLABELED = -1
 _MOST_COMPARED = 20_000
 """File names among which one is looked for that may have been meant: more take too long."""
@@ -70,8 +72,11 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
     except UnicodeDecodeError as error:
         raise ValueError(one_line(f"labels ({path}) is no UTF-8 text ({error}): save it as CSV in UTF-8")) from error
     except (OSError, csv.Error) as error:
-        raise ValueError(one_line(f"labels ({path}) cannot be read: {error}; change --labels")) from error
-    labels, class_names = _plain_labels(columns.label), columns.class_names
+        raise ValueError(one_line(f"labels ({path}) cannot be read: {error}; name another file")) from error
+    labels, class_names = columns.label, columns.class_names
+    if not columns.are_numbers:
+        # An .npz says classes by number, so that nothing is to be guessed of their names.
+        labels, class_names = _plain_labels(labels), tuple(_plain_labels(list(class_names)))
     table = LabelFile(path, columns.file, labels, columns.split, columns.line, class_names, columns.probabilities)
     for row, split in enumerate(table.splits):
         if split not in ("", *SPLITS):
@@ -84,15 +89,17 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
 def _check_probabilities(table: LabelFile, probabilities: np.ndarray) -> None:
     meant = np.array([bool(label) and split != "test" for label, split in zip(table.labels, table.splits, strict=True)], bool)
     of_class = {name: column for column, name in enumerate(table.class_names)}
-    sums = probabilities.sum(1)
+    sums = probabilities.sum(1, dtype=np.float64)
     for row in np.flatnonzero(meant).tolist():
         own, label = probabilities[row], table.labels[row]
         # A missing one is NaN, and then so is the sum.
-        if not (abs(sums[row] - 1) <= _ROUNDING and own.min() >= 0):
-            raise ValueError(
-                one_line(f"{table.where(row)} has probabilities that are not 0 to 1 with a sum of 1 (it is {sums[row]:.6g})")
-            )
-        if label not in of_class or own[of_class[label]] < own.max() - _ROUNDING:
+        if not (abs(sums[row] - 1) <= _ROUNDING and own.min() >= -_ROUNDING):
+            found = f"the sum is {sums[row]:.6g}, the least {own.min():.6g}"
+            raise ValueError(one_line(f"{table.where(row)} has probabilities that are not 0 to 1 with a sum of 1 ({found})"))
+        if label not in of_class:
+            names = ", ".join(table.class_names[:3])
+            raise ValueError(one_line(f"{table.where(row)} has the label {label!r}, and the probabilities are of {names}..."))
+        if own[of_class[label]] < own.max() - _TIE:
             likeliest = table.class_names[int(own.argmax())]
             raise ValueError(
                 one_line(f"{table.where(row)} has the label {label!r}, and {likeliest!r} is the most probable class")
@@ -130,6 +137,11 @@ def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
     first: dict[int, int] = {}
     for number, row in enumerate(found.tolist()):
         before = first.setdefault(row, number)
+        if before != number and table.probabilities is not None:
+            same = np.array_equal(table.probabilities[before], table.probabilities[number], equal_nan=True)
+            if not same and table.splits[number] != "test":
+                where = f"{table.where(number)} has other probabilities here than in line {table.lines[before]}"
+                raise ValueError(one_line(f"{where}: remove one"))
         if (table.labels[before], table.splits[before]) != (table.labels[number], table.splits[number]):
             raise ValueError(
                 one_line(
@@ -183,8 +195,19 @@ def given_labels(table: LabelFile, ids: Sequence[str], class_names: Sequence[str
 
 
 def _numbers(class_names: Sequence[str]) -> dict[str, int]:
+    """Number of each class by what a label may call it: its name, that as a plain number, or its number from 0."""
     numbers = {str(number): number for number in range(len(class_names))}
-    return numbers | {name: number for number, name in enumerate(class_names)}
+    plain = {name: number for number, name in enumerate(_plain_labels(list(class_names)))}
+    return numbers | plain | {name: number for number, name in enumerate(class_names)}
+
+
+def check_class_names(where: str, names: Iterable[str]) -> None:
+    """Raises ValueError for a class that a file of labels could not name: -1, which is none, or with blanks at an end."""
+    for name in names:
+        if name != name.strip() or name == str(_UNLABELED):
+            raise ValueError(
+                one_line(f"{where}: a class must not be called {name!r}, as a file of labels could not name it: rename it")
+            )
 
 
 def given_probabilities(table: LabelFile, ids: Sequence[str], class_names: Sequence[str]) -> np.ndarray | None:
@@ -205,5 +228,6 @@ def given_probabilities(table: LabelFile, ids: Sequence[str], class_names: Seque
             )
         )
     probabilities = np.zeros((len(ids), len(class_names)), np.float32)
-    probabilities[rows_named(table, ids)[:, None], columns] = table.probabilities
+    # What rounding took below 0.
+    probabilities[rows_named(table, ids)[:, None], columns] = np.maximum(0, table.probabilities)
     return probabilities

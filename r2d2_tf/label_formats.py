@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,14 @@ PROBABILITY_OF = "probability_of_"
 FILES_OF_LABELS = (".csv", ".parquet", ".npz")
 """How the names of such files end."""
 _DELIMITERS = (",", ";", "\t")
+_NPZ_KINDS = {
+    "files": ("U", "texts"),
+    "split": ("U", "texts"),
+    "class_names": ("Uiu", "texts"),
+    "label": ("iu", "whole numbers"),
+    "probabilities": ("fiu", "numbers"),
+}
+"""Arrays of an .npz: the kinds of their types, and how people call those."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Columns:
         line: where each row stands, from 1.
         class_names: of the columns of `probabilities`; empty without those.
         probabilities: `[rows, classes]` float32, NaN where nothing stands; None if they were not asked for.
+        are_numbers: labels stand there as numbers of `class_names`.
     """
 
     file: list[str]
@@ -39,6 +49,7 @@ class Columns:
     line: Sequence[int]
     class_names: tuple[str, ...] = ()
     probabilities: np.ndarray | None = None
+    are_numbers: bool = False
 
 
 def read_columns(path: Path, *, soft: bool) -> Columns:
@@ -132,15 +143,26 @@ def _parquet_probabilities(path: Path, names: Sequence[str]) -> tuple[tuple[str,
         read = parquet.read_table(path, columns=[names[i] for i in of_class.values()])
         return tuple(of_class), np.stack([_floats(column) for column in read.columns], axis=1)
     read = parquet.read_table(path, columns=["probabilities"])
-    class_names = json.loads((read.schema.metadata or {}).get(b"class_names", b"[]"))
+    class_names = _names_in((read.schema.metadata or {}).get(b"class_names", b""))
     column = read["probabilities"]
+    if not hasattr(column.type, "value_type"):
+        raise ValueError(one_line(f"labels ({path}): probabilities must be lists of numbers, and are {column.type}"))
     lengths = compute.list_value_length(column).to_numpy()
     there = lengths == len(class_names)
     if not class_names or not (there | np.isnan(lengths.astype(float))).all():
         raise ValueError(one_line(f"labels ({path}): probabilities must have a number for each of the schema's class_names"))
     probabilities = np.full((len(read), len(class_names)), np.nan, np.float32)
     probabilities[there] = _floats(compute.list_flatten(column)).reshape(-1, len(class_names))
-    return tuple(class_names), probabilities
+    return class_names, probabilities
+
+
+def _names_in(text: bytes) -> tuple[str, ...]:
+    """The names of classes in the metadata of a schema; none if there are no such."""
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _floats(column: Any) -> np.ndarray:
@@ -158,20 +180,23 @@ def _npz(path: Path, soft: bool) -> Columns:
         raise OSError(f"it is no .npz file ({error})") from error
     if not {"files", "label", "class_names"} <= set(arrays):
         raise ValueError(one_line(f"labels ({path}) holds {found or 'nothing'}: save files, label and class_names in it"))
-    rows, class_names = len(arrays["files"]), tuple(map(str, arrays["class_names"].tolist()))
+    for name, (kinds, what) in _NPZ_KINDS.items():
+        if name in arrays and (arrays[name].dtype.kind not in kinds or not arrays[name].ndim):
+            raise ValueError(f"labels ({path}): {name} is {arrays[name].dtype}, and must be an array of {what}")
+    rows, class_names = len(arrays["files"]), tuple(map(str, arrays["class_names"].ravel().tolist()))
     shapes = {"files": (rows,), "label": (rows,), "split": (rows,), "probabilities": (rows, len(class_names))}
     wrong = [name for name, shape in shapes.items() if name in arrays and arrays[name].shape != shape]
     if wrong:
         raise ValueError(f"labels ({path}): {wrong[0]} is of shape {arrays[wrong[0]].shape}, not {shapes[wrong[0]]}")
     label = arrays["label"]
-    if label.dtype.kind not in "iu" or not ((label >= -1) & (label < len(class_names))).all():
+    if not ((label >= -1) & (label < len(class_names))).all():
         raise ValueError(f"labels ({path}): label must hold whole numbers from -1 (none) to {len(class_names) - 1}")
     if soft and "probabilities" not in arrays:
         raise _lacks_probabilities(path)
     labels = [class_names[number] if number >= 0 else "" for number in label.tolist()]
     split = arrays["split"].tolist() if "split" in arrays else [""] * rows
     probabilities = arrays["probabilities"].astype(np.float32) if soft else None
-    return Columns(arrays["files"].tolist(), labels, split, range(1, rows + 1), class_names, probabilities)
+    return Columns(arrays["files"].tolist(), labels, split, range(1, rows + 1), class_names, probabilities, are_numbers=True)
 
 
 def _plain(header: Sequence[str]) -> list[str]:
@@ -185,10 +210,17 @@ def _text(value: Any) -> str:
 
 def _classes_in(path: Path, header: Sequence[str]) -> dict[str, int]:
     """Class to its column of probabilities."""
-    columns = {name.removeprefix(PROBABILITY_OF): i for i, name in enumerate(header) if name.startswith(PROBABILITY_OF)}
-    if not columns:
+    names = [(name.strip()[len(PROBABILITY_OF) :], i) for i, name in enumerate(header) if _is_probability(name)]
+    if not names:
         raise _lacks_probabilities(path)
-    return columns
+    twice = [name for name, count in Counter(name for name, _ in names).items() if count > 1]
+    if twice:
+        raise ValueError(one_line(f"labels ({path}) has the column {PROBABILITY_OF}{twice[0]} twice: remove one"))
+    return dict(names)
+
+
+def _is_probability(name: str) -> bool:
+    return name.strip().lower().startswith(PROBABILITY_OF)
 
 
 def _lacks_columns(path: Path, found: str) -> ValueError:

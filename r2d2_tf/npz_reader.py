@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from r2d2_tf.label_files import check_class_names
 from r2d2_tf.messages import one_line
 from r2d2_tf.own_images import NoTestImages, held_out
 
@@ -155,6 +156,7 @@ def _class_names(path: Path, arrays: dict[str, np.ndarray], labels: np.ndarray, 
             raise ValueError(
                 f"data_dir ({path}): class_names holds {len(set(names))} different names for {max(used, len(names))} classes"
             )
+    check_class_names(f"data_dir ({path})", names)
     if len(names) < 2:
         raise ValueError(f"data_dir ({path}) has {len(names)} classes, and a classifier needs two")
     return names

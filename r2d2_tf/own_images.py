@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf.label_files import LabelFile, class_names_in, given_probabilities, rows_named
+from r2d2_tf.label_files import LabelFile, check_class_names, class_names_in, given_probabilities, rows_named
 from r2d2_tf.messages import one_line
 from r2d2_tf.photograph_folder import FoundFiles, find_images
 
@@ -82,6 +82,7 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> Own
     texts = [label or "" for label in labels]
     # A class may be the most probable one of no image.
     class_names = class_names_in([*texts, *(table.class_names if table else ())])
+    check_class_names(f"data_dir ({root})", class_names)
     if len(class_names) < 2:
         what = f"one class alone ({class_names[0]})" if class_names else "no labels"
         raise ValueError(one_line(f"data_dir ({root}) has {what}, and a classifier needs two: {_how_to_label(table)}"))
@@ -163,10 +164,11 @@ def _check_test(images: OwnImages) -> None:
             )
         )
     trained = set(images.labels[~images.is_test].tolist())
-    alone = [name for number, name in enumerate(images.class_names) if number not in trained]
+    alone = [number for number in range(len(images.class_names)) if number not in trained]
     if alone:
+        name, has = images.class_names[alone[0]], "test images" if alone[0] in images.labels else "probabilities"
         raise ValueError(
-            one_line(f"the class {alone[0]!r} has test images and no labeled training image, so that it could not be learned")
+            one_line(f"the class {name!r} has {has} and no labeled training image, so that it could not be learned: label one")
         )
 
 

@@ -69,7 +69,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             # A process that was killed as it finished may have left them.
             run_directory.remove_checkpoints(config.resolved_run_dir)
         if _changed_since(finished, config):
-            warn("the images or their labels have changed since: --new_run trains on what is there now")
+            warn("the images or their labels may have changed since: --new_run trains on what is there now")
         print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config)}")
         return 0
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.

@@ -232,6 +232,7 @@ BAD_NPZ = {
     "labels of texts": ({"labels": np.array(["a"] * 40)}, r"labels is <U1 .* must be whole numbers"),
     "a label too few": ({"labels": np.zeros(39, int)}, r"of shape \(39,\), .* \(40,\), one an image"),
     "a label below -1": ({"labels": np.full(40, -2)}, "labels has -2"),
+    "a class of no name": ({"class_names": np.array(["a", "-1", "c"])}, "a class must not be called '-1'"),
     "one class": ({"labels": np.zeros(40, int), "test_labels": np.zeros(5, int), "class_names": None}, "has 1 classes"),
     "too few names": ({"class_names": np.array(["a", "b"])}, "2 different names for 3 classes"),
     "other test images": ({"test_images": np.zeros((5, 9, 9, 3), np.uint8)}, "make them one"),
@@ -414,7 +415,7 @@ def test_a_finished_run_tells_that_its_images_have_changed(run_of_photos, capsys
         assert train.main(arguments) == 0
         out, error = capsys.readouterr()
         assert "finished already" in out
-        assert "the images or their labels have changed since: --new_run trains on what is there now" in error
+        assert "the images or their labels may have changed since: --new_run trains on what is there now" in error
     finally:
         new.unlink()
 

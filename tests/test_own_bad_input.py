@@ -67,6 +67,12 @@ def test_test_images_without_a_label_or_of_a_class_of_their_own_are_named(photos
     assert_refused(config_of(photos), "the class 'violet' has test images and no labeled training image")
 
 
+@pytest.mark.parametrize("name", ["-1", "red "])
+def test_a_class_that_no_file_of_labels_could_name_is_refused(name, photos):
+    (photos / "train" / "red").rename(photos / "train" / name)
+    assert_refused(config_of(photos), f"a class must not be called {name!r}", "rename it")
+
+
 PARTS = {
     "train and val": ({"test": "val"}, "val"),
     "train, test and more": ({"unlabeled": "more/red"}, "more"),
@@ -324,7 +330,7 @@ def test_another_encoding_is_told(encoding, text, tmp_path):
 def test_what_is_no_file_of_labels_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "nowhere.csv", tmp_path / "pipe"):
-        with pytest.raises(ValueError, match=r"cannot be read: it does not exist, or is no file; change --labels"):
+        with pytest.raises(ValueError, match=r"cannot be read: it does not exist, or is no file; name another file"):
             read_labels(path)
 
 

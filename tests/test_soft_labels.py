@@ -26,7 +26,7 @@ from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
 from r2d2_tf.experiment import Experiment
 from r2d2_tf.interrupts import RunInterrupted
-from r2d2_tf.label_files import given_probabilities, read_labels
+from r2d2_tf.label_files import given_labels, given_probabilities, read_labels, rows_named
 from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
 from r2d2_tf.specs import spec_of
 from tools import pseudo_labels
@@ -77,10 +77,13 @@ BAD = {
     "none": ("file,label\na.jpg,cat\n", "holds no probabilities of all classes, which soft_labels asks for"),
     "no number": (HEADER + "a.jpg,cat,,1,0\nb.jpg,cat,,much,0\n", "line 3: a probability is no number"),
     "a missing one": (HEADER + "a.jpg,cat,,1,\n", "line 2: 'a.jpg' has probabilities that are not 0 to 1 with a sum of 1"),
-    "votes": (HEADER + "a.jpg,cat,,3,1\n", "probabilities that are not 0 to 1 with a sum of 1 (it is 4)"),
+    "votes": (HEADER + "a.jpg,cat,,3,1\n", "not 0 to 1 with a sum of 1 (the sum is 4, the least 1)"),
+    "twice": (HEADER + "a.jpg,cat,,0.9,0.1\na.jpg,cat,,0.6,0.4\n", "other probabilities here than in line 2: remove one"),
+    "a column twice": ("file,label,probability_of_x,probability_of_x\na.jpg,x,1,0\n", "column probability_of_x twice"),
+    "nearly": (HEADER + "a.jpg,dog,,0.5002,0.4998\n", "label 'dog', and 'cat' is the most probable class"),
     "below 0": (HEADER + "a.jpg,cat,,1.5,-0.5\n", "probabilities that are not 0 to 1"),
     "another label": (HEADER + "a.jpg,dog,,0.8,0.2\n", "'a.jpg' has the label 'dog', and 'cat' is the most probable class"),
-    "no such class": (HEADER + "a.jpg,cow,,0.8,0.2\n", "'a.jpg' has the label 'cow', and 'cat' is the most probable class"),
+    "no such class": (HEADER + "a.jpg,cow,,0.8,0.2\n", "'a.jpg' has the label 'cow', and the probabilities are of cat, dog"),
 }
 
 
@@ -89,10 +92,34 @@ def test_probabilities_that_are_none_are_one_line(text, message, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=r".") as caught:
-        read_labels(path, soft=True)
+        rows_named(read_labels(path, soft=True), ["a.jpg", "b.jpg"])
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_are_found_however_they_are_written_and_rounding_is_forgiven(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("File, Label, Probability_of_cat, probability_of_dog\na.jpg,cat,1.0000001,-0.0000001\n")
+    table = read_labels(path, soft=True)
+    assert table.class_names == ("cat", "dog")
+    np.testing.assert_allclose(given_probabilities(table, ["a.jpg"], ("dog", "cat")), [[0, 1]], atol=1e-6)
+    assert (given_probabilities(table, ["a.jpg"], ("dog", "cat")) >= 0).all()
+
+
+def test_classes_that_are_numbers_are_those_whatever_zeros_were_written(tmp_path):
+    names = ("2.0", "0.0", "1.0")
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "file,label,probability_of_2.0,probability_of_0.0,probability_of_1.0\na.jpg,0.0,0.1,0.8,0.1\nb.jpg,2,0.8,0.1,0.1\n"
+    )
+    table = read_labels(path, soft=True)
+    assert given_labels(table, ["a.jpg", "b.jpg"], names).tolist() == [1, 0], "by their names, not their places"
+    np.testing.assert_allclose(given_probabilities(table, ["a.jpg", "b.jpg"], names), [[0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])
+    np.savez(tmp_path / "labels.npz", files=["a.jpg"], label=[1], class_names=names, probabilities=[[0.1, 0.8, 0.1]])
+    numbered = read_labels(tmp_path / "labels.npz", soft=True)
+    assert (numbered.labels, numbered.class_names) == (["0.0"], names)
+    assert given_labels(numbered, ["a.jpg"], names).tolist() == [1]
 
 
 def test_only_labeled_training_images_need_probabilities(tmp_path):
@@ -109,6 +136,28 @@ def test_probabilities_of_other_classes_are_one_line(tmp_path):
         given_probabilities(table, FILES, ("cat", "cow", "dog"))
 
 
+OTHER = {"files": ["a"], "label": [0], "class_names": ["x", "y"], "probabilities": [[1.0, 0.0]]}
+
+
+@pytest.mark.parametrize("names", [None, "0,1", "null", '["x"]'])
+def test_a_parquet_file_whose_classes_are_not_named_is_one_line(names, tmp_path):
+    metadata = {"class_names": names} if names else {}
+    table = pyarrow.table({"file": ["a"], "label": ["x"], "probabilities": [[0.7, 0.3]]}, metadata=metadata)
+    parquet.write_table(table, tmp_path / "labels.parquet")
+    with pytest.raises(ValueError, match=r"labels.parquet\): probabilities must have a number for each of .* class_names"):
+        read_labels(tmp_path / "labels.parquet", soft=True)
+
+
+def test_a_parquet_files_classes_may_be_numbers_and_its_probabilities_must_be_lists(tmp_path):
+    columns = {"file": ["a"], "label": ["0"]}
+    table = pyarrow.table(columns | {"probabilities": [[0.7, 0.3]]}, metadata={"class_names": "[0, 1]"})
+    parquet.write_table(table, tmp_path / "labels.parquet")
+    assert read_labels(tmp_path / "labels.parquet", soft=True).class_names == ("0", "1")
+    parquet.write_table(pyarrow.table(columns | {"probabilities": ["0.7"]}), tmp_path / "labels.parquet")
+    with pytest.raises(ValueError, match="probabilities must be lists of numbers, and are string"):
+        read_labels(tmp_path / "labels.parquet", soft=True)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -117,6 +166,11 @@ def test_probabilities_of_other_classes_are_one_line(tmp_path):
         ({"files": ["a"], "label": [0, 1], "class_names": ["x", "y"]}, r"label is of shape \(2,\), not \(1,\)"),
         ({"files": ["a"], "label": [0], "class_names": ["x", "y"]}, "holds no probabilities of all classes"),
         (b"PK no archive", "cannot be read: it is no .npz file"),
+        (OTHER | {"files": np.arange(1)}, "files is int64, and must be an array of texts"),
+        (OTHER | {"files": np.array(["a"], "S")}, r"files is \|S1, and must be an array of texts"),
+        (OTHER | {"files": np.array("a")}, "files is <U1, and must be an array of texts"),
+        (OTHER | {"class_names": np.array("xy")}, "class_names is <U2, and must be an array of texts"),
+        (OTHER | {"probabilities": [["x", "y"]]}, "probabilities is <U1, and must be an array of numbers"),
     ],
 )
 def test_an_npz_file_that_cannot_be_used_is_one_line(arrays, message, tmp_path):

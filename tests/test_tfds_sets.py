@@ -104,7 +104,7 @@ def test_what_is_no_parquet_file_or_lacks_a_column_is_one_line(tmp_path):
     from pyarrow import parquet
 
     (tmp_path / "x.parquet").write_bytes(b"no parquet at all")
-    with pytest.raises(ValueError, match=r"x\.parquet\) cannot be read: it is no Parquet file .*; change --labels"):
+    with pytest.raises(ValueError, match=r"x\.parquet\) cannot be read: it is no Parquet file .*; name another file"):
         read_labels(tmp_path / "x.parquet")
     parquet.write_table(pyarrow.table({"name": np.array(["a"]), "label": ["b"]}), tmp_path / "y.parquet")
     with pytest.raises(ValueError, match=r"has no columns file and label \(it begins with 'name,label'\)"):

@@ -213,7 +213,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     write_lines(out, [*lines, *given_lines(run_dir, table, data.class_names)])
     with files.written_whole(out.with_suffix(".html")) as path:
         path.write_text(page, encoding="utf-8")
-    _say(out, len(lines), options["count"])
+    _say(out, len(lines), options["count"], config)
     print(f"Next, once the column label is filled in, train on from the run's network:\n  {next_command(run_dir, config, out)}")
     return 0
 
@@ -254,9 +254,11 @@ def _page(
     return html.render("queue.html", {"title": f"To be labeled: {title}", "images": figures, "strategy": options["strategy"]})
 
 
-def _say(out: Path, count: int, wanted: int) -> None:
+def _say(out: Path, count: int, wanted: int, config: Config) -> None:
     if count < wanted:
         print(f"--per_class_quota leaves {count} of the {wanted} images that were asked for")
+    if config.soft_labels:
+        print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
     print(f"{count} images to be labeled: {out}; to be looked at: {out.with_suffix('.html')}\n")
 
 

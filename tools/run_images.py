@@ -29,7 +29,8 @@ def load(config: Config, data_dir: str = "") -> ImageData:
     import_tensorflow_quietly()
     if data_dir:
         config = dataclasses.replace(config, data_dir=data_dir)
-    return spec_of(config).load(config.data_path)
+    # The probabilities of soft labels are in the table.
+    return spec_of(dataclasses.replace(config, soft_labels=False)).load(config.data_path)
 
 
 def check_classes(table: SavedTable, data: ImageData) -> None:
