@@ -77,7 +77,8 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
     if not columns.are_numbers:
         # An .npz says classes by number, so that nothing is to be guessed of their names.
         labels, class_names = _plain_labels(labels), tuple(_plain_labels(list(class_names)))
-    table = LabelFile(path, columns.file, labels, columns.split, columns.line, class_names, columns.probabilities)
+    splits = [split.lower() for split in columns.split]
+    table = LabelFile(path, columns.file, labels, splits, columns.line, class_names, columns.probabilities)
     for row, split in enumerate(table.splits):
         if split not in ("", *SPLITS):
             raise ValueError(one_line(f"{table.where(row)} has the split {split!r}: write train or test, or nothing"))

@@ -282,6 +282,10 @@ def test_files_of_labels_are_read_however_they_were_written(kind, tmp_path):
     assert labels == {0: "cat", 1: ""}
 
 
+def test_a_split_may_be_written_in_capitals(tmp_path):
+    assert read_labels(file_of(tmp_path, "file,label,split\na.jpg,cat,Train\nb c.jpg,cat,TEST\n")).splits == ["train", "test"]
+
+
 def test_accents_may_be_composed_otherwise(tmp_path):
     other = unicodedata.normalize("NFD", IDS[2])
     assert other != IDS[2]
