@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,9 @@ def _own_images(root: Path, labels: _Stamped | None, test_fraction: float, soft:
 
 
 def _folder_spec(images: OwnImages, size: int) -> DatasetSpec:
+    found = images.found
     return DatasetSpec(
-        description=f"photographs in {images.found.root}, normalized with ImageNet's statistics",
+        description=f"photographs in {found.root}, normalized with ImageNet's statistics{_not_read(found.others)}",
         image_shape=(size, size, 3),
         num_classes=len(images.class_names),
         mean=_IMAGENET.mean,
@@ -123,6 +124,11 @@ def _folder_spec(images: OwnImages, size: int) -> DatasetSpec:
         brings_labels=True,
         content=images.digest,
     )
+
+
+def _not_read(others: Mapping[str, int]) -> str:
+    """Somebody may take all files for images."""
+    return f"; not read: {sum(others.values()):,} other files ({', '.join(sorted(others))})" if others else ""
 
 
 def _folder_data(images: OwnImages, size: int) -> ImageData:

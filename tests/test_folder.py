@@ -92,6 +92,14 @@ def test_capitals_of_the_parts_do_not_matter(photos):
     assert (np.sum(data.given_labels < 0), len(data.test_labels)) == (12, 9)
 
 
+def test_files_that_are_not_read_are_told(photos):
+    assert "not read" not in spec_of(config_of(photos)).description
+    for name in ("a.heic", "b.HEIC", "notes.txt"):
+        (photos / "unlabeled" / name).write_bytes(b"")
+    specs.forget()
+    assert spec_of(config_of(photos)).description.endswith("statistics; not read: 3 other files (.heic, .txt)")
+
+
 def test_folders_of_classes_alone_give_their_labels_too(tmp_path):
     for name in ("train", "plane"):
         for i in range(5):
