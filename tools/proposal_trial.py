@@ -30,6 +30,7 @@ from r2d2_tf.image_data import ImageData
 from r2d2_tf.splits import labeled_split
 from r2d2_tf.startup import import_tensorflow_quietly
 from tools import check_data
+from tools.seeds import parse_seeds
 from tools.training import run_to_the_end
 
 TABLE_FILE = "table.md"
@@ -97,7 +98,7 @@ def _encoded(images: Any, row: int) -> tuple[bytes, str]:
     return images.read(row), "jpg"
 
 
-def errors_of(trial: Trial, seed: int) -> dict[str, Any]:
+def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
     """The summary of a seed's run, which is made now if need be.
 
     Raises:
@@ -188,12 +189,7 @@ def _claim(trial: Trial) -> None:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    try:
-        seeds = [int(seed) for seed in flag_values["seeds"].value]
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise ValueError("say which seeds to run, separated by commas, as in --seeds=0,1,2")
+    seeds = parse_seeds(flag_values["seeds"].value)
     data_dir = flag_values["data_dir"].value
     counts = {name: flag_values[name].value for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "hours")}
     folder = Path(flag_values["output_dir"].value).expanduser()
@@ -202,7 +198,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     _claim(trial)
     summaries, text = {}, ""
     for seed in seeds:
-        summaries[seed] = errors_of(trial, seed)
+        summaries[seed] = summary_of(trial, seed)
         text = table_text(trial, summaries, [_network_of(folder / f"seed{seed}-run") for seed in summaries])
         with files.written_whole(folder / TABLE_FILE) as path:
             path.write_text(text)

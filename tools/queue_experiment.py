@@ -24,6 +24,7 @@ from r2d2_tf.command_line import from_command_line, parse_flags
 from r2d2_tf.datasets import OWN_SETS
 from r2d2_tf.messages import one_line
 from tools import label_queue, saved_table
+from tools.seeds import parse_seeds
 from tools.training import run_to_the_end
 
 _OWN = ("seeds", "strategies", "count", "output_dir", "cold", "nocold")
@@ -140,12 +141,7 @@ def _experiment(arguments: Sequence[str]) -> Experiment:
     flag_values = define_flags()
     own = [a for a in arguments if a.lstrip("-").partition("=")[0] in _OWN]
     parse_flags(flag_values, own)
-    try:
-        seeds = tuple(dict.fromkeys(int(seed) for seed in flag_values["seeds"].value))
-    except ValueError:
-        seeds = ()
-    if not seeds:
-        raise ValueError("say which seeds to run, separated by commas, as in --seeds=0,1,2")
+    seeds = tuple(parse_seeds(flag_values["seeds"].value))
     strategies = tuple(dict.fromkeys(flag_values["strategies"].value))
     wrong = [name for name in strategies if name not in label_queue.STRATEGIES]
     if wrong or not strategies:

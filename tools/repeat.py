@@ -13,6 +13,7 @@ from typing import Any
 from r2d2_tf import run_directory
 from r2d2_tf.command_line import from_command_line
 from r2d2_tf.config import Config
+from tools.seeds import parse_seeds
 from tools.training import run_to_the_end
 
 
@@ -59,11 +60,8 @@ def _done(summaries: Sequence[dict[str, Any]]) -> str:
 
 def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
     chosen = [a for a in arguments if a.startswith("--seeds=")]
-    try:
-        seeds = [int(seed) for seed in chosen[-1].removeprefix("--seeds=").split(",")]
-    except (IndexError, ValueError):
-        raise ValueError("say which seeds to run, separated by commas, as in --seeds=0,1,2") from None
-    return list(dict.fromkeys(seeds)), [a for a in arguments if a not in chosen]
+    seeds = parse_seeds(chosen[-1].removeprefix("--seeds=").split(",") if chosen else ())
+    return seeds, [a for a in arguments if a not in chosen]
 
 
 def _train(config: Config, others: Sequence[str]) -> dict[str, Any] | None:
