@@ -20,6 +20,7 @@ MOST_NAMED = 10
 
 
 def count_lines(config: Config, data: ImageData) -> Iterator[str]:
+    """Images in all, and labeled training and test images a class; of many classes the largest and the smallest."""
     given = data.train_labels if data.given_labels is None else data.given_labels
     train = np.bincount(given[given >= 0], minlength=len(data.class_names))
     test = np.bincount(data.test_labels, minlength=len(data.class_names))
