@@ -1,16 +1,16 @@
 """Which image has which label: a file with the columns `file`, `label` and, if wanted, `split` and probabilities."""
 
 import csv
+import dataclasses
 import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from r2d2_tf.label_formats import read_columns
+from r2d2_tf.label_formats import LabelFile, plain_labels, read_rows
 from r2d2_tf.messages import one_line
 
 SPLITS = ("train", "test")
@@ -23,33 +23,6 @@ _MOST_COMPARED = 20_000
 """File names among which one is looked for that may have been meant: more take too long."""
 
 
-@dataclass(frozen=True)
-class LabelFile:
-    """The rows of a file of labels.
-
-    Attributes:
-        path: of the file.
-        files: names of images, one a row.
-        labels: names of classes, "" where there is none.
-        splits: `train` or `test` a row, or "" where the file does not say.
-        lines: where each row stands, from 1.
-        class_names: whose `probabilities` the file holds, if they were asked for.
-        probabilities: `[rows, class_names]` float32; only those of labeled rows that are not test images are meant.
-    """
-
-    path: Path
-    files: list[str]
-    labels: list[str]
-    splits: list[str]
-    lines: Sequence[int]
-    class_names: tuple[str, ...] = ()
-    probabilities: np.ndarray | None = None
-
-    def where(self, row: int) -> str:
-        """A row for people."""
-        return f"labels ({self.path}), line {self.lines[row]}: {self.files[row]!r}"
-
-
 def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
     """Reads a file of labels.
 
@@ -58,7 +31,7 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
 
     Args:
         path: a CSV file, a .parquet, or an .npz as tools.pseudo_labels writes it.
-        soft: read the probabilities of all classes, too; see label_formats.read_columns.
+        soft: read the probabilities of all classes, too; see label_formats.read_rows.
 
     Raises:
         ValueError: if the file cannot be read, lacks a column, says of a split what it does not mean, or holds probabilities
@@ -68,17 +41,12 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
         # A pipe or a device might never end.
         if not path.is_file():
             raise OSError("it does not exist, or is no file")
-        columns = read_columns(path, soft=soft)
+        table = read_rows(path, soft=soft)
     except UnicodeDecodeError as error:
         raise ValueError(one_line(f"labels ({path}) is no UTF-8 text ({error}): save it as CSV in UTF-8")) from error
     except (OSError, csv.Error) as error:
         raise ValueError(one_line(f"labels ({path}) cannot be read: {error}; name another file")) from error
-    labels, class_names = columns.label, columns.class_names
-    if not columns.are_numbers:
-        # An .npz says classes by number, so that nothing is to be guessed of their names.
-        labels, class_names = _plain_labels(labels), tuple(_plain_labels(list(class_names)))
-    splits = [split.lower() for split in columns.split]
-    table = LabelFile(path, columns.file, labels, splits, columns.line, class_names, columns.probabilities)
+    table = dataclasses.replace(table, splits=[split.lower() for split in table.splits])
     for row, split in enumerate(table.splits):
         if split not in ("", *SPLITS):
             raise ValueError(one_line(f"{table.where(row)} has the split {split!r}: write train or test, or nothing"))
@@ -107,13 +75,6 @@ def _check_probabilities(table: LabelFile, probabilities: np.ndarray) -> None:
             )
 
 
-def _plain_labels(labels: list[str]) -> list[str]:
-    """Of labels that are all numbers, as a spreadsheet or pandas writes them, the whole numbers; else the labels."""
-    if not all(re.fullmatch(r"[+-]?[0-9]+(\.0+)?", label) for label in labels if label):
-        return labels
-    return ["" if label.startswith("-1") and float(label) == -1 else label.partition(".")[0] for label in labels]
-
-
 def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
     """The row of `ids` that each row of a file of labels names, `[rows]` int64.
 
@@ -135,14 +96,17 @@ def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
         unknown += [number] if row is None else []
     if unknown:
         raise _no_such_image(table, unknown, ids)
+    _check_doubled(table, found)
+    return found
+
+
+def _check_doubled(table: LabelFile, named: np.ndarray) -> None:
+    """Raises ValueError if a file says different things of an image that it names twice; `named` is as of `rows_named`."""
     first: dict[int, int] = {}
-    for number, row in enumerate(found.tolist()):
+    for number, row in enumerate(named.tolist()):
         before = first.setdefault(row, number)
-        if before != number and table.probabilities is not None:
-            same = np.array_equal(table.probabilities[before], table.probabilities[number], equal_nan=True)
-            if not same and table.splits[number] != "test":
-                where = f"{table.where(number)} has other probabilities here than in line {table.lines[before]}"
-                raise ValueError(one_line(f"{where}: remove one"))
+        if before == number:
+            continue
         if (table.labels[before], table.splits[before]) != (table.labels[number], table.splits[number]):
             raise ValueError(
                 one_line(
@@ -150,7 +114,11 @@ def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
                     f"{table.labels[before] or 'unlabeled'!r} in line {table.lines[before]}: remove one"
                 )
             )
-    return found
+        # NaN: nothing stands there, as of test images.
+        both = None if table.probabilities is None else table.probabilities[[before, number]]
+        if both is not None and not np.array_equal(both[0], both[1], equal_nan=True):
+            where = f"{table.where(number)} has other probabilities here than in line {table.lines[before]}"
+            raise ValueError(one_line(f"{where}: remove one"))
 
 
 def _plain(name: str) -> str:
@@ -198,7 +166,7 @@ def given_labels(table: LabelFile, ids: Sequence[str], class_names: Sequence[str
 def _numbers(class_names: Sequence[str]) -> dict[str, int]:
     """Number of each class by what a label may call it: its name, that as a plain number, or its number from 0."""
     numbers = {str(number): number for number in range(len(class_names))}
-    plain = {name: number for number, name in enumerate(_plain_labels(list(class_names)))}
+    plain = {name: number for number, name in enumerate(plain_labels(list(class_names)))}
     return numbers | plain | {name: number for number, name in enumerate(class_names)}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,30 +31,35 @@ _NPZ_KINDS = {
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The rows of a file of labels, as they stand there.
+class LabelFile:
+    """The rows of a file of labels.
 
     Attributes:
-        file: names of images.
-        label: names of classes, "" where there is none.
-        split: "" where there is none.
-        line: where each row stands, from 1.
-        class_names: of the columns of `probabilities`; empty without those.
-        probabilities: `[rows, classes]` float32, NaN where nothing stands; None if they were not asked for.
-        are_numbers: labels stand there as numbers of `class_names`.
+        path: of the file.
+        files: names of images, one a row.
+        labels: names of classes, "" where there is none.
+        splits: what the file says of each row, "" where it says nothing.
+        lines: where each row stands, from 1.
+        class_names: whose `probabilities` the file holds, if they were asked for.
+        probabilities: `[rows, class_names]` float32, NaN where nothing stands; only those of labeled rows that are not test
+            images are meant. None if they were not asked for.
     """
 
-    file: list[str]
-    label: list[str]
-    split: list[str]
-    line: Sequence[int]
+    path: Path
+    files: list[str]
+    labels: list[str]
+    splits: list[str]
+    lines: Sequence[int]
     class_names: tuple[str, ...] = ()
     probabilities: np.ndarray | None = None
-    are_numbers: bool = False
+
+    def where(self, row: int) -> str:
+        """A row for people."""
+        return f"labels ({self.path}), line {self.lines[row]}: {self.files[row]!r}"
 
 
-def read_columns(path: Path, *, soft: bool) -> Columns:
-    """Reads a file by the ending of its name; what is no .parquet or .npz is CSV.
+def read_rows(path: Path, *, soft: bool) -> LabelFile:
+    """Reads a file by the ending of its name; what is no .parquet or .npz is CSV. What it says is not checked.
 
     Args:
         path: of the file.
@@ -68,7 +74,7 @@ def read_columns(path: Path, *, soft: bool) -> Columns:
     return readers.get(path.suffix.lower(), _csv)(path, soft)
 
 
-def _csv(path: Path, soft: bool) -> Columns:
+def _csv(path: Path, soft: bool) -> LabelFile:
     # "sig": spreadsheets begin a text with a byte order mark. newline="": a quoted name may hold line breaks.
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
@@ -94,7 +100,7 @@ def _numbered(path: Path, reader: Any, width: int) -> Iterator[tuple[int, list[s
         number = reader.line_num + 1
 
 
-def _of_lines(path: Path, header: Sequence[str], lines: Iterable[tuple[int, list[str]]], soft: bool) -> Columns:
+def _of_lines(path: Path, header: Sequence[str], lines: Iterable[tuple[int, list[str]]], soft: bool) -> LabelFile:
     names = _plain(header)
     place = {name: names.index(name) for name in _TEXTS if name in names}
     columns: dict[str, list[str]] = {name: [] for name in _TEXTS}
@@ -113,10 +119,11 @@ def _of_lines(path: Path, header: Sequence[str], lines: Iterable[tuple[int, list
             except ValueError as error:
                 raise ValueError(one_line(f"labels ({path}), line {number}: a probability is no number ({error})")) from error
     found = np.array(probabilities, np.float32).reshape(len(numbers), len(of_class)) if soft else None
-    return Columns(columns["file"], columns["label"], columns["split"], numbers, tuple(of_class), found)
+    labels, class_names = plain_labels(columns["label"]), tuple(plain_labels(list(of_class)))
+    return LabelFile(path, columns["file"], labels, columns["split"], numbers, class_names, found)
 
 
-def _parquet(path: Path, soft: bool) -> Columns:
+def _parquet(path: Path, soft: bool) -> LabelFile:
     import pyarrow
     from pyarrow import parquet
 
@@ -132,7 +139,8 @@ def _parquet(path: Path, soft: bool) -> Columns:
     except pyarrow.ArrowException as error:
         raise OSError(f"it is no Parquet file ({error})") from error
     split = texts.get("split", [""] * len(read))
-    return Columns(texts["file"], texts["label"], split, range(1, len(read) + 1), class_names, probabilities)
+    labels, class_names = plain_labels(texts["label"]), tuple(plain_labels(list(class_names)))
+    return LabelFile(path, texts["file"], labels, split, range(1, len(read) + 1), class_names, probabilities)
 
 
 def _parquet_probabilities(path: Path, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -169,7 +177,7 @@ def _floats(column: Any) -> np.ndarray:
     return np.asarray(column.cast("float32"))
 
 
-def _npz(path: Path, soft: bool) -> Columns:
+def _npz(path: Path, soft: bool) -> LabelFile:
     try:
         with np.load(path, allow_pickle=False) as archive:
             wanted = ("files", "label", "split", "class_names", *["probabilities"] * soft)
@@ -196,7 +204,14 @@ def _npz(path: Path, soft: bool) -> Columns:
     labels = [class_names[number] if number >= 0 else "" for number in label.tolist()]
     split = arrays["split"].tolist() if "split" in arrays else [""] * rows
     probabilities = arrays["probabilities"].astype(np.float32) if soft else None
-    return Columns(arrays["files"].tolist(), labels, split, range(1, rows + 1), class_names, probabilities, are_numbers=True)
+    return LabelFile(path, arrays["files"].tolist(), labels, split, range(1, rows + 1), class_names, probabilities)
+
+
+def plain_labels(labels: list[str]) -> list[str]:
+    """Of labels that are all numbers, as a spreadsheet or pandas writes them, the whole numbers; else the labels."""
+    if not all(re.fullmatch(r"[+-]?[0-9]+(\.0+)?", label) for label in labels if label):
+        return labels
+    return ["" if label.startswith("-1") and float(label) == -1 else label.partition(".")[0] for label in labels]
 
 
 def _plain(header: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf.label_files import LabelFile, check_class_names, class_names_in, given_probabilities, rows_named
+from r2d2_tf.label_files import check_class_names, class_names_in, given_probabilities, rows_named
+from r2d2_tf.label_formats import LabelFile
 from r2d2_tf.messages import one_line
 from r2d2_tf.photograph_folder import FoundFiles, find_images
 
@@ -80,7 +81,7 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> Own
     else:
         labels, is_test = _labels_in_file(table, found.names, is_test)
     texts = [label or "" for label in labels]
-    # A class may be the most probable one of no image.
+    # A class of the probabilities that no image is labeled with is told below.
     class_names = class_names_in([*texts, *(table.class_names if table else ())])
     check_class_names(f"data_dir ({root})", class_names)
     if len(class_names) < 2:

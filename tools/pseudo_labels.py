@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from r2d2_tf import files, finished_run, run_directory
 from r2d2_tf.command_line import parse_flags, run_program
+from r2d2_tf.label_formats import PROBABILITY_OF
 from tools import row_moves, run_images, saved_table
 from tools.saved_table import SavedTable
 
@@ -126,7 +127,7 @@ def write_csv(path: Path, found: PseudoLabels) -> None:
     """A header, and a line a row; numbers with nine digits, from which float32 comes back exactly."""
     header = ["file", "label", "split", "probability", "entropy", "margin", "given_label", "flips"]
     header += [f"{name}_{k}" for k in range(2, found.top_k + 1) for name in ("label", "probability")]
-    header += [f"probability_of_{name}" for name in found.class_names] if found.soft else []
+    header += [f"{PROBABILITY_OF}{name}" for name in found.class_names] if found.soft else []
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
