@@ -199,10 +199,12 @@ def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, opti
         if sizes
         else ""
     )
+    is_quantized = any(row.name == "tflite_int8" for row in rows)
+    scales = f"8-bit scales come from {NUM_REPRESENTATIVE} training images at most.\n" * is_quantized
     return (
         f"# Exports of {run_directory.title_of(summary)}\n\n{fake}{checking.table(rows, sizes)}\n\n"
         f"On {len(labels):,} test images. Difference: of a probability, to the network's. Agreement: images with the network's "
-        f"most probable class.\n{timed}8-bit scales come from {NUM_REPRESENTATIVE} training images at most.\n"
+        f"most probable class.\n{timed}{scales}"
         f"Run of commit {summary['git_commit']}; {provenance.machine()}; {versions}.\n"
     )
 

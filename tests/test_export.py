@@ -88,6 +88,7 @@ def test_the_command_prints_difference_agreement_and_what_to_type_next(finished_
     assert " 100.00 " in row
     assert " ms " not in row
     assert "Milliseconds" not in out
+    assert "8-bit" not in out
     assert f" -m export.inference --model={tmp_path / 'model.tflite'}" in out
 
 
@@ -114,6 +115,7 @@ def test_the_report_compares_all_formats(exported):
     rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in report.splitlines() if line.startswith("| ")}
     assert list(rows) == ["format", "network", *FILES]
     assert len({len(cells) for cells in rows.values()}) == 1
+    assert "8-bit scales come from 300 training images at most." in report
     kib = {name: float(rows[name][1].replace(",", "")) for name in FILES}
     assert kib["tflite_int8"] < kib["tflite_float16"] < kib["tflite"]
     for name in FULL_PRECISION:
