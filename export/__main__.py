@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from r2d2_tf import backbones, files, finished_run, provenance, run_directory
-from r2d2_tf.command_line import parse_flags, run_program
-from r2d2_tf.config import Config
-from r2d2_tf.image_data import ImageData
-from r2d2_tf.startup import import_tensorflow_quietly, output_held_back
+from r2d2_tf import backbones
+from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import files, provenance
+from r2d2_tf.system.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
     from export.checking import Predicts, Row
@@ -79,7 +81,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     wrong = [name for name in formats if name not in FORMATS]
     if wrong or not formats:
         raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
-    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
+    run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     folder = Path(flag_values["output_dir"].value or run_dir / "export")
     run_directory.check_writable(folder)
     version, threads, rounds = (flag_values[name].value for name in ("model_version", "threads", "latency_rounds"))
@@ -90,10 +92,10 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     """Writes the formats, checks each, and returns the exit code: 1 if one differs from the network by more than it may."""
     import_tensorflow_quietly()
     from export import formats
-    from export.beside import write_beside
+    from export.metadata import write_beside
 
     _use_threads(options.threads)
-    data = finished_run.images_of(run_dir, config, summary)
+    data = finished.images_of(run_dir, config, summary)
     model = _serving_model(run_dir, config, data)
     write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
@@ -155,8 +157,8 @@ def _use_threads(threads: int) -> None:
 def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingModel":
     from export.formats import representative_rows
     from export.serving_model import ServingModel, in_float32
-    from r2d2_tf.photographs import Photographs
-    from r2d2_tf.pipeline import plain_images
+    from r2d2_tf.data.photographs import Photographs
+    from r2d2_tf.training.pipeline import plain_images
 
     chosen = representative_rows(len(data.train_images), count=NUM_REPRESENTATIVE, seed=config.seed)
     return ServingModel(
@@ -169,8 +171,8 @@ def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingMo
 
 def _test_images(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
     """Images that are checked, as a network sees them, and their labels: all, or evenly spread ones."""
-    from r2d2_tf.photographs import Photographs
-    from r2d2_tf.pipeline import plain_images
+    from r2d2_tf.data.photographs import Photographs
+    from r2d2_tf.training.pipeline import plain_images
 
     most = MAX_PHOTOGRAPHS_CHECKED if isinstance(data.test_images, Photographs) else MAX_CHECKED
     rows = np.unique(np.linspace(0, len(data.test_labels) - 1, most).astype(np.int64))

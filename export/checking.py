@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from r2d2_tf.messages import markdown
+from r2d2_tf.system.messages import markdown
 
 SECONDS_A_TURN = 0.25
 """A model is asked for so long before it is another's turn, or once if that takes longer."""

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from export.serving_model import ServingModel
-from r2d2_tf.files import move_into_place
-from r2d2_tf.startup import output_held_back
+from r2d2_tf.system.files import move_into_place
+from r2d2_tf.system.startup import output_held_back
 
 _ONNX_OPSET = 18
 """Of December 2022: newer ones add nothing that is used here, and older runtimes lack them."""

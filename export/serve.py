@@ -22,9 +22,9 @@ from absl import flags
 
 from export.serving.addresses import Listener, authority, listen
 from export.serving.folders import check_model_folder
-from r2d2_tf.command_line import parse_flags
-from r2d2_tf.messages import one_line
-from r2d2_tf.startup import import_tensorflow_quietly
+from r2d2_tf.config.command_line import parse_flags
+from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.startup import import_tensorflow_quietly
 
 if TYPE_CHECKING:
     from export.serving.server import Server, Settings

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf.image_size import size_of
-from r2d2_tf.photographs import MOST_LENGTHS, MOST_PIXELS, central_crop, decode
+from export.image_size import size_of
+from r2d2_tf.data.decoding import MOST_LENGTHS, MOST_PIXELS, central_crop, decode
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,19 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from r2d2_tf import backbones, flag_checks, judging_images, other_runs, run_directory
-from r2d2_tf.cluster import ALONE, cluster_from_environment
-from r2d2_tf.command_line import flag_help, from_command_line
-from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS, OWN_SETS, TFDS_PREFIX
-from r2d2_tf.interrupts import RunInterrupted, StopSignals
-from r2d2_tf.label_files import read_labels, rows_named
-from r2d2_tf.messages import one_line, warn
-from r2d2_tf.result import result_text
-from r2d2_tf.specs import forget, spec_of
-from r2d2_tf.splits import check_num_labels, parse_split
-from r2d2_tf.startup import import_tensorflow_quietly
-from r2d2_tf.tfds_reader import check_tfds, download_tfds
+from r2d2_tf.config.command_line import flag_help, from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import OWN_SETS
+from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
+from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.dataset import forget, spec_of
+from r2d2_tf.runs.preflight import check_data
+from r2d2_tf.runs.summary import result_text
+from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.system.messages import one_line, warn
+from r2d2_tf.system.startup import import_tensorflow_quietly
 
 STOPPED = 3
 """Exit code of a run that had to stop."""
@@ -76,10 +73,10 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     import_tensorflow_quietly(others_may_end=len(cluster.addresses) > 1)
     from tensorflow.errors import OpError
 
-    from r2d2_tf.checkpoints import CannotResume
-    from r2d2_tf.collapse import RunStopped
-    from r2d2_tf.experiment import Experiment
-    from r2d2_tf.workers import lost_worker
+    from r2d2_tf.distributed.workers import lost_worker
+    from r2d2_tf.runs.checkpoints import CannotResume
+    from r2d2_tf.training.callbacks.collapse import RunStopped
+    from r2d2_tf.training.experiment import Experiment
 
     with contextlib.ExitStack() as stack:
         try:
@@ -130,8 +127,8 @@ def _dry_run(config: Config, began: float) -> int:
     # A download would write.
     check_data(dataclasses.replace(config, download=False))
     import_tensorflow_quietly()
-    from r2d2_tf.experiment import Experiment
-    from r2d2_tf.preview import preview
+    from r2d2_tf.training.experiment import Experiment
+    from r2d2_tf.training.preview import preview
 
     experiment = Experiment(config)
     print(experiment.plan_text(config.resolved_run_dir), flush=True)
@@ -148,63 +145,6 @@ def _what_is_in_the_folder(config: Config) -> list[str]:
     if run_directory.is_unfinished(config):
         return [f"the run would go on with what is in {config.resolved_run_dir}; the times are those of a whole run"]
     return []
-
-
-def check_data(config: Config) -> None:
-    """Finds what is wrong with network, data, split, `--stage_1_from` and `--warm_start` before TensorFlow is imported.
-
-    Raises:
-        ValueError: if there is no such network or file of weights, the data set is missing or damaged, the split or
-            `--evaluate_on` names images that it does not hold, or the other run has no network to take over.
-    """
-    backbones.check(config.backbone, synchronized_batch_norm=config.synchronized_batch_norm)
-    if not config.warm_start:
-        flag_checks.check_weights_file(config.weights)
-    judged_by_set = config.evaluate_on in DATASETS
-    judged_by_file = bool(config.evaluate_on) and not judged_by_set
-    if config.dataset in DATASETS:
-        _prepare(DATASETS[config.dataset].tfds_name, config)
-    elif config.dataset.startswith(TFDS_PREFIX):
-        _prepare(config.dataset.removeprefix(TFDS_PREFIX), config)
-    spec = spec_of(config)
-    if judged_by_set:
-        other = DATASETS[config.evaluate_on]
-        if (other.image_shape, other.num_classes) != (spec.image_shape, spec.num_classes) or spec.photographs:
-            raise ValueError(
-                f"evaluate_on ({config.evaluate_on}) must be a data set of the same image size and number of classes as "
-                f"{config.dataset}, in memory: change --evaluate_on, or name a file of training images"
-            )
-        _prepare(other.tfds_name, config)
-    is_named = config.split_file or config.labels or judged_by_file
-    if spec.read_ids is not None and (spec.tfds_name is not None or is_named):
-        ids = spec.read_ids(config.data_path)
-        if spec.tfds_name is not None and not config.labels:
-            # A copy may be a part of the set.
-            check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(ids))
-        if config.split_file:
-            parse_split(Path(config.split_file).expanduser(), ids)
-        if judged_by_file:
-            judging_images.check_ids(Path(config.evaluate_on).expanduser(), ids)
-        if config.labels_path is not None and config.dataset != "folder":
-            # Of a folder the file was read already, and may name test images, too.
-            rows_named(read_labels(config.labels_path, soft=config.soft_labels), ids)
-    if config.stage_1_from and not run_directory.has_checkpoint(config):
-        other_runs.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
-    if config.warm_start and not run_directory.has_checkpoint(config):
-        other_runs.warm_start_summary(Path(config.warm_start).expanduser(), config)
-
-
-def _prepare(tfds_name: str | None, config: Config) -> None:
-    """Sees to it that a data set is there, downloaded if that is asked for."""
-    if tfds_name is None:
-        return
-    try:
-        check_tfds(tfds_name, config.data_path)
-    except ValueError:
-        if not config.download or config.data_path is None:
-            raise
-        import_tensorflow_quietly()
-        download_tfds(tfds_name, config.data_path)
 
 
 def _changed_since(summary: dict[str, Any], config: Config) -> bool:

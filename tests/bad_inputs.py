@@ -20,10 +20,10 @@ import hypothesis.configuration
 import numpy as np
 from hypothesis import strategies as st
 
-from r2d2_tf.command_line import from_command_line
-from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
-from r2d2_tf.splits import parse_split, read_split
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.splits import parse_split, read_split
 
 ROOT = Path(__file__).parent.parent
 REAL = [path.read_bytes() for path in sorted((ROOT / "configs").rglob("*.cfg"))]

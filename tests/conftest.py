@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2d2_tf import devices, findings
-from r2d2_tf.interrupts import StopSignals
-from r2d2_tf.losses import CLASS_LOSSES
-from r2d2_tf.model import R2D2Model
-from r2d2_tf.pseudo_labels import UNLABELED, PseudoLabelTable
+from r2d2_tf.data import cache
+from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.distributed import devices
+from r2d2_tf.method.losses import CLASS_LOSSES
+from r2d2_tf.method.model import R2D2Model
+from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.system.interrupts import StopSignals
 
 # Tests leave nothing beside somebody's data, nor do the programs that they start.
 _CACHE = tempfile.TemporaryDirectory()
-os.environ[findings.FOLDER_VARIABLE] = _CACHE.name
+os.environ[cache.FOLDER_VARIABLE] = _CACHE.name
 ROOT = Path(__file__).parent.parent
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2

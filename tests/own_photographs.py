@@ -8,7 +8,7 @@ from conftest import real_data_dir
 from PIL import Image
 from test_photographs import smooth
 
-from r2d2_tf.datasets import DATASETS
+from r2d2_tf.data.datasets import DATASETS
 
 KINDS = ("jpg", "JPEG", "png", "gif", "bmp", "WebP")
 COLORS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (200, 50, 40)}

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 
-from r2d2_tf import resources, train
-from r2d2_tf.experiment import Experiment
+from r2d2_tf import train
+from r2d2_tf.system import resources
+from r2d2_tf.training.experiment import Experiment
 
 path, *flags = sys.argv[1:]
 run_to_the_end = Experiment.run

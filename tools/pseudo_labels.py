@@ -37,11 +37,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from r2d2_tf import files, finished_run, run_directory
-from r2d2_tf.command_line import parse_flags, run_program
-from r2d2_tf.label_formats import PROBABILITY_OF
-from tools import row_moves, run_images, saved_table
-from tools.saved_table import SavedTable
+from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
+from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import files
+from tools.shared import row_history, run_images, saved_table
+from tools.shared.saved_table import SavedTable
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class PseudoLabels:
         unknown = np.full((count, self.table.num_classes), np.nan, np.float32)
         top = np.full((count, self.top_k), -1, np.int64)
         top[:, 0] = labels
-        nothing, flips = unknown[:, 0], np.full(count, row_moves.UNKNOWN, self.flips.dtype)
+        nothing, flips = unknown[:, 0], np.full(count, row_history.UNKNOWN, self.flips.dtype)
         return Part("test", np.array(self.test_ids), labels, flips, nothing, nothing, top, unknown[:, : self.top_k], unknown)
 
 
@@ -146,7 +147,7 @@ def _csv_row(part: Part, i: int, names: Sequence[str], soft: bool) -> list[objec
         _digits(part.entropy[i]),
         _digits(part.margin[i]),
         names[part.given[i]] if part.given[i] >= 0 else "",
-        part.flips[i] if part.flips[i] != row_moves.UNKNOWN else "",
+        part.flips[i] if part.flips[i] != row_history.UNKNOWN else "",
         *(cell for pair in others for cell in pair),
         *(_digits(p) for p in (part.probabilities[i].tolist() if soft else ())),
     ]
@@ -190,7 +191,7 @@ def _arrow_table(part: Part, found: PseudoLabels) -> Any:
         "entropy": known(part.entropy),
         "margin": known(part.margin),
         "given_label": named(part.given),
-        "flips": pyarrow.array(part.flips, mask=part.flips == row_moves.UNKNOWN),
+        "flips": pyarrow.array(part.flips, mask=part.flips == row_history.UNKNOWN),
     }
     for k in range(1, found.top_k):
         columns[f"label_{k + 1}"] = named(part.top_labels[:, k])
@@ -257,10 +258,10 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     out = Path(flag_values["out"].value).expanduser()
     if out.suffix not in WRITERS:
         raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")
-    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
+    run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     run_directory.check_writable(out.parent)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-    flips = row_moves.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
+    flips = row_history.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
     data = run_images.load(config, flag_values["data_dir"].value)
     run_images.check_classes(table, data)
     top_k, soft = (flag_values[name].value for name in ("top_k", "soft"))

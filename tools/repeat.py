@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from r2d2_tf import run_directory
-from r2d2_tf.command_line import from_command_line
-from r2d2_tf.config import Config
-from tools.seeds import parse_seeds
-from tools.training import run_to_the_end
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import run_directory
+from tools.shared.arguments import parse_seeds
+from tools.shared.runner import run_to_the_end
 
 
 def main(arguments: Sequence[str]) -> int:

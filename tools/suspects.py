@@ -9,35 +9,18 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import flags
 
-from r2d2_tf import files, finished_run, run_directory
-from r2d2_tf.command_line import parse_flags, run_program
-from tools import run_images, saved_table
-from tools.saved_table import SavedTable, softmax
+from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import files
+from tools.shared import run_images, saved_table
+from tools.shared.saved_table import ranked
 
 CSV_FILE = "suspects.csv"
-
-
-class Suspects(NamedTuple):
-    """Labeled rows, the most doubtful first.
-
-    Attributes:
-        rows: of the table.
-        ids: of the images.
-        given: classes.
-        learned: most probable class of each learned row.
-        probability: of the given class in the learned row, in 0..1.
-    """
-
-    rows: np.ndarray
-    ids: np.ndarray
-    given: np.ndarray
-    learned: np.ndarray
-    probability: np.ndarray
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    run_dir, config, _ = finished_run.named(flag_values["run_dir"].value)
+    run_dir, config, _ = finished.named(flag_values["run_dir"].value)
     if not (config.learn_labeled_rows and config.parsed_rounds):
         raise ValueError(f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds")
     run_directory.check_writable(run_dir)
@@ -88,15 +71,6 @@ def _say(lines: Sequence[dict[str, Any]], count: int, path: Path) -> None:
     print(
         f"\nAll {len(lines):,} labeled images, the most doubtful first: {path}\n{left:,} rows say another class than was given."
     )
-
-
-def ranked(table: SavedTable) -> Suspects:
-    """The labeled rows of a saved table, those first to whose given class the least probability is left."""
-    rows = table.labeled_rows
-    given, logits, ids = table.labels[rows], table.pseudo_logits[rows].astype(np.float64), table.ids[rows]
-    own = softmax(logits.copy())[np.arange(len(rows)), given]
-    order = np.argsort(own, kind="stable")
-    return Suspects(rows[order], ids[order], given[order], logits[order].argmax(1), own[order])
 
 
 def average_precision(is_wrong: np.ndarray) -> float:

@@ -14,12 +14,12 @@ import grpc
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from export.serving import grpc_service, rest
 from export.serving.addresses import Listener, authority
 from export.serving.batching import Batcher
-from export.serving.metrics import Metrics
+from export.serving.protocols import grpc_service, rest
+from export.serving.protocols.site import HEAD_SECONDS, IDLE_SECONDS, Site, quiet_logger
+from export.serving.server_metrics import Metrics
 from export.serving.service import Service
-from export.serving.site import HEAD_SECONDS, IDLE_SECONDS, Site, quiet_logger
 from export.serving.versions import ModelVersions
 
 _LOG = logging.getLogger("export.serve")

@@ -13,10 +13,10 @@ import numpy as np
 
 from export.serving.batching import Batcher
 from export.serving.errors import Code, ServingError
-from export.serving.metrics import Metrics
+from export.serving.server_metrics import Metrics
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion, ModelVersions
-from r2d2_tf.messages import one_line
+from r2d2_tf.system.messages import one_line
 
 _LOG = logging.getLogger("export.serve")
 _SMALL_BYTES = 2**16

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from export.serving.errors import Code, ServingError
 from export.serving.folders import MODEL_FILE, Fingerprint, fingerprint, version_folders
 from export.serving.signatures import Signature, servable_signatures
-from r2d2_tf.messages import one_line
+from r2d2_tf.system.messages import one_line
 
 SERVE_TAG = "serve"
 _LOG = logging.getLogger("export.serve")

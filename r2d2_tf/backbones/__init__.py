@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2d2_tf.backbones import names
-from r2d2_tf.messages import one_line
+from r2d2_tf.system.messages import one_line
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ import numpy as np
 
 from r2d2_tf.backbones import names, preprocessing, pretrained
 from r2d2_tf.backbones.layers import NUM_IMAGES, LayerMaker, dense
-from r2d2_tf.messages import one_line
+from r2d2_tf.system.messages import one_line
 
 HEAD = "head"
 """Name of the dense layer that is added to a network that gives features."""

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from r2d2_tf.backbones.layers import head_of
-from r2d2_tf.messages import one_line
+from r2d2_tf.system.messages import one_line
 
 _IN_KERAS_FILE = "model.weights.h5"
 _VARIABLES = "vars"

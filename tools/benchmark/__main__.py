@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf import files, provenance
+from r2d2_tf.system import files, provenance
 from tools.benchmark.measuring import PartFailed, Row, in_fresh_process, table
 from tools.benchmark.settings import PARTS, Settings, define_flags, parse
 

@@ -18,7 +18,9 @@ def main(request_text: str, result: str) -> None:
         name: tuple(value) if isinstance(value, list) else value for name, value in request["settings"].items()
     }
     module, function = request["function"].split(":")
-    answer = getattr(importlib.import_module(f"tools.benchmark.{module}"), function)(Settings(**values), *request["arguments"])
+    answer = getattr(importlib.import_module(f"tools.benchmark.arms.{module}"), function)(
+        Settings(**values), *request["arguments"]
+    )
     Path(result).write_text(json.dumps(answer))
 
 

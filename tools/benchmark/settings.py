@@ -10,10 +10,10 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf import run_directory
-from r2d2_tf.command_line import parse_flags
-from r2d2_tf.config import Config
-from r2d2_tf.messages import one_line
+from r2d2_tf.config.command_line import parse_flags
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system.messages import one_line
 
 CASES = {
     "lenet": Config(dataset="mnist", backbone="lenet", num_labels=1000, batch_size=64, translate=2),

@@ -10,9 +10,9 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from r2d2_tf.command_line import run_program
-from r2d2_tf.startup import import_tensorflow_quietly
-from tools.load_test.settings import Settings, define_flags, parse
+from r2d2_tf.config.command_line import run_program
+from r2d2_tf.system.startup import import_tensorflow_quietly
+from tools.load_test.load_settings import Settings, define_flags, parse
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,10 +24,10 @@ def main(arguments: Sequence[str]) -> int:
 def _test(settings: Settings) -> int:
     print(f"running {settings.model} directly, to know the answers ...", flush=True)
     import_tensorflow_quietly()
-    from tools.load_test import report
+    from tools.load_test import load_report
+    from tools.load_test.load_stages import LoadTest, largest_body
     from tools.load_test.reference import Reference
     from tools.load_test.server_process import ServerProcess
-    from tools.load_test.stages import LoadTest, largest_body
 
     reference = Reference(settings.model, settings.images, seed=settings.seed)
     most = largest_body(reference)
@@ -38,8 +38,8 @@ def _test(settings: Settings) -> int:
             process = stack.enter_context(ServerProcess(settings.model, settings.name, max_body_bytes=most))
         load_test = LoadTest(settings, reference, process, oversized_bytes=most + 1 if process else 0)
         found = asyncio.run(load_test.run())
-    print(f"\n{report.table(found.stages, reference.loops)}\n\n{report.summary(found)}")
-    broken = report.broken_promises(found, tolerance=settings.tolerance)
+    print(f"\n{load_report.table(found.stages, reference.loops)}\n\n{load_report.summary(found)}")
+    broken = load_report.broken_promises(found, tolerance=settings.tolerance)
     for line in broken:
         print(f"error: {line}", file=sys.stderr)
     if not broken:

@@ -16,11 +16,12 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf import files, finished_run, run_directory
-from r2d2_tf.command_line import parse_flags, run_program
-from r2d2_tf.config import Config
-from r2d2_tf.startup import import_tensorflow_quietly
-from tools import html
+from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import files
+from r2d2_tf.system.startup import import_tensorflow_quietly
+from tools.shared import html
 
 PAGE = "report.html"
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
-    run_dir, config, summary = finished_run.named(flag_values["run_dir"].value)
+    run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give the name of a file, as --out={out / PAGE}")
@@ -82,10 +83,11 @@ def report(run_dir: Path, config: Config, summary: dict[str, Any], options: dict
         OSError: if it cannot be written.
     """
     import_tensorflow_quietly()
-    from tools.report import contents, findings, sheets
+    from tools.report import contents, sheets
+    from tools.report.evidence import gather
 
     print(f"reading {run_dir} and its images", flush=True)
-    found = findings.gather(run_dir, config, summary, data_dir=options["data_dir"], most_predicted=options["max_predicted"])
+    found = gather(run_dir, config, summary, data_dir=options["data_dir"], most_predicted=options["max_predicted"])
     content = contents.contents(found, run_dir)
     content["sheets"] = sheets.shown(found, sheets.all_sheets(found, options["max_images"]))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from r2d2_tf import run_directory
-from r2d2_tf.collapse import is_collapsed, labeled_shares
-from tools import calibration, row_moves, run_images
-from tools.report import metrics, pictures
-from tools.report.findings import Findings
+from r2d2_tf.runs import run_directory
+from r2d2_tf.training.callbacks.collapse import is_collapsed, labeled_shares
+from tools.report import pictures
+from tools.report.evidence import Evidence
+from tools.shared import classification_metrics, row_history, run_images, run_records
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 DRIFT = 2.0
@@ -24,9 +24,9 @@ _TINT = 50
 _FLOWS_LISTED, _FLOWS_OF_A_MOMENT = 20, 3
 
 
-def contents(found: Findings, run_dir: Path) -> dict[str, Any]:
+def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
     """What the template is given, but for the sheets."""
-    rows = metrics.read(run_dir / run_directory.METRICS_FILE)
+    rows = run_records.read_metrics(run_dir / run_directory.METRICS_FILE)
     given, learned = class_shares(found)
     return {
         "title": run_directory.title_of(found.summary),
@@ -48,13 +48,13 @@ def contents(found: Findings, run_dir: Path) -> dict[str, Any]:
     }
 
 
-def class_shares(found: Findings) -> tuple[np.ndarray, np.ndarray]:
+def class_shares(found: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """Share of each class, in 0..1, among the given labels and among the unlabeled rows of the table."""
     label = found.said.label[found.table.unlabeled_rows]
     return labeled_shares(found.table), np.bincount(label, minlength=len(found.class_names)) / max(1, len(label))
 
 
-def warnings(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[str]:
+def warnings(found: Evidence, given: np.ndarray, learned: np.ndarray) -> list[str]:
     """What a reader should know first."""
     lines = []
     if found.summary.get("fake_data"):
@@ -94,7 +94,7 @@ def _percent(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f} %"
 
 
-def _facts(found: Findings) -> list[tuple[str, str]]:
+def _facts(found: Evidence) -> list[tuple[str, str]]:
     errors = found.summary["test_error_percent"]
     rows = found.table.unlabeled_rows
     view, given = found.view, found.table.labels[found.view.rows]
@@ -118,7 +118,7 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
     ]
 
 
-def _classes(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[dict[str, Any]]:
+def _classes(found: Evidence, given: np.ndarray, learned: np.ndarray) -> list[dict[str, Any]]:
     rows, said = found.table.unlabeled_rows, found.said
     drifted = set(_drifted(given, learned, len(rows)).tolist())
     # One sort in place of a search through all rows for each class.
@@ -141,10 +141,10 @@ def _classes(found: Findings, given: np.ndarray, learned: np.ndarray) -> list[di
     ]
 
 
-def _moments(found: Findings) -> list[dict[str, str]]:
+def _moments(found: Evidence) -> list[dict[str, str]]:
     moves, found_moments = found.moves, []
     for i, (classes, title) in enumerate(zip(moves.path, moves.titles, strict=True)):
-        flows = row_moves.flow(moves.path[i - 1], classes, len(found.class_names)) if i else None
+        flows = row_history.flow(moves.path[i - 1], classes, len(found.class_names)) if i else None
         moved = "-" if flows is None else f"{int(flows.sum() - np.trace(flows)):,}"
         found_moments.append(
             {
@@ -158,17 +158,17 @@ def _moments(found: Findings) -> list[dict[str, str]]:
 
 
 def _in_words(flows: np.ndarray, count: int, names: Sequence[str]) -> str:
-    largest = row_moves.largest_flows(flows, count)
+    largest = row_history.largest_flows(flows, count)
     return ", ".join(f"{names[a]} to {names[b]}: {rows:,}" for a, b, rows in largest) or "none"
 
 
-def _flow(found: Findings) -> dict[str, Any]:
+def _flow(found: Evidence) -> dict[str, Any]:
     """From the first prediction to the last moment: a matrix where it can be read, and the largest flows else."""
     moves, names = found.moves, found.class_names
-    flows = row_moves.flow(moves.path[0], moves.path[-1], len(names))
+    flows = row_history.flow(moves.path[0], moves.path[-1], len(names))
     matrix = []
     if len(names) <= _MOST_IN_A_MATRIX:
-        largest = max([rows for *_, rows in row_moves.largest_flows(flows, 1)], default=1)
+        largest = max([rows for *_, rows in row_history.largest_flows(flows, 1)], default=1)
         for c, line in enumerate(flows.tolist()):
             cells = [(rows, 0 if own == c else round(_TINT * rows / largest), own == c) for own, rows in enumerate(line)]
             matrix.append({"name": names[c], "cells": cells})
@@ -177,12 +177,12 @@ def _flow(found: Findings) -> dict[str, Any]:
         "last": moves.titles[-1],
         "names": names,
         "matrix": matrix,
-        "largest": [(names[a], names[b], f"{n:,}") for a, b, n in row_moves.largest_flows(flows, _FLOWS_LISTED)],
+        "largest": [(names[a], names[b], f"{n:,}") for a, b, n in row_history.largest_flows(flows, _FLOWS_LISTED)],
         "flips": [(flips, f"{count:,}") for flips, count in enumerate(np.bincount(moves.flips).tolist())],
     }
 
 
-def _calibration(found: Findings) -> dict[str, Any] | None:
+def _calibration(found: Evidence) -> dict[str, Any] | None:
     """Of table, network and final model on unlabeled images whose true class is known; None if there are none."""
     rows, said, moves, view = found.table.unlabeled_rows, found.said, found.moves, found.view
     unseen = found.table.labels[view.rows] < 0
@@ -197,8 +197,8 @@ def _calibration(found: Findings) -> dict[str, Any] | None:
         if not known.any():
             return None
         correct = label[known] == found.images.true_labels[own][known]
-        reliabilities[name] = calibration.reliability(probability[known], correct)
-        error = calibration.expected_calibration_error(reliabilities[name])
+        reliabilities[name] = classification_metrics.reliability(probability[known], correct)
+        error = classification_metrics.expected_calibration_error(reliabilities[name])
         lines.append(
             {
                 "name": name,
@@ -211,6 +211,6 @@ def _calibration(found: Findings) -> dict[str, Any] | None:
     return {
         "picture": pictures.reliability(reliabilities),
         "lines": lines,
-        "bins": calibration.NUM_BINS,
+        "bins": classification_metrics.NUM_BINS,
         "fewest": pictures.FEWEST_IN_A_BIN,
     }

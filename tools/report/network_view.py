@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tools import run_images
-from tools.saved_table import softmax
+from tools.shared import run_images
+from tools.shared.saved_table import softmax
 
 if TYPE_CHECKING:
     import keras

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tools.calibration import Reliability
-from tools.picture_text import of_any_script, plain
+from tools.shared.classification_metrics import Reliability
+from tools.shared.plots import of_any_script, plain
 
 _INK = "#010203"
 """Stands for the color of the page's text while Matplotlib draws."""
@@ -35,7 +35,7 @@ _LONGEST_NAME = 18
 
 def curves(rows: list[dict[str, Any]]) -> str:
     """Error and confidence over the epochs, as in the run's own picture."""
-    from r2d2_tf.metrics_log import plot_run
+    from r2d2_tf.runs.metrics_log import plot_run
 
     return _svg("curves", lambda path: plot_run(rows, "", path, width=_WIDTH))
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools import html, suspects
-from tools.report.findings import Findings
+from tools.report.evidence import Evidence
+from tools.shared import html, saved_table
 
 _CERTAIN_SHARE = 0.4
 """Of the images of a page; what is left is shared by the other sheets."""
@@ -41,7 +41,7 @@ class Sheet:
     choices: dict[str, list[Choice]]
 
 
-def all_sheets(found: Findings, most_images: int) -> list[Sheet]:
+def all_sheets(found: Evidence, most_images: int) -> list[Sheet]:
     """All sheets of a report, of `most_images` images at most."""
     of_certain = int(_CERTAIN_SHARE * most_images)
     each = (most_images - of_certain) // 4
@@ -54,7 +54,7 @@ def all_sheets(found: Findings, most_images: int) -> list[Sheet]:
     ]
 
 
-def _certain(found: Findings, count: int) -> Sheet:
+def _certain(found: Evidence, count: int) -> Sheet:
     said, rows, names = found.said, found.table.unlabeled_rows, found.class_names
     a_class = max(1, min(_MOST_A_CLASS, count // len(names)))
     label, probability = said.label[rows], said.probability[rows]
@@ -81,7 +81,7 @@ def _certain(found: Findings, count: int) -> Sheet:
     )
 
 
-def _doubtful(found: Findings, count: int) -> Sheet:
+def _doubtful(found: Evidence, count: int) -> Sheet:
     said, rows = found.said, found.table.unlabeled_rows
     chosen = rows[np.argsort(-said.entropy[rows], kind="stable")[:count]]
     return Sheet(
@@ -92,7 +92,7 @@ def _doubtful(found: Findings, count: int) -> Sheet:
     )
 
 
-def _flipped(found: Findings, count: int) -> Sheet:
+def _flipped(found: Evidence, count: int) -> Sheet:
     flips, rows, said = found.moves.flips, found.moves.rows, found.said
     order = np.lexsort((-said.entropy[rows], -flips))[:count]
     chosen = [i for i in order if flips[i]]
@@ -109,14 +109,14 @@ def _flipped(found: Findings, count: int) -> Sheet:
     )  # fmt: skip
 
 
-def _opinions(found: Findings, index: int) -> str:
+def _opinions(found: Evidence, index: int) -> str:
     """The classes that a row went through, each once in a row."""
     classes = [int(moment[index]) for moment in found.moves.path]
     steps = [c for i, c in enumerate(classes) if not i or c != classes[i - 1]]
     return " > ".join(found.class_names[c] for c in steps)
 
 
-def _contradicted(found: Findings, count: int) -> Sheet:
+def _contradicted(found: Evidence, count: int) -> Sheet:
     if found.config.learn_labeled_rows and found.config.parsed_rounds:
         return _learned_suspects(found, count)
     view, given = found.view, found.table.labels[found.view.rows]
@@ -143,8 +143,8 @@ def _contradicted(found: Findings, count: int) -> Sheet:
     )
 
 
-def _learned_suspects(found: Findings, count: int) -> Sheet:
-    ranked, names = suspects.ranked(found.table), found.class_names
+def _learned_suspects(found: Evidence, count: int) -> Sheet:
+    ranked, names = saved_table.ranked(found.table), found.class_names
     return Sheet(
         "Suspected wrong labels",
         "This run learned the rows of labeled images too. These are left with the least probability of the given class; "
@@ -160,7 +160,7 @@ def _learned_suspects(found: Findings, count: int) -> Sheet:
     )
 
 
-def _strangers(found: Findings, count: int) -> Sheet:
+def _strangers(found: Evidence, count: int) -> Sheet:
     view = found.view
     is_labeled = found.table.labels[view.rows] >= 0
     usual = float(np.median(view.evidence[is_labeled]))
@@ -179,7 +179,7 @@ def _strangers(found: Findings, count: int) -> Sheet:
     )
 
 
-def shown(found: Findings, sheets: Sequence[Sheet]) -> list[dict[str, object]]:
+def shown(found: Evidence, sheets: Sequence[Sheet]) -> list[dict[str, object]]:
     """The sheets with their images, as the template wants them."""
     all_rows = [choice.row for sheet in sheets for choices in sheet.choices.values() for choice in choices]
     places, names = found.images.places, found.class_names

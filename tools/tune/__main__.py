@@ -18,7 +18,7 @@ workers: KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, a
 import sys
 from collections.abc import Sequence
 
-from r2d2_tf.messages import one_line
+from r2d2_tf.system.messages import one_line
 from tools.tune import options
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
-    from r2d2_tf.startup import import_tensorflow_quietly
+    from r2d2_tf.system.startup import import_tensorflow_quietly
 
     import_tensorflow_quietly()
     from tools.tune.search import run

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from r2d2_tf.schedules import Round
+from r2d2_tf.method.schedules import Round
 
 
 def total_epochs(rounds: Sequence[Round]) -> int:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2d2_tf import files, run_directory
-from r2d2_tf.config import Config
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system import files
 
 _PATIENCE = 0.2
 """Seconds between two looks at the processes."""

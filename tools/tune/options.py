@@ -12,11 +12,12 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf import files, run_directory
-from r2d2_tf.command_line import from_command_line
-from r2d2_tf.config import Config
-from r2d2_tf.datasets import DATASETS
-from r2d2_tf.train import check_data
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.preflight import check_data
+from r2d2_tf.system import files
 from tools.tune.space import Space, parse_dimension, space_of
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")

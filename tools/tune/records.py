@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2d2_tf import files
+from r2d2_tf.system import files
 from tools.tune.space import Setting
 
 

@@ -14,13 +14,13 @@ import grpc
 import tensorflow as tf
 from keras_tuner.errors import FatalRuntimeError
 
-from r2d2_tf import run_directory
-from r2d2_tf.messages import one_line
-from r2d2_tf.specs import spec_of
+from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system.messages import one_line
 from tools.tune.budget import total_epochs
 from tools.tune.options import LOCK, Options, claim_folder
 from tools.tune.records import Record, best_of
-from tools.tune.report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, markdown
+from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, markdown
 from tools.tune.trials import Trials
 from tools.tune.tuner import Search, make_oracle, planned_epochs
 from tools.tune.validation import Fold, Judge, make_folds

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r2d2_tf.config import Config
+from r2d2_tf.config.config import Config
 from tools.tune.budget import shortened, total_epochs
 
 Setting = dict[str, float | int]

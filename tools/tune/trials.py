@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from r2d2_tf import run_directory
-from r2d2_tf.config import Config
-from r2d2_tf.stages import plan
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import run_directory
 from r2d2_tf.train import STOPPED
-from tools.training import wait_for_lock
+from r2d2_tf.training.stages import plan
+from tools.shared.runner import wait_for_lock
 from tools.tune.budget import total_epochs
 from tools.tune.jobs import Job, run_jobs
 from tools.tune.records import Record, Records

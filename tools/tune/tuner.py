@@ -16,9 +16,9 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalRuntimeError
 from sklearn.exceptions import ConvergenceWarning
 
-from r2d2_tf import files
+from r2d2_tf.system import files
 from tools.tune.records import Record
-from tools.tune.report import Reporter
+from tools.tune.search_report import Reporter
 from tools.tune.space import Setting, Space
 from tools.tune.trials import Trials
 

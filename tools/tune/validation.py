@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
-from r2d2_tf import data_health, files, provenance, run_data, splits
-from r2d2_tf.config import Config
-from r2d2_tf.datasets import ImageData
-from r2d2_tf.pseudo_labels import UNLABELED
-from r2d2_tf.specs import spec_of
+from r2d2_tf.config.config import Config
+from r2d2_tf.data import health, splits
+from r2d2_tf.data.datasets import ImageData
+from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.runs import run_labels
+from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system import files, provenance
 
 ENOUGH_LABELS = 1000
 """From so many labels on, one part of them judges; of fewer, each judges once, in folds."""
@@ -61,16 +63,16 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
             are not those with which the search began.
     """
     spec = spec_of(config)
-    data, _ = data_health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
-    given = run_data.given_labels(data, config, spec.num_classes)
+    data, _ = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
+    given = run_labels.training_labels(data, config, spec.num_classes)
     labeled = np.flatnonzero(given != UNLABELED)
     if judge.dataset:
         judging = dataclasses.replace(config, evaluate_on=judge.dataset)
-        loaded = run_data.loaded(judging, spec)
+        loaded = run_labels.loaded(judging, spec)
         check_apart(data, loaded, config.dataset, judge.dataset)
         return [Fold(judging, len(labeled), len(loaded.test_labels))]
     folder.mkdir(exist_ok=True)
-    _check_same(folder, [data_health.fingerprint(data), provenance.digest_of([given, *run_data.soft_labels(data)])])
+    _check_same(folder, [health.fingerprint(data), provenance.digest_of([given, *run_labels.soft_labels(data)])])
     if data.given_labels is not None:
         parts = hold_out(data.given_labels[labeled], judge, seed=config.seed)
         return [_fold_of_given(config, data, labeled[part], folder / f"fold_{number}") for number, part in enumerate(parts)]
@@ -150,9 +152,9 @@ def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: 
     judges[held_out] = True
     trained_on = np.where(judges, UNLABELED, data.given_labels)
     split, judging = (stem.with_name(f"{stem.name}_{name}.csv") for name in ("labeled", "held_out"))
-    run_data.write_labels(split, data, trained_on)
+    run_labels.write_labels(split, data, trained_on)
     judging_labels = np.where(judges, data.given_labels, UNLABELED)
-    run_data.write_labels(judging, dataclasses.replace(data, test_ids=None, given_probabilities=None), judging_labels)
+    run_labels.write_labels(judging, dataclasses.replace(data, test_ids=None, given_probabilities=None), judging_labels)
     # The file names the test images of a folder, so that a fraction is not to be taken again.
     fraction = 0.0 if data.test_ids is not None else config.test_fraction
     fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(judging))

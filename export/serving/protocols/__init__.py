@@ -1,0 +1,1 @@
+"""TensorFlow Serving's two protocols: REST with JSON, and gRPC."""

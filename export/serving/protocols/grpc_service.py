@@ -1,0 +1,186 @@
+"""The gRPC side: PredictionService and ModelService of TensorFlow Serving."""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError, Message
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
+
+from export.serving.errors import STOPPING, Code, ServingError, invalid
+from export.serving.folders import DEFAULT_SIGNATURE
+from export.serving.protocols import model_messages
+from export.serving.service import Service, as_serving_error, size_of
+from export.serving.signatures import Arrays, Signature
+
+PROTOCOL = "grpc"
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+NOT_SERVED = {
+    PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"),
+    MODEL_SERVICE: ("HandleReloadConfigRequest",),
+}
+
+Method = Callable[[Any], Awaitable[Message]]
+_VALUE_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int64: "int64_val",
+    tf.uint64: "uint64_val",
+    tf.uint32: "uint32_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+} | dict.fromkeys((tf.int32, tf.int16, tf.int8, tf.uint16, tf.uint8), "int_val")
+
+
+class GrpcService:
+    """The methods, and how they are called."""
+
+    def __init__(self, service: Service, *, max_tensor_bytes: int) -> None:
+        self._service = service
+        self._max_tensor_bytes = max_tensor_bytes
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """One handler a service, for `add_generic_rpc_handlers`."""
+        served = {
+            PREDICTION_SERVICE: {
+                "Predict": self._handler(predict_pb2.PredictRequest, self.predict),
+                "GetModelMetadata": self._handler(get_model_metadata_pb2.GetModelMetadataRequest, self.metadata),
+            },
+            MODEL_SERVICE: {"GetModelStatus": self._handler(get_model_status_pb2.GetModelStatusRequest, self.status)},
+        }
+        return [
+            grpc.method_handlers_generic_handler(
+                name, methods | {missing: self._handler(None, _not_served(missing)) for missing in NOT_SERVED[name]}
+            )
+            for name, methods in served.items()
+        ]
+
+    def _handler(self, request_type: type[Message] | None, method: Method) -> grpc.RpcMethodHandler:
+        """A handler that gets bytes: gRPC would answer what is no message with an internal error, and log a traceback."""
+
+        async def handle(content: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
+            if self._service.closed:
+                await context.abort(Code.UNAVAILABLE.grpc_status, STOPPING)
+            started = self._service.metrics.started(PROTOCOL)
+            code = "CANCELLED"
+            try:
+                with self._service.holding() as hold:
+                    hold(len(content))
+                    async with self._service.in_time():
+                        request = _parsed(request_type, content) if request_type else None
+                        answer = (await method(request)).SerializeToString()
+                code = "OK"
+                return answer
+            except Exception as error:
+                refusal = as_serving_error(error)
+                code = refusal.code.grpc_status.name
+                await context.abort(refusal.code.grpc_status, str(refusal))
+                return None  # Never reached: abort raises.
+            finally:
+                self._service.metrics.finished(PROTOCOL, code, started)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def predict(self, request: predict_pb2.PredictRequest) -> Message:
+        """Predictions for a PredictRequest."""
+        version = self._service.versions.get(request.model_spec.name, _number(request.model_spec))
+        signature = version.signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
+        wanted = list(request.output_filter) or list(signature.outputs)
+        for name in wanted:
+            if name not in signature.outputs:
+                raise invalid(f"there is no output {name!r}; signature {signature.name!r} has {', '.join(signature.outputs)}")
+        inputs = await self._service.convert(request.ByteSize(), lambda: self._inputs(request, signature))
+        outputs = await self._service.predict(version, signature, inputs)
+
+        def answer() -> Message:
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version.number
+            response.model_spec.signature_name = signature.name
+            for name in wanted:
+                response.outputs[name].CopyFrom(_to_message(outputs[name], signature.outputs[name].dtype))
+            return response
+
+        return await self._service.convert(size_of(outputs.values()), answer)
+
+    async def metadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest) -> Message:
+        """Signatures for a GetModelMetadataRequest."""
+        spec = request.model_spec
+        return model_messages.metadata_message(self._service.versions, spec.name, _number(spec), list(request.metadata_field))
+
+    async def status(self, request: get_model_status_pb2.GetModelStatusRequest) -> Message:
+        """The versions and their states for a GetModelStatusRequest."""
+        return model_messages.status_message(self._service.versions, request.model_spec.name, _number(request.model_spec))
+
+    def _inputs(self, request: predict_pb2.PredictRequest, signature: Signature) -> Arrays:
+        signature.check_names(dict.fromkeys(request.inputs))
+        shapes = {name: _shape(name, message) for name, message in request.inputs.items()}
+        self._service.check_rows(signature.rows(shapes))
+        arrays = {name: self._array(name, request.inputs[name], signature) for name in signature.inputs}
+        signature.check(arrays)
+        return arrays
+
+    def _array(self, name: str, message: tensor_pb2.TensorProto, signature: Signature) -> np.ndarray:
+        wanted = signature.inputs[name].dtype
+        if message.dtype != wanted.as_datatype_enum:
+            raise invalid(f"input {name!r} is {_dtype_name(message.dtype)}; it must be {wanted.name}")
+        sides = _shape(name, message)
+        count = math.prod(sides)
+        # A single value may stand for all: a few bytes would become any amount of memory, and of work.
+        if count * wanted.size > self._max_tensor_bytes:
+            raise invalid(f"input {name!r} of shape {[*sides]} is larger than {self._max_tensor_bytes:,} bytes")
+        values = sum(len(field) for described, field in message.ListFields() if described.name.endswith("_val"))
+        if max(sides[:1], default=0) > 1 and values < count and not message.tensor_content:
+            raise invalid(f"input {name!r} of shape {[*sides]} holds {values:,} values: send all {count:,}")
+        try:
+            return tf.make_ndarray(message)
+        except (TypeError, ValueError) as error:
+            raise invalid(f"input {name!r} does not hold {[*sides]} values of {wanted.name}: {error}") from None
+
+
+def _shape(name: str, message: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    sides = tuple(side.size for side in message.tensor_shape.dim)
+    if message.tensor_shape.unknown_rank or any(side < 0 for side in sides):
+        raise invalid(f"input {name!r} has no complete shape")
+    return sides
+
+
+def _parsed(request_type: type[Message], content: bytes) -> Message:
+    try:
+        return request_type.FromString(content)
+    except DecodeError:
+        raise invalid(f"the message is no {request_type.DESCRIPTOR.name}") from None
+
+
+def _number(spec: model_pb2.ModelSpec) -> int | None:
+    if spec.version_label:
+        raise ServingError(Code.NOT_FOUND, f"there are no version labels here ({spec.version_label}): give a version number")
+    return spec.version.value if spec.HasField("version") else None
+
+
+def _not_served(name: str) -> Method:
+    async def refuse(request: object) -> Message:
+        raise ServingError(Code.UNIMPLEMENTED, f"{name} is not served here: use Predict, GetModelMetadata or GetModelStatus")
+
+    return refuse
+
+
+def _dtype_name(number: int) -> str:
+    try:
+        return tf.dtypes.as_dtype(number).name
+    except TypeError:
+        return f"of an unknown type ({number})"
+
+
+def _to_message(array: np.ndarray, dtype: tf.DType) -> tensor_pb2.TensorProto:
+    """A TensorProto with its values in their own field, as TensorFlow Serving writes it: clients read `float_val`."""
+    if dtype not in _VALUE_FIELDS:
+        return tf.make_tensor_proto(array, dtype)
+    message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto())
+    getattr(message, _VALUE_FIELDS[dtype]).extend(array.ravel().tolist())
+    return message

@@ -1,0 +1,1 @@
+"""What a run is told: every flag a field of Config. Imports no TensorFlow."""

@@ -1,0 +1,140 @@
+"""From command lines and flagfiles to a Config. Needs no TensorFlow."""
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.system.messages import one_line
+
+_DEEPEST = 8
+"""How many flagfiles may include each other, one in another."""
+_LARGEST = 2**20
+"""Bytes of a flagfile."""
+_LONGEST_FLAG = 100
+
+
+def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int]) -> int:
+    """What every program does around its own work, `body`, which reads its flags and returns the exit code.
+
+    Prints `help_text` where `--help` is asked for. A ValueError or OSError is one line and exit code 2; Ctrl-C is 130.
+    """
+    if "--help" in arguments:
+        print(help_text)
+        return 0
+    try:
+        return body()
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines one flag for each field of Config in `flag_values`."""
+    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for field in dataclasses.fields(Config):
+        define[type(field.default)](field.name, field.default, field.metadata["help"], flag_values=flag_values)
+
+
+def from_flags(flag_values: flags.FlagValues) -> Config:
+    """The Config that parsed flags describe."""
+    return Config(**{field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})
+
+
+def parse_flags(flag_values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Parses `--flag=value` and `--flagfile=FILE` arguments (without the program's name); later settings win.
+
+    Raises:
+        ValueError: in one line, for an unknown flag, a malformed value, a flagfile that cannot be read or includes itself,
+            or an argument or a flagfile's line that does not begin with `--`.
+    """
+    try:
+        leftover = flag_values(["program", *_expanded(arguments)])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        raise ValueError(one_line(f"there is no flag --{error.flagname}: {hint}")) from error
+    except (flags.Error, OSError, ValueError) as error:
+        raise ValueError(one_line(f"cannot read the flags: {error}; write --flag=value (--help lists them)")) from error
+    if leftover:
+        raise ValueError(
+            one_line(
+                f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
+            )
+        )
+
+
+def _expanded(arguments: Sequence[str], including: tuple[Path, ...] = ()) -> Iterator[str]:
+    """The arguments, and in place of each flagfile its lines; `including` are the files in which `arguments` stand.
+
+    absl's own reading hangs on a pipe and on files that include each other many times, reads over a file that includes itself
+    with a warning, and over a flagfile without a name in silence.
+    """
+    for argument in _with_flagfiles(arguments):
+        if isinstance(argument, str):
+            flag = argument.lstrip("-").partition("=")[0]
+            if flag == "undefok":
+                raise ValueError(f"{argument} is not allowed")
+            # absl looks for the flag that was meant, and of a name too long recurses too deeply.
+            if argument.startswith("-") and len(flag) > _LONGEST_FLAG:
+                raise ValueError(f"there is no flag --{flag}")
+            yield argument
+            continue
+        path = argument.resolve()
+        if path in including:
+            raise ValueError(f"flagfile {argument} includes itself")
+        if len(including) == _DEEPEST:
+            raise ValueError(f"flagfile {argument} is included by more than {_DEEPEST} others, one in another")
+        # A pipe or a device might never end.
+        if not path.is_file():
+            raise ValueError(f"flagfile {argument} does not exist, or is no file")
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"flagfile {argument} is larger than {_LARGEST:,} bytes: is it a text of flags?")
+        # "sig": some editors begin a text with a byte order mark.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        yield from _expanded([line for line in lines if line and not line.startswith(("#", "//"))], (*including, path))
+
+
+def _with_flagfiles(arguments: Sequence[str]) -> Iterator[str | Path]:
+    """The arguments, flagfiles (`--flagfile=FILE`, `--flagfile FILE`) as paths."""
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            yield argument
+            continue
+        name = value if equals else next(remaining, "")
+        if not name:
+            raise ValueError("--flagfile names no file")
+        yield Path(os.path.expanduser(name))
+
+
+def from_command_line(arguments: Sequence[str]) -> Config:
+    """The Config of a command line; a run without `--name` is named after the last flagfile on it.
+
+    Raises:
+        ValueError: in one line, for whatever `parse_flags` or `Config` refuse.
+    """
+    flag_values = flags.FlagValues()
+    define_flags(flag_values)
+    parse_flags(flag_values, arguments)
+    config = from_flags(flag_values)
+    stems = [argument.stem for argument in _with_flagfiles(arguments) if isinstance(argument, Path)]
+    return config if config.name else dataclasses.replace(config, name=stems[-1] if stems else config.default_name)
+
+
+def flag_help() -> str:
+    """All flags, their defaults and what they mean, for `--help`."""
+    lines = []
+    for field in dataclasses.fields(Config):
+        choices = [*field.metadata.get("choices", ()), *filter(None, [field.metadata.get("others")])]
+        among = f" ({' | '.join(choices)})" if choices else ""
+        lines += [f"  --{field.name}={field.default}", f"      {field.metadata['help']}{among}"]
+    return "\n".join(lines)

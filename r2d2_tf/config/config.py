@@ -1,0 +1,299 @@
+"""The only list of flags: Config and its checks. Needs no TensorFlow, so a mistake in a flag is reported at once."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from r2d2_tf.backbones import BACKBONES, names
+from r2d2_tf.config import flag_checks
+from r2d2_tf.config.flag_checks import checked
+from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
+from r2d2_tf.data.splits import check_num_labels
+from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
+from r2d2_tf.system.messages import one_line
+
+CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
+"""The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
+MOST_IMAGES_A_BATCH = 1_000_000
+MOST_LOGICAL_CPUS = 64
+
+
+def _flag(default: Any, help_text: str, **checks: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text, **checks})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides a run. Defaults are the authors' CIFAR-10 recipe for 512 images a batch.
+
+    Raises:
+        ValueError: in one line, for a value out of range, with what came, what is allowed and how to mend it.
+    """
+
+    dataset: str = _flag(
+        "mnist5k",
+        "data set; folder and npz are images of your own, tfds:NAME any prepared TFDS set",
+        choices=(*DATASETS, *OWN_SETS),
+        beginning=TFDS_PREFIX,
+    )
+    data_dir: str = _flag(
+        "", "folder of prepared TFDS data sets (mnist5k needs none); or of your images, or your .npz file", cosmetic=True
+    )
+    labels: str = _flag("", "CSV, Parquet or .npz file of columns file, label (and split): labels to train on, none drawn")
+    soft_labels: bool = _flag(False, "train on the probabilities of all classes that --labels holds, not on one class each")
+    test_fraction: float = _flag(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
+    image_size: int = _flag(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
+    download: bool = _flag(False, "download the data set, and weights, that are not there", cosmetic=True)
+    skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
+    num_labels: int = _flag(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
+    split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
+    evaluate_on: str = _flag(
+        "", "errors are those on unlabeled images of a file of ids or labels, or of a data set, not on test images"
+    )
+    seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
+    label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
+    backbone: str = _flag(
+        "lenet", "network", choices=BACKBONES, others="keras.applications:NAME, or module:function of your own"
+    )
+    weights: str = _flag(
+        "none",
+        "what the network begins with: none = at random, imagenet (keras.applications alone), or a .weights.h5 or .keras",
+    )
+
+    class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
+    alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0, later=True)
+    beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0, later=True)
+    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0, later=True)
+    learn_labeled_rows: bool = _flag(False, "rows with a given label are learned too: for labels that may be wrong", later=True)
+    compatibility: float = _flag(0.05, "with it: weight of what ties those rows to their labels (PENCIL)", low=0.0, later=True)
+    pseudo_label_lr: float = _flag(
+        4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0, later=True
+    )
+    rounds: str = _flag(
+        "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004",
+        "stage 2: epochs:learning_rate of each round, separated by commas; empty = no stage 2",
+        later=True,
+    )
+    repredict: bool = _flag(
+        True, "R2: predictions replace the pseudo-labels at every round, not at the first alone", later=True
+    )
+    finetune_from: str = _flag(
+        "table",
+        "stage 3's labels: the learned table (the paper) or a last prediction (the code)",
+        choices=("table", "prediction"),
+        later=True,
+    )
+
+    supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
+    freeze_epochs: int = _flag(
+        0, "stage 1: first epochs that train the head of a network with --weights alone", low=0, high=MOST_EPOCHS
+    )
+    supervised_batch_size: int = _flag(
+        40, "stage 1: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
+    )
+    supervised_learning_rate: float = _flag(0.05, "stage 1: learning rate at epoch 0", above=0.0)
+    supervised_cosine_epochs: int = _flag(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
+
+    stage_1_from: str = _flag(
+        "",
+        "folder of a finished run with the same stage 1: start from its network in place of training it again",
+        cosmetic=True,
+        fixed=True,
+    )
+    warm_start: str = _flag(
+        "", "folder of a finished run: stage 2 starts from its final network, and there is no stage 1", later=True
+    )
+
+    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, high=MOST_IMAGES_A_BATCH, later=True)
+    labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch", later=True)
+
+    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0, high=MOST_EPOCHS, later=True)
+    finetune_batch_size: int = _flag(
+        512, "stage 3: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH, later=True
+    )
+    finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0, later=True)
+    finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0, later=True)
+
+    synchronized_batch_norm: bool = _flag(
+        False, "batch normalisation over the images of all replicas, not of each replica's own; slower"
+    )
+    mixed_precision: str = _flag(
+        "none",
+        "what the network computes in: none = float32, bfloat16, or float16 with loss scaling; weights and table are float32",
+        choices=("none", "bfloat16", "float16"),
+    )
+    momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
+    weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
+    supervised_weight_decay: float = _flag(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)
+    translate: int = _flag(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
+    flip: bool = _flag(False, "augmentation: random left-right flips")
+    cutout: int = _flag(0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0)
+    crop_scale: float = _flag(
+        0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
+    )
+    eval_batch_size: int = _flag(
+        500, "images a batch in evaluation and reprediction", low=1, high=MOST_IMAGES_A_BATCH, cosmetic=True
+    )
+
+    max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
+    on_divergence: str = _flag(
+        "stop",
+        "on a loss that is not finite, or a collapse: stop; or rollback = back a checkpoint, at half the rate, at most thrice",
+        choices=("stop", "rollback"),
+        cosmetic=True,
+    )
+    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", cosmetic=True)
+    checkpoint_minutes: float = _flag(
+        15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
+    )
+    strategy: str = _flag(
+        "auto",
+        "auto = all visible GPUs, else one CPU; none = one device; mirrored; multi_worker = the processes that TF_CONFIG lists",
+        choices=("auto", "none", "mirrored", "multi_worker"),
+        cosmetic=True,
+    )
+    num_logical_cpus: int = _flag(
+        0, "split the CPU into so many devices; 0 = do not", low=0, high=MOST_LOGICAL_CPUS, cosmetic=True
+    )
+    deterministic: bool = _flag(False, "bit-identical repetition on a CPU; slower", cosmetic=True)
+    name: str = _flag("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
+    run_dir: str = _flag("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
+    dry_run: bool = _flag(False, "try a few steps, say what the run would take, and write nothing", cosmetic=True)
+    new_run: bool = _flag(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
+
+    def __post_init__(self) -> None:
+        try:
+            for field in dataclasses.fields(self):
+                object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+            self._check_together()
+        except ValueError as error:
+            raise ValueError(one_line(error)) from error
+
+    def _check_together(self) -> None:
+        flag_checks.check_weights_of_losses(self.alpha, self.beta, self.class_loss)
+        flag_checks.check_table_is_learned(self.rounds, self.finetune_epochs, self.finetune_from)
+        flag_checks.check_start(self.stage_1_from, self.warm_start, has_later_stages=bool(self.rounds or self.finetune_epochs))
+        self._check_data_flags()
+        flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
+        flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
+        flag_checks.check_name(self.name)
+        if self.backbone not in BACKBONES:
+            names.check_form(self.backbone)
+        flag_checks.check_weights(self.weights, self.backbone)
+        flag_checks.check_freezing(self.freeze_epochs, self.weights, self.supervised_epochs)
+        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
+        flag_checks.check_homes({name: getattr(self, name) for name in paths})
+        flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
+        flag_checks.check_soft_labels(self.soft_labels, self.labels, self.label_noise, self.learn_labeled_rows)
+        self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
+        _ = self.parsed_rounds, self.labeled_per_batch
+
+    def _check_data_flags(self) -> None:
+        spec = DATASETS.get(self.dataset)
+        flag_checks.check_dataset_name(self.dataset, TFDS_PREFIX)
+        flag_checks.check_labels(
+            self.dataset,
+            is_own=self.dataset in OWN_SETS,
+            labels=self.labels,
+            split_file=self.split_file,
+            num_labels=0 if self.num_labels == Config.num_labels else self.num_labels,
+            test_fraction=self.test_fraction,
+        )
+        if spec is None:
+            # The rest is known once the data are looked at: specs.spec_of.
+            return
+        if self.num_labels and not self.labels:
+            check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
+        flag_checks.check_image_size(self.dataset, spec.photographs or self.image_size == PHOTOGRAPH_SIZE)
+        shape = (self.image_size, self.image_size, 3) if spec.photographs else spec.image_shape
+        flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=shape)
+
+    def check_replicas(self, num_replicas: int) -> None:
+        """Raises ValueError if a stage's batch has fewer images than there are replicas."""
+        batches = ("supervised_batch_size", "batch_size", "finetune_batch_size")
+        flag_checks.check_replicas({field: getattr(self, field) for field in batches}, num_replicas)
+
+    @property
+    def data_path(self) -> Path | None:
+        """`--data_dir`, or None."""
+        return Path(self.data_dir).expanduser() if self.data_dir else None
+
+    @property
+    def labels_path(self) -> Path | None:
+        """`--labels`, or None."""
+        return Path(self.labels).expanduser() if self.labels else None
+
+    @property
+    def parsed_rounds(self) -> tuple[Round, ...]:
+        """The rounds of stage 2."""
+        return parse_rounds(self.rounds) if self.rounds else ()
+
+    @property
+    def labeled_per_batch(self) -> int:
+        """Labeled images in a batch of stage 2."""
+        return flag_checks.labeled_per_batch(self.batch_size, self.labeled_to_unlabeled)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of all flags that can change a result.
+
+        Of those that differ from their defaults, so that a flag added later leaves the names of older runs alone.
+        """
+        changed = {f.name: getattr(self, f.name) for f in _LASTING if getattr(self, f.name) != f.default}
+        if self.dataset in OWN_SETS and self.data_path is not None:
+            # The same flags with another folder are another run.
+            changed["data_dir"] = str(self.data_path.absolute())
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def default_name(self) -> str:
+        """What a run is called that has neither `--name` nor a flagfile."""
+        return self.dataset.replace(":", "-").replace("/", "-")
+
+    @property
+    def resolved_run_dir(self) -> Path:
+        """`--run_dir`, or runs/NAME-HASH."""
+        default = Path("runs") / f"{self.name or self.default_name}-{self.digest}"
+        return Path(self.run_dir).expanduser() if self.run_dir else default
+
+    def warnings(self) -> list[str]:
+        """What is allowed but probably unwise, one line each."""
+        return flag_checks.unwise(self.alpha, self.beta, self.compatibility if self.learn_labeled_rows else None)
+
+    def stage_1_alone(self) -> "Config":
+        """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("later")}
+        return Config(**kept | {"stage_1_from": "", "rounds": "", "finetune_epochs": 0})
+
+    def differences(self, other: "Config", *, of_stage_1: bool = False, unfinished: bool = False) -> list[str]:
+        """The flags in which two configs would train differently, as `--flag: theirs -> ours`.
+
+        Args:
+            other: theirs.
+            of_stage_1: compare their first stages alone.
+            unfinished: compare what must stay the same while a run is not finished, too.
+        """
+        fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
+        if self.dataset in OWN_SETS and not unfinished:
+            # An unfinished run knows its data by a fingerprint, wherever they lie now.
+            fields += [f for f in dataclasses.fields(self) if f.name == "data_dir"]
+        if unfinished:
+            fields += [f for f in dataclasses.fields(self) if f.metadata.get("fixed")]
+        pairs = [(f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields]
+        return [f"--{name}: {theirs} -> {ours}" for name, theirs, ours in pairs if theirs != ours]
+
+    def to_flagfile(self) -> str:
+        """All flags as the text of a flagfile that repeats the run."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("run_dir", "new_run", "dry_run") or value == field.default == "":
+                continue
+            lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+        return "\n".join(lines) + "\n"
+
+
+_LASTING = [field for field in dataclasses.fields(Config) if not field.metadata.get("cosmetic")]
+"""The flags that can change a result."""

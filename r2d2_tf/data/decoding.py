@@ -1,0 +1,161 @@
+"""From the bytes of an image file to the pixels that a network sees: decoded, resized, cropped."""
+
+import io
+import math
+import warnings
+
+import tensorflow as tf
+from PIL import Image
+
+MOST_PIXELS = 89_478_485
+"""Of an image: Pillow's own limit, a quarter of a GiB decoded. A small file can hold far more."""
+
+
+MOST_LENGTHS = 100
+"""How many times as long as wide an image may be: resized by its shorter side, it grows by so much."""
+
+
+_LOG_ASPECT = math.log(4 / 3)
+
+
+# The default of TensorFlow may be the fast, inexact one, with which no other decoder agrees.
+_DCT = "INTEGER_ACCURATE"
+
+
+_MARGIN = 16
+"""Pixels around a crop of a JPEG that are decoded with it; 2 are enough for the usual halved colors."""
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes one JPEG, PNG, BMP, still WebP or GIF (its first picture), a grey one too: `[height, width, 3]` uint8.
+
+    What is transparent is taken as it is beneath, and 16 bits are cut to 8. How a JPEG is to be turned (EXIF) is not looked at.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it is none of these, or damaged.
+    """
+    return tf.case(
+        [
+            (tf.io.is_jpeg(encoded), lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)),
+            (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded)),
+            (_begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP"), lambda: _decoded_webp(encoded)),
+        ],
+        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+
+
+def _begins(encoded: tf.Tensor, place: int, letters: bytes) -> tf.Tensor:
+    """Whether `letters` stand at `place`; also of bytes that end before it."""
+    return tf.strings.substr(tf.strings.join([encoded, bytes(place + 1)]), place, len(letters)) == letters
+
+
+def _numbers(encoded: tf.Tensor, length: int) -> tf.Tensor:
+    """The first bytes, zeros where there are none: `[length]` int32."""
+    padded = tf.strings.join([tf.strings.substr(encoded, 0, length), bytes(length)])
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, length), tf.uint8), tf.int32)
+
+
+def _decoded_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    header = _numbers(encoded, 34)
+    # TensorFlow reads both as if they were neither.
+    refused = tf.debugging.Assert((header[30] == 0) | (header[30] == 3), ["a compressed BMP is not read"])
+
+    def from_palette() -> tf.Tensor:
+        # TensorFlow takes the numbers of colors for levels of grey.
+        palette = tf.strings.substr(encoded, 14 + header[14] + 256 * header[15], 4 * 256)
+        colors = tf.reshape(tf.io.decode_raw(palette, tf.uint8), [-1, 4])[:, 2::-1]
+        return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded, channels=0)[..., 0], tf.int32))
+
+    with tf.control_dependencies([refused]):
+        plain = tf.identity(header[28] != 8)
+    return tf.cond(plain, lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False), from_palette)
+
+
+def _decoded_webp(encoded: tf.Tensor) -> tf.Tensor:
+    header = _numbers(encoded, 21)
+    animated = _begins(encoded, 12, b"VP8X") & (tf.bitwise.bitwise_and(header[20], 2) != 0)
+    # Of one with pictures that move, TensorFlow 2.21 writes beyond the memory that it has: it must never see it.
+    refused = tf.debugging.Assert(~animated, ["an animated WebP is not read"])
+    with tf.control_dependencies([refused]):
+        # Asked for 3 channels it refuses pictures that have 4.
+        frames = tf.image.decode_webp(tf.where(animated, b"", encoded), channels=0)
+    return tf.ensure_shape(frames[0, ..., :3], [None, None, 3])
+
+
+def too_large(encoded: bytes) -> str | None:
+    """Why an image is not to be decoded, though it could be: it would take too much memory. Reads its header alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(encoded)) as image:
+                width, height = image.size
+        except Image.DecompressionBombError:
+            return f"it has more than {MOST_PIXELS:,} pixels"
+        except (OSError, ValueError, SyntaxError):
+            # What Pillow does not know, TensorFlow may.
+            return None
+    if width * height > MOST_PIXELS:
+        return f"{width}x{height} pixels are more than {MOST_PIXELS:,}"
+    if max(width, height) > MOST_LENGTHS * min(width, height):
+        return f"of its {width}x{height} pixels one side is more than {MOST_LENGTHS} times the other"
+    return None
+
+
+def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
+    """Resizes one image, its shorter side to `resize`, and cuts out the central square of `size` pixels."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    shorter = tf.minimum(height, width)
+    new_height, new_width = resize * height // shorter, resize * width // shorter
+    resized = _resize(image, (new_height, new_width))
+    top, left = (new_height - size + 1) // 2, (new_width - size + 1) // 2
+    return tf.ensure_shape(resized[top : top + size, left : left + size], [size, size, 3])
+
+
+def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """Cuts out a random rectangle and resizes it to a square of `size` pixels (Szegedy et al. 2015).
+
+    Its share of the area is uniform in `scale`..1, the logarithm of its width / height in that of 3/4..4/3. Of ten draws
+    the first that fits into the image; the central square if none does.
+    """
+    top, left, height, width = tf.unstack(_random_box(tf.shape(image), scale, seed), num=4)
+    return _resize(image[top : top + height, left : left + width], (size, size))
+
+
+def decoded_random_crop(encoded: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """`random_crop` of `decode`, to the same pixel, but of a JPEG little more than the rectangle is decoded."""
+
+    def of_jpeg() -> tf.Tensor:
+        shape = tf.image.extract_jpeg_shape(encoded)
+        top, left, height, width = tf.unstack(_random_box(shape, scale, seed), num=4)
+        # At the border of what is decoded the colors, which have fewer pixels than the brightness, lack neighbors to be
+        # interpolated with: a margin is decoded, too, and cut off.
+        above, before = tf.maximum(top - _MARGIN, 0), tf.maximum(left - _MARGIN, 0)
+        below, after = tf.minimum(top + height + _MARGIN, shape[0]), tf.minimum(left + width + _MARGIN, shape[1])
+        window = [above, before, below - above, after - before]
+        image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=_DCT)
+        top, left = top - above, left - before
+        return _resize(image[top : top + height, left : left + width], (size, size))
+
+    return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, lambda: random_crop(decode(encoded), scale, size, seed))
+
+
+def _random_box(shape: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
+    """Top, left, height and width of the rectangle that `random_crop` cuts out of an image of a shape."""
+    height, width = tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32)
+    area_seed, shape_seed, place_seed = tf.unstack(tf.random.split(seed, 3), num=3)
+    area = height * width * tf.random.stateless_uniform([10], area_seed, scale, 1.0)
+    aspect = tf.exp(tf.random.stateless_uniform([10], shape_seed, -_LOG_ASPECT, _LOG_ASPECT))
+    widths, heights = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
+    fits = (widths <= width) & (heights <= height) & (widths >= 1) & (heights >= 1)
+    first, shorter = tf.argmax(fits), tf.minimum(height, width)
+    crop_height = tf.where(tf.reduce_any(fits), heights[first], shorter)
+    crop_width = tf.where(tf.reduce_any(fits), widths[first], shorter)
+    place = tf.where(tf.reduce_any(fits), tf.random.stateless_uniform([2], place_seed), 0.5)
+    top, left = place[0] * (height - crop_height + 1), place[1] * (width - crop_width + 1)
+    return tf.cast(tf.stack([top, left, crop_height, crop_width]), tf.int32)
+
+
+def _resize(image: tf.Tensor, shape: tuple[tf.Tensor | int, tf.Tensor | int]) -> tf.Tensor:
+    # Antialiasing: without it a strong reduction picks single pixels. It is what Pillow does, too.
+    resized = tf.image.resize(image, shape, method="bilinear", antialias=True)
+    return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)

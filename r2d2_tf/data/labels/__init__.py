@@ -1,0 +1,1 @@
+"""Files of labels: their formats, and which image and class a line means."""

@@ -1,0 +1,1 @@
+"""One module for each way in which images lie on a disk."""

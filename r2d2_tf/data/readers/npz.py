@@ -1,0 +1,162 @@
+"""Reads a data set out of one .npz file of NumPy's: `images` and `labels`, and what else there is. Needs no TensorFlow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r2d2_tf.data.labels.matching import check_class_names
+from r2d2_tf.data.readers.folder import NoTestImages, held_out
+from r2d2_tf.system.messages import one_line
+
+_NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
+_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class NpzData:
+    """What the file holds, test images apart.
+
+    Attributes:
+        images: `[rows, height, width, channels]` uint8.
+        labels: `[rows]` int64, -1 for none.
+        ids: made of the file's rows.
+        test_images: like `images`.
+        test_labels: `[images]` int64.
+        class_names: in the order of the labels.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: list[str]
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def read_npz(path: Path, test_fraction: float) -> NpzData:
+    """Reads the file whole.
+
+    Args:
+        path: of the file.
+        test_fraction: share of the labeled images that are test images, where the file has no `test_images`.
+
+    Raises:
+        ValueError: if it cannot be read, or its arrays do not fit together.
+    """
+    arrays = _arrays(path)
+    images, labels = _pair(path, arrays, "images", "labels")
+    if labels.min(initial=0) < -1:
+        raise ValueError(f"data_dir ({path}): labels has {labels.min()}; labels run from 0, and -1 is none")
+    test_images, test_labels = _test_part(path, arrays, images)
+    class_names = _class_names(path, arrays, labels, test_labels)
+    ids = [f"{path.stem}_{row:06d}" for row in range(len(labels))]
+    if ("test_images" in arrays) == (test_fraction > 0):
+        if test_fraction:
+            raise ValueError(f"data_dir ({path}) has test_images: leave --test_fraction out")
+        raise NoTestImages(f"data_dir ({path}) has no test_images: give --test_fraction=0.2")
+    if test_fraction:
+        is_test = held_out(ids, labels, test_fraction)
+        left = [identifier for identifier, held in zip(ids, is_test, strict=True) if not held]
+        return NpzData(images[~is_test], labels[~is_test], left, images[is_test], labels[is_test], class_names)
+    return NpzData(images, labels, ids, test_images, test_labels, class_names)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in 0..1, of `[rows, height, width, channels]` uint8.
+
+    A channel that is everywhere the same has the deviation of one level: it is divided by.
+    """
+    means, deviations = [], []
+    levels = np.arange(256) / 255.0
+    for channel in range(images.shape[-1]):
+        # Counts of levels: no copy of all images in floats.
+        shares = np.bincount(images[..., channel].reshape(-1), minlength=256) / max(1, images[..., channel].size)
+        mean = float(shares @ levels)
+        means.append(mean)
+        deviations.append(max(float(np.sqrt(shares @ (levels - mean) ** 2)), 1 / 255))
+    return tuple(means), tuple(deviations)
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # Whatever a zip archive and NumPy make of bytes that are not theirs.
+    except Exception as error:
+        raise ValueError(one_line(f"data_dir ({path}) cannot be read as an .npz file: {error}; change --data_dir")) from error
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with _in_one_line(path):
+        if not path.is_file():
+            raise OSError("it does not exist, or is no file")
+        # Objects could be code.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in _NAMES if name in archive.files}
+            found = ", ".join(archive.files) or "nothing"
+    missing = [name for name in ("images", "labels") if name not in arrays]
+    if missing:
+        raise ValueError(one_line(f"data_dir ({path}) holds {found}, and no {missing[0]}: save {', '.join(_NAMES)} in it"))
+    return arrays
+
+
+def _pair(path: Path, arrays: dict[str, np.ndarray], images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
+    if labels_name not in arrays:
+        raise ValueError(f"data_dir ({path}) holds {images_name}, and no {labels_name}: save both")
+    images, labels = arrays[images_name], arrays[labels_name]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in _CHANNELS or 0 in images.shape[1:]:
+        raise ValueError(
+            f"data_dir ({path}): {images_name} is {images.dtype} of shape {arrays[images_name].shape}, and must be uint8 of "
+            "shape (images, height, width) or (images, height, width, 1 or 3)"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise ValueError(
+            f"data_dir ({path}): {labels_name} is {labels.dtype} of shape {labels.shape}, and must be whole numbers of shape "
+            f"({len(images)},), one an image"
+        )
+    return images, labels.astype(np.int64)
+
+
+def _test_part(path: Path, arrays: dict[str, np.ndarray], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Test images and their labels; none where the file holds none."""
+    if "test_images" not in arrays:
+        return images[:0], np.empty(0, np.int64)
+    test_images, test_labels = _pair(path, arrays, "test_images", "test_labels")
+    if test_images.shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"data_dir ({path}): images are of shape {images.shape[1:]}, test_images of {test_images.shape[1:]}: make them one"
+        )
+    if not len(test_labels) or test_labels.min() < 0:
+        what = f"a label {test_labels.min()}" if len(test_labels) else "no image"
+        raise ValueError(f"data_dir ({path}): test_images has {what}, and each test image needs its class, from 0: label it")
+    return test_images, test_labels
+
+
+def _class_names(path: Path, arrays: dict[str, np.ndarray], labels: np.ndarray, test_labels: np.ndarray) -> tuple[str, ...]:
+    used = 1 + int(max(labels.max(initial=-1), test_labels.max(initial=-1)))
+    num_labeled = int((labels >= 0).sum())
+    if "class_names" not in arrays:
+        # 255 often stands for none, where labels are bytes; and a name for each of a billion classes would fill the memory.
+        if used > max(2, num_labeled):
+            raise ValueError(
+                f"data_dir ({path}): a label is {used - 1}, but {num_labeled} training images are labeled, and each class "
+                "needs one: number classes from 0, and write -1 for none"
+            )
+        names = tuple(str(number) for number in range(used))
+    elif arrays["class_names"].ndim != 1 or arrays["class_names"].dtype.kind != "U":
+        raise ValueError(f"data_dir ({path}): class_names must be a list of texts")
+    else:
+        names = tuple(arrays["class_names"].tolist())
+        if len(set(names)) < len(names) or len(names) < used:
+            raise ValueError(
+                f"data_dir ({path}): class_names holds {len(set(names))} different names for {max(used, len(names))} classes"
+            )
+    check_class_names(f"data_dir ({path})", names)
+    if len(names) < 2:
+        raise ValueError(f"data_dir ({path}) has {len(names)} classes, and a classifier needs two")
+    return names

@@ -1,0 +1,139 @@
+"""Which training images are labeled: drawn by a seed, or listed in a file."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r2d2_tf.system.messages import one_line
+
+
+def check_num_labels(num_labels: int, num_classes: int, num_images: int) -> None:
+    """Raises ValueError if there are more labels than images, or fewer than classes."""
+    if not num_classes <= num_labels <= num_images:
+        raise ValueError(
+            f"num_labels ({num_labels}) must be at least one a class ({num_classes}) and at most the number of "
+            f"training images ({num_images}): change --num_labels"
+        )
+
+
+def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed: int) -> np.ndarray:
+    """Draws the rows whose labels training may see, class-balanced.
+
+    Every class gets the same number; a remainder goes, one each, to classes drawn at random, and what a
+    small class cannot give is taken from the others.
+
+    Args:
+        labels: true class of each row, `[rows]`.
+        num_labels: how many rows to draw.
+        num_classes: number of classes.
+        seed: the draw is a function of it.
+
+    Returns:
+        Sorted row numbers, `[num_labels]` int64.
+
+    Raises:
+        ValueError: if there are more labels than rows, or fewer than classes.
+    """
+    check_num_labels(num_labels, num_classes, len(labels))
+    generator = np.random.default_rng([seed, 0])
+    shuffled = [generator.permutation(np.flatnonzero(labels == c)) for c in range(num_classes)]
+    class_order = generator.permutation(num_classes)
+    # Rank r of each class comes before rank r + 1 of any: taking the first num_labels balances the classes.
+    ranked = [(rank, position, shuffled[c][rank]) for position, c in enumerate(class_order) for rank in range(len(shuffled[c]))]
+    return np.sort(np.array([row for _, _, row in sorted(ranked)[:num_labels]], np.int64))
+
+
+def with_wrong_labels(labels: np.ndarray, share: float, num_classes: int, *, seed: int) -> np.ndarray:
+    """Replaces a share of labels, each by one of the other classes, all equally likely.
+
+    Args:
+        labels: `[labels]` int64.
+        share: in 0..1; the number of wrong ones is rounded.
+        num_classes: number of classes.
+        seed: which ones, and by what, is a function of it.
+    """
+    generator = np.random.default_rng([seed, 5])
+    chosen = generator.permutation(len(labels))[: round(share * len(labels))]
+    wrong = labels.copy()
+    wrong[chosen] = (labels[chosen] + generator.integers(1, num_classes, len(chosen))) % num_classes
+    return wrong
+
+
+def read_split(
+    path: Path, ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str], *, flag: str = "split_file"
+) -> np.ndarray:
+    """Reads which rows are labeled (or, for another flag, meant) from a text file: one id a line.
+
+    After the id, a class name may follow, which must then be the image's own. The format of R2-D2's authors is read too:
+    `<original CIFAR index>_<class>.png <class or NO_LABEL>`, where a line with NO_LABEL is an unlabeled image. Empty
+    lines and lines that begin with # are read over.
+
+    Args:
+        path: of the file.
+        ids: of all rows.
+        labels: true class of each row, `[rows]`.
+        class_names: in the order of the labels.
+        flag: that named the file, for messages.
+
+    Returns:
+        Sorted row numbers, int64.
+
+    Raises:
+        ValueError: if the file cannot be read, or a line names no image, an image twice, or a wrong class.
+    """
+    lines = parse_split(path, ids, flag=flag)
+    for line in lines:
+        own = class_names[labels[line.row]]
+        if line.class_name not in ("", own):
+            raise ValueError(one_line(f"{line.where} gives a wrong class: the image is a {own}"))
+    return np.array(sorted(line.row for line in lines), np.int64)
+
+
+@dataclass(frozen=True)
+class SplitLine:
+    """A line that names a labeled image: where it stands, its row, and the class that it gives ("" for none)."""
+
+    where: str
+    row: int
+    class_name: str
+
+
+def parse_split(path: Path, ids: Sequence[str], *, flag: str = "split_file") -> list[SplitLine]:
+    """Reads a split file as far as it can be understood without the images; see `read_split`.
+
+    Raises:
+        ValueError: if the file cannot be read, or a line names no image, or an image twice.
+    """
+    try:
+        # A pipe or a device might never end.
+        if not path.is_file():
+            raise OSError("it does not exist, or is no file")
+        # "sig": some editors begin a text with a byte order mark.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(one_line(f"{flag} ({path}) cannot be read: {error}; change --{flag}")) from error
+    row_of = {identifier: row for row, identifier in enumerate(ids)}
+    found: dict[int, SplitLine] = {}
+    numbers: dict[int, int] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words or words[0].startswith("#") or words[-1] == "NO_LABEL":
+            continue
+        where = f"{flag} ({path}), line {number}: {line.strip()!r}"
+        authors = re.fullmatch(r"0*([0-9]+)_\w+\.png", words[0])
+        identifier = f"train_{authors[1]:>05}" if authors else words[0]
+        row = row_of.get(identifier)
+        if row is None or len(words) > 2:
+            raise ValueError(one_line(f"{where} names no image of this data set: write one id a line, such as {ids[0]}"))
+        if row in found:
+            raise ValueError(one_line(f"{where} names an image that line {numbers[row]} names already: remove one"))
+        found[row], numbers[row] = SplitLine(where, row, words[1] if len(words) == 2 else ""), number
+    return list(found.values())
+
+
+def write_split(path: Path, ids: Sequence[str], rows: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Writes the labeled `rows` as `read_split` reads them: id and class a line."""
+    path.write_text("".join(f"{ids[row]} {class_names[labels[row]]}\n" for row in rows))

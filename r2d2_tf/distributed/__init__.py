@@ -1,0 +1,1 @@
+"""Replicas and processes that train one network together."""

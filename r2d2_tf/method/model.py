@@ -1,0 +1,274 @@
+"""R2D2Model: one Keras model for all three stages; two switches tell them apart."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from r2d2_tf.backbones.layers import head_of
+from r2d2_tf.distributed.workers import Batches, of_all_processes
+from r2d2_tf.method import finite
+from r2d2_tf.method import mixed_precision as precision
+from r2d2_tf.method.losses import ClassLoss, compatibility, prediction_entropy, r2d2_loss
+from r2d2_tf.method.metrics import Measures
+from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+
+Batch = tuple[tf.Tensor, tf.Tensor]
+
+
+class R2D2Model(keras.Model):
+    """Trains `backbone` on batches of (images, rows); the pseudo-label table is the only source of targets.
+
+    Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
+    descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
+    row is its given class, unless `table.labeled_step` let it be learned, and against all of a soft label. `use_unlabeled`
+    says whose predictions the metrics describe: the unlabeled images', or, where batches hold none, the labeled images'.
+    `weight_decay` is the coupled L2 on every trainable weight, and `compatibility` the weight of what ties labeled rows that
+    are learned to their labels. Set all, then `compile`, before each stage: the step is traced anew.
+
+    While `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation: their
+    running statistics stay, and no image is dropped out. `train_head_alone` turns it on and off between steps.
+
+    `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
+    `between_batches` is called before each batch of an evaluation or prediction; what it raises abandons them.
+
+    Make it inside the strategy's scope, and the table outside. Where several processes share the strategy, each has a table,
+    and applies what all of them learn: so the tables stay the same.
+
+    Args:
+        backbone: pixels `[batch, height, width, channels]` to logits `[batch, classes]`.
+        table: pseudo-logits of all training images.
+        class_loss: L_c, a value of losses.CLASS_LOSSES.
+        alpha: weight of the class loss.
+        beta: weight of the prediction's entropy.
+        pseudo_label_lr: lambda, quoted for a batch of 512.
+        processes: that share the strategy.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        table: PseudoLabelTable,
+        *,
+        class_loss: ClassLoss,
+        alpha: float,
+        beta: float,
+        pseudo_label_lr: float,
+        processes: int = 1,
+    ) -> None:
+        super().__init__(name="r2d2")
+        self.backbone = backbone
+        self.table = table
+        self.class_loss = class_loss
+        self.alpha = alpha
+        self.beta = beta
+        self.pseudo_label_lr = pseudo_label_lr
+        self.weight_decay = 0.0
+        self.compatibility = 0.0
+        self.use_unlabeled = False
+        self.learn_pseudo_labels = False
+        self.trains_head_alone = False
+        self.shares_rows = processes > 1
+        self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
+        self.measures = Measures(table.num_classes)
+        self.resumes_epoch = False
+        self.between_batches: Callable[[], object] = lambda: None
+        self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is measured over the images of an epoch; `fit` resets them."""
+        return [self.measures]
+
+    def reset_metrics(self) -> None:
+        """Forgets what was measured, but for the first time after `resumes_epoch` was set."""
+        if not self.resumes_epoch:
+            super().reset_metrics()
+        self.resumes_epoch = False
+
+    def train_head_alone(self, alone: bool) -> None:
+        """Switches, and has the step traced anew if that changes it; the optimizer, with all weights' momenta, stays."""
+        if alone != self.trains_head_alone:
+            self.trains_head_alone = alone
+            self.make_train_function(force=True)
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Logits of `images`, `[batch, classes]`."""
+        return self.backbone(images, training=training)
+
+    def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
+        """One step on a replica's part of a batch: the network by SGD, the rows by eq. 7."""
+        images, rows = data
+        replica = tf.distribute.get_replica_context()
+        global_count = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.shape(rows)[0]), tf.float32)
+        weights = head_of(self.backbone).trainable_weights if self.trains_head_alone else self.trainable_variables
+        pseudo_logits = self.table.gather(rows)
+        with tf.GradientTape(watch_accessed_variables=False) as row_tape, tf.GradientTape() as tape:
+            row_tape.watch(pseudo_logits)
+            log_p = tf.nn.log_softmax(self._logits(images, training=not self.trains_head_alone))
+            log_pseudo_p = tf.nn.log_softmax(pseudo_logits)
+            entropy = prediction_entropy(log_p)
+            if self.learn_pseudo_labels:
+                class_loss = self.class_loss(log_p, log_pseudo_p)
+                losses = r2d2_loss(class_loss, entropy, alpha=self.alpha, beta=self.beta)
+                if self.table.labeled_step:
+                    losses += self.compatibility * compatibility(log_pseudo_p, self.table.given_labels(rows))
+            else:
+                losses = class_loss = self._cross_entropy(log_p, pseudo_logits, rows)
+            # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
+            loss = tf.reduce_sum(losses) / global_count
+            scaled_loss = self.optimizer.scale_loss(loss)
+        # Loss scaling, where there is any (precision.py), is the weights' affair, not the rows'.
+        gradients = precision.agreed(self.optimizer, tape.gradient(scaled_loss, weights))
+        row_gradient = row_tape.gradient(loss, pseudo_logits)
+        names = [f"the gradient of {weight.path}" for weight in weights]
+        row_gradients = {"a pseudo-logit's gradient": row_gradient} if self.learn_pseudo_labels else {}
+        checked = self._finite(
+            {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True)),
+            excused=names,
+            excuse=precision.may_skip(self.optimizer),
+        )
+        # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
+        decay = self.optimizer.scale_loss(self.weight_decay / replica.num_replicas_in_sync)
+        self.optimizer.apply([checked[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
+        self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
+        if self.learn_pseudo_labels:
+            # A row's step is that of its own loss, whatever the batch: undo the mean.
+            own_gradient = checked["a pseudo-logit's gradient"] * global_count
+            rows, own_gradient = self._shared(rows, own_gradient)
+            self.table.descend(rows, own_gradient, self.pseudo_label_lr)
+        if self.shares_rows:
+            # Keras averages, in each step and over the network, whatever is returned, and wants something, of rank 1:
+            # callbacks.EpochMeans reads the metrics of an epoch instead.
+            return {"images": tf.reshape(global_count, [1])}
+        # All that the metric knows, under its names: Keras then reads an epoch's values over all replicas itself.
+        return self.measures.result()
+
+    def _cross_entropy(self, log_p: tf.Tensor, pseudo_logits: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Of the predictions against the rows' largest classes, or, where a given label is soft, all of its row; `[batch]`."""
+        hard = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
+        if not self.table.has_soft_labels:
+            return hard
+        soft = -tf.reduce_sum(tf.nn.softmax(pseudo_logits) * log_p, -1)
+        return tf.where(self.table.is_labeled(rows), soft, hard)
+
+    def _measure(
+        self,
+        losses: tf.Tensor,
+        class_loss: tf.Tensor,
+        entropy: tf.Tensor,
+        log_p: tf.Tensor,
+        log_pseudo_p: tf.Tensor,
+        is_labeled: tf.Tensor,
+    ) -> None:
+        # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
+        described = tf.cast(is_labeled != self.use_unlabeled, tf.float32)
+        largest = tuple(tf.exp(tf.reduce_max(log_probabilities, -1)) for log_probabilities in (log_p, log_pseudo_p))
+        self.measures.update_state((losses, class_loss, entropy), largest, tf.argmax(log_p, -1), described)
+
+    def _logits(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
+        # Where a last batch has fewer images than there are replicas, a replica gets none, and oneDNN's convolution
+        # fails on an empty batch: show it one blank image, whose logits nobody sees. `num_images` keeps the blank out of
+        # statistics that replicas share.
+        count = tf.shape(images)[0]
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            # It has at least one image, and a copy of all would cost a small network a hundredth of its step.
+            return tf.cast(self.backbone(images, training=training, num_images=count), tf.float32)
+        blank = tf.cast(count == 0, tf.int32)
+        padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
+        return tf.cast(self.backbone(padded, training=training, num_images=count), tf.float32)[:count]
+
+    def _shared(self, *values: tf.Tensor) -> Sequence[tf.Tensor]:
+        """`values`, `[n, ...]` each, as they are to be applied to this process's table: those of all processes."""
+        return of_all_processes(self._num_local_replicas, values) if self.shares_rows else values
+
+    def _finite(self, tensors: dict[str, tf.Tensor], **excuse: Any) -> dict[str, tf.Tensor]:
+        return finite.checked(tensors, in_all_replicas=self.shares_rows, **excuse)
+
+    def evaluate_images(self, batches: Batches) -> tuple[int, int, np.ndarray]:
+        """Predicts batches of (images, true classes) in evaluation mode.
+
+        Returns:
+            Number of wrong predictions; number of images whose true class is not among the five likeliest; and how many
+            images were given each class, `[classes]`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: if a logit is not finite.
+        """
+        errors, top5_errors, *counts = self._sum_over(batches, self._evaluation_step)
+        return int(errors), int(top5_errors), np.array(counts)
+
+    def repredict(self, batches: Batches) -> int:
+        """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
+
+        Args:
+            batches: unaugmented (images, rows).
+
+        Returns:
+            Number of rows whose largest class changed.
+        """
+        return int(self._sum_over(batches, self._repredict_step))
+
+    def compare(self, batches: Batches) -> None:
+        """Notes in the table how every row in `batches` of (images, rows) compares with the network's prediction for it."""
+        self._sum_over(batches, self._compare_step)
+
+    def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        logits = self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        predicted = tf.argmax(logits, -1)
+        counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
+        in_top5 = tf.math.in_top_k(classes, logits, k=min(5, self.table.num_classes))
+        errors = tf.math.count_nonzero(tf.stack([predicted != classes, ~in_top5]), axis=1)
+        return tf.concat([errors, counts], 0)
+
+    def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        logits = self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        changes = self.table.argmax_changes(rows, logits)
+        # The old rows must have been read before new ones are written.
+        with tf.control_dependencies([self._note_comparison(rows, logits), changes]):
+            self.table.repredict(*self._shared(rows, logits))
+        return changes
+
+    def _compare_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._note_comparison(rows, self._logits(images, training=False)), tf.int64)
+
+    def _note_comparison(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Notes history.MEASURES of `rows`, and returns how many there are."""
+        log_p, log_pseudo_p = tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows))
+        predicted = tf.argmax(log_p, -1)
+        measures = (
+            tf.cast(tf.argmax(log_pseudo_p, -1), tf.float32),
+            tf.cast(predicted, tf.float32),
+            tf.exp(tf.gather(log_pseudo_p, predicted, axis=1, batch_dims=1)),
+            tf.exp(tf.reduce_max(log_p, -1)),
+            self.class_loss(log_p, log_pseudo_p),
+            prediction_entropy(log_p),
+        )
+        self.table.note(*self._shared(rows, tf.stack(measures, axis=1)))
+        return tf.shape(rows)[0]
+
+    def _sum_over(self, batches: Batches, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:
+        """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns."""
+        strategy = self.distribute_strategy
+        key = replica_step.__name__
+        if key not in self._functions:
+
+            def step(batch: Batch) -> tf.Tensor:
+                return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
+
+            self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
+        total = np.int64(0)
+        if isinstance(batches, tf.data.Dataset):
+            batches = strategy.experimental_distribute_dataset(batches)
+        for batch in batches:
+            self.between_batches()
+            total = total + self._functions[key](batch).numpy()
+        return total
+
+    def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
+        # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.
+        # Everything is built in the constructor. The name is private: Keras is pinned and a test watches it.
+        return

@@ -1,0 +1,1 @@
+"""A run on disk: its folder, state and checkpoints, and what another program finds there."""

@@ -1,0 +1,183 @@
+"""What is known of a run's data before it is read: `spec_of(config)`. Sets of your own are looked through."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r2d2_tf.config import flag_checks
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, TFDS_PREFIX, resize_for, tfds_spec
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
+from r2d2_tf.data.readers.file_search import FilesBelow
+from r2d2_tf.data.readers.folder import OwnImages, own_images
+from r2d2_tf.data.readers.npz import NpzData, channel_statistics, read_npz
+from r2d2_tf.data.splits import check_num_labels
+
+_IMAGENET = DATASETS["imagenet2012"]
+
+
+def spec_of(config: Config) -> DatasetSpec:
+    """What is known of the config's data set; its `load` gives the labels that `--labels` names, too.
+
+    A folder is looked through, and an .npz file read, once a process: `forget` has it done anew.
+
+    Raises:
+        ValueError: if the data cannot be used, or the config's flags do not go with it.
+    """
+    path = None if config.labels_path is None else _stamped(config.labels_path)
+    if config.dataset == "folder":
+        images = _own_images(_data_path(config), path, config.test_fraction, config.soft_labels)
+        spec = _folder_spec(images, config.image_size)
+    elif config.dataset == "npz":
+        flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)
+        spec = _npz_spec(_stamped(_data_path(config)), config.test_fraction)
+    elif config.dataset.startswith(TFDS_PREFIX):
+        known = tfds_spec(config.dataset.removeprefix(TFDS_PREFIX), config.data_path)
+        flag_checks.check_image_size(config.dataset, known.photographs or config.image_size == PHOTOGRAPH_SIZE)
+        if config.num_labels and not config.labels:
+            check_num_labels(config.num_labels, known.num_classes, known.num_train)
+        spec = _sized(known, config.image_size)
+    else:
+        spec = _sized(DATASETS[config.dataset], config.image_size)
+    if path is not None and config.dataset != "folder":
+        load = _with_labels(spec.load, path[0], soft=config.soft_labels)
+        spec = dataclasses.replace(spec, load=load, content=f"{spec.content}{path[1]}-{path[2]}")
+    flag_checks.check_augmentation(translate=config.translate, cutout=config.cutout, image_shape=spec.image_shape)
+    return spec
+
+
+def forget() -> None:
+    """Forgets what was found in folders and files: they may have changed."""
+    _own_images.cache_clear()
+    _npz_spec.cache_clear()
+
+
+_Stamped = tuple[Path, int, int]
+"""A file with its size and time of change."""
+
+
+def _stamped(path: Path) -> _Stamped:
+    try:
+        about = path.stat()
+    except OSError:
+        # Whoever reads it says so.
+        return path, 0, 0
+    return path, about.st_size, about.st_mtime_ns
+
+
+def _data_path(config: Config) -> Path:
+    if config.data_path is None:
+        what = "a folder of images" if config.dataset == "folder" else "an .npz file"
+        raise ValueError(f"dataset ({config.dataset}) needs --data_dir, {what}")
+    return config.data_path
+
+
+def _sized(spec: DatasetSpec, size: int) -> DatasetSpec:
+    """The spec of photographs that a network sees as squares of `size` pixels."""
+    if not spec.photographs or size == PHOTOGRAPH_SIZE:
+        return spec
+
+    def load(data_dir: Path | None) -> ImageData:
+        data = spec.load(data_dir)
+        sides = {"size": size, "resize": resize_for(size)}
+        parts: dict[str, Any] = {"train_images": data.train_images, "test_images": data.test_images}
+        return dataclasses.replace(data, **{name: dataclasses.replace(part, **sides) for name, part in parts.items()})
+
+    return dataclasses.replace(spec, image_shape=(size, size, 3), load=load)
+
+
+def _with_labels(load: Callable[[Path | None], ImageData], labels: Path, *, soft: bool) -> Callable[[Path | None], ImageData]:
+    def load_both(data_dir: Path | None) -> ImageData:
+        data, table = load(data_dir), read_labels(labels, soft=soft)
+        return dataclasses.replace(
+            data,
+            given_labels=labels_in(table, data.train_ids, data.class_names),
+            given_probabilities=probabilities_in(table, data.train_ids, data.class_names),
+        )
+
+    return load_both
+
+
+@functools.lru_cache(maxsize=2)
+def _own_images(root: Path, labels: _Stamped | None, test_fraction: float, soft: bool) -> OwnImages:
+    return own_images(root, None if labels is None else read_labels(labels[0], soft=soft), test_fraction)
+
+
+def _folder_spec(images: OwnImages, size: int) -> DatasetSpec:
+    found = images.found
+    return DatasetSpec(
+        description=f"photographs in {found.root}, normalized with ImageNet's statistics{_not_read(found.others)}",
+        image_shape=(size, size, 3),
+        num_classes=len(images.class_names),
+        mean=_IMAGENET.mean,
+        std=_IMAGENET.std,
+        num_train=int((~images.is_test).sum()),
+        load=lambda data_dir: _folder_data(images, size),
+        read_ids=lambda data_dir: images.names(test=False),
+        photographs=True,
+        brings_labels=True,
+        content=images.digest,
+    )
+
+
+def _not_read(others: Mapping[str, int]) -> str:
+    """Somebody may take all files for images."""
+    return f"; not read: {sum(others.values()):,} other files ({', '.join(sorted(others))})" if others else ""
+
+
+def _folder_data(images: OwnImages, size: int) -> ImageData:
+    from r2d2_tf.data.photographs import Photographs
+
+    parts = []
+    for test in (False, True):
+        files = FilesBelow(images.found.root, images.names(test=test))
+        lengths = images.found.sizes[images.is_test == test]
+        places = (np.arange(len(files)), np.zeros(len(files), np.int64), lengths)
+        findings = Findings(files, root=images.found.root)
+        parts.append(Photographs(files, *places, size=size, resize=resize_for(size), findings=findings))
+    train_labels = images.labels[~images.is_test]
+    return ImageData(
+        parts[0],
+        train_labels,
+        images.names(test=False),
+        parts[1],
+        images.labels[images.is_test],
+        images.class_names,
+        given_labels=train_labels,
+        given_probabilities=None if images.probabilities is None else images.probabilities[~images.is_test],
+        test_ids=images.names(test=True),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _npz_spec(stamped: _Stamped, test_fraction: float) -> DatasetSpec:
+    path = stamped[0]
+    data = read_npz(path, test_fraction)
+    mean, std = channel_statistics(data.images)
+    height, width, channels = data.images.shape[1:]
+    ids = data.ids
+    return DatasetSpec(
+        description=f"images in {path}, normalized with the statistics of its training images",
+        image_shape=(height, width, channels),
+        num_classes=len(data.class_names),
+        mean=mean,
+        std=std,
+        num_train=len(data.labels),
+        # Read again: kept, the images would be in memory twice.
+        load=lambda data_dir: _npz_data(read_npz(path, test_fraction)),
+        read_ids=lambda data_dir: ids,
+        brings_labels=True,
+        content=f"{stamped[1]}-{stamped[2]}",
+    )
+
+
+def _npz_data(data: NpzData) -> ImageData:
+    return ImageData(
+        data.images, data.labels, data.ids, data.test_images, data.test_labels, data.class_names, given_labels=data.labels
+    )

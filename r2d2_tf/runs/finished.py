@@ -1,0 +1,50 @@
+"""A finished run, as whoever looks at it finds it: folder, config, summary, and the images that it trained and tested on."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.dataset import forget, spec_of
+
+
+def named(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
+    """Folder, config and summary of the finished run that `--run_dir` names.
+
+    Raises:
+        ValueError: in one line, if it names none.
+    """
+    if not run_dir:
+        raise ValueError("say which run: --run_dir=runs/NAME")
+    folder = Path(run_dir).expanduser()
+    return folder, run_directory.load_config(folder), run_directory.read_summary(folder)
+
+
+def images_of(folder: Path, config: Config, summary: dict[str, Any]) -> ImageData:
+    """The images of a finished run, without those that it left out. Imports TensorFlow.
+
+    Args:
+        folder: of the run.
+        config: of the run; its data set may lie elsewhere now.
+        summary: of the run.
+
+    Raises:
+        ValueError: in one line, if they are no longer there, or are of other classes.
+    """
+    from r2d2_tf.data import health
+    from r2d2_tf.runs import run_labels
+
+    # What this process saw of a folder may be old.
+    forget()
+    # What was learned is looked at, and classes of given labels; not their probabilities, which may be as large as the table.
+    spec = spec_of(dataclasses.replace(config, soft_labels=False))
+    data = spec.load(config.data_path)
+    if list(data.class_names) != summary.get("class_names", list(data.class_names)):
+        raise ValueError(
+            f"the data set has the classes {', '.join(data.class_names)}, and the run in {folder} learned "
+            f"{', '.join(summary['class_names'])}: give it the data that it was trained on"
+        )
+    skipped = run_labels.read_left_out(folder / run_directory.LEFT_OUT_FILE)
+    return health.checked(data, spec, skipped=skipped)[0]

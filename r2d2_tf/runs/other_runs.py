@@ -1,0 +1,120 @@
+"""Networks that a run takes over from another one, to start from. Looking for them needs no TensorFlow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r2d2_tf import backbones
+from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_checks import IMAGENET
+from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.system import provenance
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
+    """The summary of the finished run whose stage 1 `config` is to take over (`--stage_1_from`).
+
+    Raises:
+        ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
+    """
+    differences = config.differences(run_directory.load_config(folder), of_stage_1=True)
+    if differences:
+        raise ValueError(
+            f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
+            "or leave --stage_1_from out"
+        )
+    summary = run_directory.read_summary(folder)
+    if not (folder / run_directory.STAGE_1_FILE).is_file():
+        raise ValueError(
+            f"stage_1_from ({folder}) has no {run_directory.STAGE_1_FILE}: give the run that trained its stage 1 itself"
+        )
+    return summary
+
+
+def is_gone(folder: str) -> bool:
+    """Whether the network of another run, by the name of its folder, is no longer there."""
+    return not (Path(folder).expanduser() / run_directory.BACKBONE_FILE).is_file()
+
+
+def warm_start_summary(folder: Path, config: Config) -> dict[str, Any]:
+    """The summary of the finished run from whose final network `config` is to start (`--warm_start`).
+
+    Raises:
+        ValueError: if the run is missing, unfinished, lost its network, or had another network or data set.
+    """
+    theirs = run_directory.load_config(folder)
+    for name in ("backbone", "dataset"):
+        if getattr(theirs, name) != getattr(config, name):
+            raise ValueError(
+                f"warm_start ({folder}) had another {name} ({getattr(theirs, name)}, now {getattr(config, name)}): give "
+                f"--{name} the same value, or leave --warm_start out"
+            )
+    # With them a network of keras.applications may have other layers in front, which no weight shows.
+    if IMAGENET in (theirs.weights, config.weights) and theirs.weights != config.weights:
+        raise ValueError(f"warm_start ({folder}) had --weights={theirs.weights}, now {config.weights}: give it here, too")
+    summary = run_directory.read_summary(folder)
+    if not (folder / run_directory.BACKBONE_FILE).is_file():
+        raise ValueError(f"warm_start ({folder}) has no {run_directory.BACKBONE_FILE}: give a run that still has its network")
+    return summary
+
+
+def borrow_stage_1(
+    backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy", state: RunState
+) -> dict[str, Any]:
+    """Puts the weights that the run of `--stage_1_from` had after stage 1 into `backbone`; returns that run's summary.
+
+    Raises:
+        ValueError: if that run cannot be used, or had other images or labels than `state` says of this one's.
+    """
+    folder = Path(config.stage_1_from).expanduser()
+    summary = stage_1_summary(folder, config)
+    for name, what in (("data_fingerprint", "images"), ("split_fingerprint", "labels")):
+        # Flags alone do not tell: a folder or a file of labels may have changed.
+        if summary.get(name, getattr(state, name)) != getattr(state, name):
+            raise ValueError(f"stage_1_from ({folder}) was trained on other {what} than there are now: leave it out")
+    with strategy.scope():
+        _set_weights(backbone, backbones.load(folder / run_directory.STAGE_1_FILE, config.backbone).get_weights())
+    return summary
+
+
+def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy", class_names: Sequence[str]) -> str:
+    """Puts the weights that the run of `--warm_start` ended with into `backbone`.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256 of them.
+
+    Raises:
+        ValueError: if that run cannot be used, or had another network or other classes.
+    """
+    folder = Path(config.warm_start).expanduser()
+    named = warm_start_summary(folder, config).get("class_names", list(class_names))
+    if named != list(class_names):
+        raise ValueError(f"warm_start ({folder}) had other classes, or another order of them: give a run on the same ones")
+    with strategy.scope():
+        weights = backbones.load(folder / run_directory.BACKBONE_FILE, config.backbone).get_weights()
+        theirs, ours = ([w.shape for w in each] for each in (weights, backbone.get_weights()))
+        if theirs != ours:
+            raise ValueError(
+                f"warm_start ({folder}) has a network of another shape ({_size(theirs)} weights in place of {_size(ours)}): "
+                "give a run with the same --backbone, images and classes"
+            )
+        _set_weights(backbone, weights)
+    return provenance.digest_of(weights)
+
+
+def _set_weights(backbone: "keras.Model", weights: Sequence[np.ndarray]) -> None:
+    from r2d2_tf.backbones.layers import renew_constants
+
+    backbone.set_weights(weights)
+    renew_constants(backbone)
+
+
+def _size(shapes: Sequence[tuple[int, ...]]) -> str:
+    return f"{sum(int(np.prod(shape)) for shape in shapes):,}"

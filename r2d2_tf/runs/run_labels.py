@@ -1,0 +1,190 @@
+"""What of its data a run may see: the labels of its split, and the images that it did not leave out; and how much it is."""
+
+import contextlib
+import csv
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data import splits
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
+from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS, PROBABILITY_OF
+from r2d2_tf.data.labels.matching import labels_in, read_labels, rows_named
+from r2d2_tf.data.splits import parse_split, read_split
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system import files
+
+
+def left_out_before(config: Config) -> list[str] | None:
+    """The unreadable images that a run which goes on left out when it began; None: they are to be found."""
+    path = config.resolved_run_dir / run_directory.LEFT_OUT_FILE
+    return read_left_out(path) if run_directory.is_unfinished(config) and path.is_file() else None
+
+
+def read_left_out(path: Path) -> list[str]:
+    """The names in a LEFT_OUT_FILE; none if there is no such file."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [line.encode().decode("unicode_escape") for line in lines]
+
+
+def left_out_text(names: Sequence[str]) -> str:
+    """What `read_left_out` reads: a name a line, whatever characters it holds."""
+    return "".join(f"{name.encode('unicode_escape').decode()}\n" for name in names)
+
+
+def save_split(folder: Path, data: ImageData, labels: np.ndarray) -> None:
+    """Writes which images are labeled into a run's folder: as --split_file reads it, or, of given labels, as --labels does."""
+    if data.given_labels is None:
+        with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
+            splits.write_split(path, data.train_ids, np.flatnonzero(labels >= 0), data.train_labels, data.class_names)
+        return
+    write_labels(folder / run_directory.LABELS_FILE, data, labels)
+
+
+def write_labels(path: Path, data: ImageData, labels: np.ndarray) -> None:
+    """Writes `labels` `[rows]`, -1 for none, and the test images that have ids, as --labels reads them."""
+    names, soft = data.class_names, data.given_probabilities
+    with files.written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ("file", "label", "split", *(f"{PROBABILITY_OF}{name}" for name in (names if soft is not None else ())))
+        )
+        for row in np.flatnonzero(labels >= 0).tolist():
+            # Nine digits, from which float32 comes back exactly.
+            cells = [f"{p:.9g}" for p in (soft[row].tolist() if soft is not None else ())]
+            writer.writerow((data.train_ids[row], names[labels[row]], "train", *cells))
+        for name, label in zip(data.test_ids or (), data.test_labels if data.test_ids else (), strict=True):
+            writer.writerow((name, names[label], "test"))
+
+
+def soft_labels(data: ImageData) -> list[np.ndarray]:
+    """The probabilities of labeled images, where given labels are soft; else nothing."""
+    given, probabilities = data.given_labels, data.given_probabilities
+    return [] if given is None or probabilities is None else [probabilities[given >= 0]]
+
+
+def save_left_out(folder: Path, names: Sequence[str]) -> None:
+    """Writes the images that were left out into a run's folder."""
+    with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
+        path.write_text(left_out_text(names))
+
+
+def hidden_labels(data: ImageData) -> np.ndarray | None:
+    """True classes `[rows]`, -1 where they are not known; None if no image's is but those that are given. For reports only."""
+    labels, given = data.train_labels, data.given_labels
+    return None if given is not None and not ((labels >= 0) & (given < 0)).any() else labels
+
+
+def judged_by(config: Config) -> str:
+    """What a run's title says if its errors are not those on the test images."""
+    return f" (errors on {config.evaluate_on}, not on test images)" if config.evaluate_on else ""
+
+
+def loaded(config: Config, spec: DatasetSpec) -> ImageData:
+    """The images of a run; with `--evaluate_on` those that it names are in the place of the test images, which are gone.
+
+    Of another data set those test images are taken that are not among the run's labeled ones.
+
+    Raises:
+        ValueError: if the file does not fit the data, or names a labeled image; or if the other set has other classes.
+    """
+    data = spec.load(config.data_path)
+    if not config.evaluate_on:
+        return data
+    labeled = training_labels(data, config, spec.num_classes) != UNLABELED
+    if config.evaluate_on in DATASETS:
+        return _judged_by_set(config, data, labeled)
+    path = Path(config.evaluate_on).expanduser()
+    rows, classes = evaluated_rows(path, data)
+    if labeled[rows].any():
+        raise ValueError(
+            f"evaluate_on ({path}) names {labeled[rows].sum()} labeled images, on which an error says nothing: "
+            "name unlabeled ones"
+        )
+    if (classes < 0).any():
+        raise ValueError(
+            f"evaluate_on ({path}) names images whose class is not known, so that no error can be measured on them"
+        )
+    # Their ids are those of training images: no list of test images may name them.
+    return dataclasses.replace(data, test_images=data.train_images[rows], test_labels=classes, test_ids=None)
+
+
+def _judged_by_set(config: Config, data: ImageData, labeled: np.ndarray) -> ImageData:
+    """`data` with the test images of another set, but for those that are among its own `labeled` rows."""
+    other = DATASETS[config.evaluate_on].load(config.data_path)
+    images, candidates = data.train_images, other.test_images
+    if other.class_names != data.class_names or not (isinstance(images, np.ndarray) and isinstance(candidates, np.ndarray)):
+        raise ValueError(
+            f"evaluate_on ({config.evaluate_on}) must have the classes of {config.dataset}, and both no photographs"
+        )
+    trained_on = {image.tobytes() for image in images[labeled]}
+    unseen = np.array([image.tobytes() not in trained_on for image in candidates], bool)
+    return dataclasses.replace(data, test_images=candidates[unseen], test_labels=other.test_labels[unseen])
+
+
+def training_labels(data: ImageData, config: Config, num_classes: int) -> np.ndarray:
+    """The labels that training may see, `[rows]`, -1 outside the split.
+
+    Raises:
+        ValueError: if the split does not fit the data.
+    """
+    known = data.train_labels if data.given_labels is None else data.given_labels
+    if data.given_labels is not None:
+        labeled = np.flatnonzero(data.given_labels >= 0)
+    elif config.split_file:
+        path = Path(config.split_file).expanduser()
+        labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
+        if len(labeled) != config.num_labels:
+            raise ValueError(
+                f"split_file ({path}) lists {len(labeled)} images, but num_labels is {config.num_labels}: "
+                f"set --num_labels={len(labeled)}"
+            )
+    else:
+        num_labels = config.num_labels or len(data.train_labels)
+        labeled = splits.labeled_split(data.train_labels, num_labels, num_classes, seed=config.seed)
+    given = np.full(len(data.train_labels), UNLABELED, np.int64)
+    given[labeled] = splits.with_wrong_labels(known[labeled], config.label_noise, num_classes, seed=config.seed)
+    return given
+
+
+_FLAG = "evaluate_on"
+
+
+def check_evaluated_ids(path: Path, ids: Sequence[str]) -> None:
+    """Raises ValueError if the file cannot be read, or names what is no image."""
+    if path.suffix.lower() not in FILES_OF_LABELS:
+        parse_split(path, ids, flag=_FLAG)
+        return
+    with _naming_the_flag():
+        rows_named(read_labels(path), ids)
+
+
+def evaluated_rows(path: Path, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that a file names, and their classes: those that a file of labels gives, or, of a list of ids, the known ones.
+
+    Returns:
+        Row numbers and classes, int64; a class is -1 where it is not known.
+
+    Raises:
+        ValueError: if the file cannot be read, or names what is no image or no class.
+    """
+    if path.suffix.lower() not in FILES_OF_LABELS:
+        rows = read_split(path, data.train_ids, data.train_labels, data.class_names, flag=_FLAG)
+        return rows, data.train_labels[rows]
+    with _naming_the_flag():
+        table = read_labels(path)
+        rows = np.unique(rows_named(table, data.train_ids))
+        return rows, labels_in(table, data.train_ids, data.class_names)[rows]
+
+
+@contextlib.contextmanager
+def _naming_the_flag() -> Iterator[None]:
+    """Says in errors which flag names the file of labels."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{_FLAG}: {error}") from error

@@ -1,0 +1,1 @@
+"""What any program needs of the machine: files, messages, memory, signals. Knows nothing of images."""

@@ -1,0 +1,61 @@
+"""What a result came from: machine, versions, commit of the source, digests of numbers."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+_ROOT = Path(__file__).parent.parent.parent
+_SOURCES = ("r2d2_tf", "export", "tools", "configs", "requirements.txt")
+
+
+def machine() -> str:
+    """What kind of machine this is, as in `Linux x86_64, 2 CPUs`."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("keras", "numpy", "tensorflow", "tensorflow-cpu")
+    return {name: version for name in names if (version := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the project, `-dirty` if the source or a config was changed since; None outside a checkout.
+
+    Results that a program writes into the checkout do not count.
+    """
+    commit = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+    if not commit:
+        return None
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_SOURCES)
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    answer = subprocess.run([git, "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()
+
+
+def digest_of(arrays: Iterable[np.ndarray]) -> str:
+    """16 hexadecimal digits of a SHA-256 of the bytes of arrays, one after another."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

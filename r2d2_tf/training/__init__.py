@@ -1,0 +1,1 @@
+"""A run from its Config to its results: stages, batches, the loop through them."""

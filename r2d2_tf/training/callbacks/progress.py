@@ -1,0 +1,212 @@
+"""What a person watching a run sees: the plan, a bar with the time left, a line an epoch, the result."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.training.stages import Stage
+
+_FORWARD_COST = 1 / 3
+"""Cost of predicting an image, in trainings of an image: a forward pass of three passes."""
+
+
+class RunProgress:
+    """Where a run stands and how long it will take.
+
+    Time is counted in images, as a batch's cost is roughly proportional to them; what a stage does for the first time
+    is not timed, as TensorFlow traces it then.
+
+    Args:
+        stages: of the run.
+        num_labeled: labeled training images.
+        num_unlabeled: unlabeled training images.
+        num_test: images evaluated after each epoch.
+    """
+
+    def __init__(self, stages: Sequence[Stage], *, num_labeled: int, num_unlabeled: int, num_test: int) -> None:
+        self.stages = tuple(stages)
+        self.steps = {stage.number: stage.steps_per_epoch(num_labeled, num_unlabeled) for stage in stages}
+        self.evaluation_cost = num_test * _FORWARD_COST
+        self.prediction_cost = num_unlabeled * _FORWARD_COST
+        self.location = "before stage 1"
+        self._timed_cost = 0.0
+        self._timed_seconds = 0.0
+        self._since = time.perf_counter()
+        self.go_to(RunState(stages[0].number))
+
+    def go_to(self, state: RunState) -> None:
+        """Counts all as done that lies before the place of `state`, and nothing else."""
+        self.remaining = sum(
+            (stage.epochs - first) * (self.steps[stage.number] * stage.batch_size + self.evaluation_cost)
+            + sum(epoch >= first for epoch in stage.prediction_epochs) * self.prediction_cost
+            for stage in self.stages
+            if stage.number >= state.stage
+            for first in [state.epoch if stage.number == state.stage else 0]
+        )
+        current = next((stage for stage in self.stages if stage.number == state.stage), None)
+        if current is not None and state.step:
+            self.remaining -= state.step * current.batch_size
+            self.remaining -= self.prediction_cost if state.epoch in current.prediction_epochs else 0.0
+
+    def restart_clock(self) -> None:
+        """Leaves out of the estimate what happened since the last call."""
+        self._since = time.perf_counter()
+
+    def advance(self, cost: float, *, timed: bool = True) -> None:
+        """Counts `cost` images as done, and the time since the last call as what they took."""
+        now = time.perf_counter()
+        self.remaining -= cost
+        if timed:
+            self._timed_cost += cost
+            self._timed_seconds += now - self._since
+        self._since = now
+
+    def time_left(self) -> str:
+        """About how long the whole run will still take, as m:ss or h:mm:ss."""
+        if not self._timed_cost:
+            return "?"
+        return tqdm.format_interval(max(0.0, self.remaining) * self._timed_seconds / self._timed_cost)
+
+
+class Locator(keras.callbacks.Callback):
+    """Keeps `progress.location` true; the first callback in the list, so that what stops a run can be placed.
+
+    Args:
+        progress: of the run.
+        stage: that is trained.
+        state: of the run.
+    """
+
+    def __init__(self, progress: RunProgress, stage: Stage, state: RunState) -> None:
+        super().__init__()
+        self.progress = progress
+        self.stage = stage
+        self.state = state
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._locate(self.state.step)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._locate(self.state.step + 1)
+
+    def _locate(self, step: int) -> None:
+        stage = self.stage
+        self.progress.location = (
+            f"stage {stage.number} ({stage.title}), epoch {self.state.epoch + 1} of {stage.epochs}, step {step}"
+        )
+
+
+class ProgressReport(keras.callbacks.Callback):
+    """A progress bar an epoch (on a terminal) and a line after it; after all callbacks that measure.
+
+    Args:
+        progress: of the run.
+        stage: that is trained.
+        state: of the run.
+    """
+
+    def __init__(self, progress: RunProgress, stage: Stage, state: RunState) -> None:
+        super().__init__()
+        self.progress = progress
+        self.stage = stage
+        self.state = state
+
+    def print_heading(self) -> None:
+        """Prints the stage and the titles of the columns."""
+        stage = self.stage
+        print(f"\nStage {stage.number} of {self.progress.stages[-1].number}: {stage.title}")
+        print("   epoch     rate     loss    class  entropy  test error  pseudo-label error  run's time left", flush=True)
+        self._first_batch = True
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        stage, progress = self.stage, self.progress
+        if epoch in stage.prediction_epochs and not self.state.step:
+            progress.advance(progress.prediction_cost, timed=False)
+        # disable=None: no bar where the output is a file.
+        self._bar = tqdm(
+            total=progress.steps[stage.number],
+            bar_format="{desc} |{bar:30}| {n_fmt}/{total_fmt} steps{postfix}",
+            initial=self.state.step,
+            desc=f"  {epoch + 1:3}/{stage.epochs}",
+            leave=False,
+            disable=None,
+        )
+        progress.restart_clock()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.progress.advance(self.stage.batch_size, timed=not self._first_batch)
+        self._first_batch = False
+        self._bar.set_postfix_str(f"run: about {self.progress.time_left()} left", refresh=False)
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        self.progress.advance(self.progress.evaluation_cost, timed=epoch > 0)
+        self._bar.close()
+        if logs["predicted"]:
+            changes = logs.get("argmax_changes")
+            what = "for the first time" if changes is None else f"anew; {changes:,} changed class"
+            print(f"           (began with predicting the pseudo-labels {what})")
+        pseudo = f"{logs['pseudo_label_error']:17.2f} %" if "pseudo_label_error" in logs else f"{'-':>19}"
+        print(
+            f" {epoch + 1:3}/{self.stage.epochs:<3} {logs['learning_rate']:8.4g} {logs['loss']:8.4f} {logs['class_loss']:8.4f} "
+            f"{logs['entropy']:8.4f} {logs['test_error']:9.2f} % {pseudo} {self.progress.time_left():>16}",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Removes an unfinished bar from the terminal."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+def plan_text(
+    stages: Sequence[Stage],
+    *,
+    title: str,
+    description: str,
+    given_labels: np.ndarray,
+    num_test: int,
+    image_shape: Sequence[int],
+    num_classes: int,
+    soft_labels: bool,
+    network: str,
+    table_bytes: int,
+    devices: str,
+) -> str:
+    """The plan of a run, to be printed before its first step."""
+    labeled = int((given_labels >= 0).sum())
+    unlabeled = len(given_labels) - labeled
+    per_class = np.bincount(given_labels[given_labels >= 0], minlength=num_classes)
+    spread = f"{per_class.min()}" if per_class.min() == per_class.max() else f"{per_class.min()} to {per_class.max()}"
+    lines = [
+        title,
+        f"  data      {description}",
+        f"  images    {labeled:,} labeled ({'soft, ' * soft_labels}{spread} in each of {num_classes} classes) + "
+        f"{unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, image_shape))} pixels",
+        f"  network   {network}",
+        f"  table     {len(given_labels):,} x {num_classes} pseudo-logits, {table_bytes / 2**20:.2f} MiB in host memory",
+        f"  devices   {devices}",
+    ]
+    total = 0
+    for stage in stages:
+        steps = stage.steps_per_epoch(labeled, unlabeled)
+        total += steps * stage.epochs
+        if stage.labeled_per_batch is not None:
+            mix = f" ({stage.labeled_per_batch} labeled + {stage.batch_size - stage.labeled_per_batch} unlabeled)"
+        else:
+            mix = " of all images" if stage.use_unlabeled else " of labeled images"
+        head = f"; the head alone in the first {_count(stage.head_epochs, 'epoch')}" if stage.head_epochs else ""
+        lines.append(
+            f"  stage {stage.number}   {stage.title}: {_count(stage.epochs, 'epoch')} of {_count(steps, 'step')}, "
+            f"{stage.batch_size} images a batch{mix}{head}"
+        )
+    return "\n".join([*lines, f"  in all    {total:,} steps"])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,308 @@
+"""The stages of a run, one `fit` each, from the newest checkpoint to the end."""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from r2d2_tf.backbones.layers import renew_constants
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.distributed.workers import Workers
+from r2d2_tf.method import finite
+from r2d2_tf.method import mixed_precision as precision
+from r2d2_tf.method.model import R2D2Model
+from r2d2_tf.method.pseudo_labels import NotFinite
+from r2d2_tf.runs import run_directory, run_labels
+from r2d2_tf.runs.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
+from r2d2_tf.runs.metrics_log import MetricsLog
+from r2d2_tf.runs.predictions import PredictionHistory
+from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.system import files
+from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.system.messages import warn
+from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
+from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped
+from r2d2_tf.training.callbacks.diagnostics import Diagnostics
+from r2d2_tf.training.callbacks.evaluation import Evaluation
+from r2d2_tf.training.callbacks.freezing import HeadFirst
+from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
+from r2d2_tf.training.callbacks.recording import EpochMeans, EpochRecorder
+from r2d2_tf.training.callbacks.reprediction import RepetitiveReprediction
+from r2d2_tf.training.pipeline import RunBatches
+from r2d2_tf.training.stages import Stage, plan
+
+MAX_ROLLBACKS = 3
+"""With --on_divergence=rollback; each halves the learning rates."""
+
+
+def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distribute.Strategy) -> None:
+    """Sets the switches of a stage, and compiles the model anew."""
+    model.use_unlabeled, model.learn_pseudo_labels = stage.use_unlabeled, stage.learn_pseudo_labels
+    model.weight_decay, model.compatibility = stage.weight_decay, config.compatibility
+    model.table.labeled_step = stage.labeled_step(len(model.table.labeled_rows), len(model.table.unlabeled_rows))
+    with strategy.scope():
+        # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
+        optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
+        # jit_compile: XLA would have to compile the table's operations too, which run on the host.
+        model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision), jit_compile=False)
+
+
+class Training:
+    """Trains a model through the stages of a config, and keeps the checkpoints, metrics and networks in the run's folder.
+
+    Making it takes over the state of the newest checkpoint, if there is one.
+
+    Args:
+        config: of the run.
+        data: the images.
+        model: to be trained, made in the scope of `strategy`, and its table.
+        workers: the processes that train it, and their devices.
+        folder: given by `run_directory.claimed`.
+        signals: that may ask for a stop.
+        state: of a run that is begun.
+
+    Attributes:
+        state: of the run.
+        history: of the predictions.
+
+    Raises:
+        ValueError: if there are checkpoints and none can be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        data: ImageData,
+        model: R2D2Model,
+        workers: Workers,
+        folder: Path,
+        signals: StopSignals,
+        state: RunState,
+    ) -> None:
+        self.config, self.data, self.model, self.table, self.workers = config, data, model, model.table, workers
+        self.folder, self.signals, self.state = folder, signals, state
+        self.stages = plan(config)
+        self.history = PredictionHistory(self.table.unlabeled_rows)
+        self._batches = RunBatches(config, data, self.table, workers)
+        self.checkpoints = Checkpoints(folder, config.to_flagfile(), workers)
+        model.between_batches = lambda: self._ask(False)
+        # Still to be restored, as the stage's optimizer is not made yet.
+        self._pending: Checkpoint | None = None
+        self._saved: tuple[tuple[int, int, int], int] | None = None
+        found = self.checkpoints.newest(warn)
+        if found is not None:
+            self._check_same_data(found.state, state)
+            self._go_to(found)
+            self.state.resumes += 1
+            print(f"\nGoing on from the checkpoint {found.path.name}: {self._place()}")
+        self._progress = RunProgress(
+            self.stages,
+            num_labeled=len(self.table.labeled_rows),
+            num_unlabeled=len(self.table.unlabeled_rows),
+            num_test=len(data.test_images),
+        )
+        self._begin_log()
+
+    def _check_same_data(self, then: RunState, now: RunState) -> None:
+        for what, flag, name in (
+            ("data set", "data_dir", "data_fingerprint"),
+            ("given labels", "labels" if self.config.labels else "split_file", "split_fingerprint"),
+            ("network to start from", "warm_start", "start_fingerprint"),
+        ):
+            if getattr(now, name) and getattr(then, name) != getattr(now, name):
+                raise CannotResume(
+                    f"the {what} changed since the run in {self.folder} began (fingerprint {getattr(then, name)}, now "
+                    f"{getattr(now, name)}): give it the --{flag} that it began with, or add --new_run to start afresh"
+                )
+
+    def run(self, began: float) -> None:
+        """Trains from the place of the state to the end of the last stage.
+
+        Args:
+            began: `time.perf_counter()` when the program started.
+
+        Raises:
+            RunStopped: if something is no longer finite or the predictions collapse.
+            RunInterrupted: if a signal asked for it; a checkpoint is written.
+            OSError: if a file cannot be written.
+        """
+        self._mark = began
+        self.spend("start")
+        while stage := next((stage for stage in self.stages if stage.number >= self.state.stage), None):
+            if stage.number != self.state.stage:
+                # Stage 2 may be missing.
+                self.state.begin_stage(stage.number)
+            try:
+                self._fit(stage)
+            except RunStopped as stopped:
+                self._roll_back(stopped)
+                continue
+            if stage.number in run_directory.NETWORK_FILES and self.workers.is_chief:
+                with files.written_whole(self.folder / run_directory.NETWORK_FILES[stage.number]) as path:
+                    self.model.backbone.save(path)
+            self.state.begin_stage(stage.number + 1)
+        self._log.close()
+
+    def _go_to(self, checkpoint: Checkpoint) -> None:
+        self._pending, self.state = checkpoint, checkpoint.state
+        self._saved = (self.state.place, len(self.state.rollbacks))
+
+    def _place(self) -> str:
+        """Where the state is, in words."""
+        stage = next(stage for stage in self.stages if stage.number == self.state.stage)
+        if self.state.epoch == stage.epochs:
+            return f"the end of stage {stage.number} ({stage.title})"
+        return (
+            f"stage {stage.number} ({stage.title}), epoch {self.state.epoch + 1} of {stage.epochs}, step {self.state.step + 1}"
+        )
+
+    def _begin_log(self) -> None:
+        self._log = MetricsLog(self.folder, run_directory.METRICS_FILE, self.state.rows, writes=self.workers.is_chief)
+        self._progress.go_to(self.state)
+
+    def spend(self, part: str) -> None:
+        """Adds the time since the last call to a part of the run."""
+        now = time.perf_counter()
+        self.state.spend(part, now - self._mark)
+        self._mark = now
+
+    def _roll_back(self, stopped: RunStopped) -> None:
+        """Goes back to the last checkpoint from before the place where it went wrong, with half the learning rates.
+
+        Not to one of that very place: what went wrong in a step or a prediction was in the weights before it.
+
+        Raises:
+            RunStopped: `stopped`, if that is not asked for, was done too often, or there is no such checkpoint.
+        """
+        if self.config.on_divergence != "rollback" or not stopped.rate_matters:
+            raise stopped
+        earlier, resumes, scale = self.state.rollbacks, self.state.resumes, self.state.learning_rate_scale / 2
+        if len(earlier) >= MAX_ROLLBACKS:
+            raise RunStopped(f"{stopped} (after {MAX_ROLLBACKS} roll-backs)") from None
+        checkpoint = self.checkpoints.newest(warn, before=self.state.place)
+        if checkpoint is None:
+            raise RunStopped(f"{stopped} (there is no checkpoint to roll back to)") from None
+        self._log.close()
+        self._go_to(checkpoint)
+        self.state.learning_rate_scale, self.state.resumes = scale, resumes
+        self.state.rollbacks = [*earlier, {"reason": str(stopped), "learning_rate_scale": scale}]
+        self._begin_log()
+        warn(str(stopped))
+        warn(
+            f"rolling back to the checkpoint {checkpoint.path.name}: {self._place()}, with {scale:g} times the "
+            f"learning rates ({len(self.state.rollbacks)} of at most {MAX_ROLLBACKS} roll-backs)"
+        )
+
+    def _fit(self, stage: Stage) -> None:
+        """Trains a stage from the place of the state to its end."""
+        stage = replace(stage, learning_rates=tuple(rate * self.state.learning_rate_scale for rate in stage.learning_rates))
+        prepare(self.model, stage, self.config, self.workers.strategy)
+        if self._pending is not None:
+            self._pending.restore(self._variables(), self.table, self.history)
+            renew_constants(self.model.backbone)
+            self._pending = None
+        report = ProgressReport(self._progress, stage, self.state)
+        try:
+            self._checkpoint(stage)
+            report.print_heading()
+            self._fit_from_here(stage, report)
+        except RunStopped as stopped:
+            raise RunStopped(f"{self._progress.location}: {stopped}", rate_matters=stopped.rate_matters) from None
+        except (NotFinite, tf.errors.InvalidArgumentError) as error:
+            what = finite.name_of(error)
+            if what is None:
+                raise
+            rate = stage.learning_rates[min(self.state.epoch, stage.epochs - 1)]
+            raise RunStopped(
+                f"{self._progress.location}: {what} is not finite (NaN or infinite) at learning rate {rate:.4g}; {stage.advice}"
+            ) from None
+        except RunInterrupted:
+            report.close()
+            self._save_if_possible(stage)
+            raise
+        finally:
+            report.close()
+        self.spend(f"stage_{stage.number}")
+
+    def _fit_from_here(self, stage: Stage, report: ProgressReport) -> None:
+        table, model, state = self.table, self.model, self.state
+        steps = stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
+        callbacks = self._callbacks(stage, steps, report)
+        model.resumes_epoch = state.step > 0
+        if state.step == steps:
+            # Stopped after an epoch's last step, before its end.
+            callbacks.on_train_begin()
+            model.reset_metrics()
+            callbacks.on_epoch_begin(state.epoch)
+            callbacks.on_epoch_end(state.epoch, {})
+        model.fit(
+            self._batches.training(stage, epoch=state.epoch, step=state.step),
+            initial_epoch=state.epoch,
+            epochs=stage.epochs,
+            steps_per_epoch=steps,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+
+    def _callbacks(self, stage: Stage, steps: int, report: ProgressReport) -> keras.callbacks.CallbackList:
+        config, data, table, state = self.config, self.data, self.table, self.state
+        return keras.callbacks.CallbackList(
+            [
+                Locator(self._progress, stage, state),
+                EpochMeans(),
+                HeadFirst(stage),
+                RepetitiveReprediction(stage, self._batches.unlabeled(), self.history, state),
+                Evaluation(self._batches.test(), len(data.test_images)),
+                Diagnostics(stage, table, run_labels.hidden_labels(data)),
+                *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),
+                EpochRecorder(self._log, stage, first_run_epoch=len(self._log.rows) - state.epoch + 1),
+                report,
+                RunCheckpoint(stage, steps, state, lambda: self._checkpoint(stage), config.checkpoint_minutes, self._ask),
+            ],
+            add_history=True,
+            model=self.model,
+        )
+
+    def _save_if_possible(self, stage: Stage) -> None:
+        """Saves an interrupted run, unless a prediction was under way: then a checkpoint from before it is there."""
+        try:
+            if self.state.consistent:
+                self._checkpoint(stage)
+        except NotFinite as error:
+            warn(f"the last steps are not saved: {error} is not finite")
+        else:
+            print(f"\nsaved: {self._place()}", file=sys.stderr)
+
+    def _checkpoint(self, stage: Stage) -> None:
+        """Saves the run, unless what is on disk is this very place already."""
+        version = (self.state.place, len(self.state.rollbacks))
+        if version == self._saved:
+            return
+        self.spend(f"stage_{stage.number}")
+        self.checkpoints.save(self.state, self._variables(), self.table, self.history)
+        self._saved = version
+
+    def _ask(self, save: bool) -> bool:
+        """Whether to save now, as the chief says; raises RunInterrupted, in all processes, if a signal came to any."""
+        signal, agreed = self.workers.largest([self.signals.requested, save and self.workers.is_chief])
+        if signal:
+            raise RunInterrupted(signal)
+        return bool(agreed)
+
+    def _variables(self) -> dict[str, Any]:
+        """Everything of network, metrics and optimizer that a run needs to go on: name -> Keras variable."""
+        network, optimizer = self.model.backbone.variables, self.model.optimizer.variables
+        groups = {"network/": network, "metrics/": self.model.metrics_variables, OPTIMIZER: optimizer}
+        return {
+            # Not by their own names, in which Keras counts the layers that a process has made.
+            f"{group}{number:04d}": variable
+            for group, variables in groups.items()
+            for number, variable in enumerate(variables)
+        }

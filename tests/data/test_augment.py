@@ -1,0 +1,80 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+from r2d2_tf.data.augment import Augmentation, augment, cutout, flip, translate
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 7, 2)).astype(np.uint8)
+KEY = tf.constant([1, 2])
+
+
+@pytest.fixture
+def addons():
+    path = Path(os.environ.get("R2D2_TF_REFERENCE", ROOT.parent / "shared" / "reference")) / "tensorflow_addons_vectors.npz"
+    if not path.is_file():
+        pytest.skip(f"NO REFERENCE NUMBERS: {path} is absent; set R2D2_TF_REFERENCE to its folder")
+    return np.load(path)
+
+
+def test_translating_moves_pixels_and_mirrors_them_at_the_border():
+    shifts = np.array([[0, 0], [2, 0], [-1, 3], [4, -4], [-6, 1], [1, 1]], np.int32)
+    for image, (dx, dy), moved in zip(IMAGES, shifts, translate(IMAGES, shifts).numpy(), strict=True):
+        padded = np.pad(image, ((6, 6), (6, 6), (0, 0)), mode="symmetric")
+        np.testing.assert_array_equal(moved, padded[6 - dy : 11 - dy, 6 - dx : 13 - dx])
+
+
+def test_translating_agrees_with_tensorflow_addons(addons):
+    shifts = addons["translate_dx_dy"].astype(np.int32)
+    np.testing.assert_array_equal(translate(addons["images"], shifts), addons["translate_reflect_nearest"])
+
+
+def test_cutout_agrees_with_tensorflow_addons(addons):
+    result = cutout(addons["images"], addons["cutout_offset_yx"].astype(np.int32), 4, [0.0] * addons["images"].shape[-1])
+    np.testing.assert_array_equal(result, addons["cutout_4x4_fill0"])
+
+
+def test_cutout_hangs_over_the_border_and_fills_each_channel():
+    result = cutout(IMAGES[:1], tf.constant([[0, 6]]), 4, (1.5, 2.5)).numpy()
+    assert (result[0, :2, 4:] == [1.5, 2.5]).all()
+    np.testing.assert_array_equal(result[0, 2:], IMAGES[0, 2:])
+    np.testing.assert_array_equal(result[0, :, :4], IMAGES[0, :, :4])
+
+
+def test_flipping_mirrors_the_chosen_images():
+    flipped = flip(tf.constant(IMAGES), tf.constant([True, False] * 3)).numpy()
+    np.testing.assert_array_equal(flipped[::2], IMAGES[::2, :, ::-1])
+    np.testing.assert_array_equal(flipped[1::2], IMAGES[1::2])
+
+
+ALL_OF_IT = Augmentation(translate=2, flip=True, cutout=2, fill=(0.0, 0.0))
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_seed_another():
+    first, again = (augment(tf.constant(IMAGES), ALL_OF_IT, KEY).numpy() for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert (augment(tf.constant(IMAGES), ALL_OF_IT, KEY + 1).numpy() != first).any()
+
+
+def test_no_augmentation_changes_nothing():
+    np.testing.assert_array_equal(augment(tf.constant(IMAGES), Augmentation(), KEY), IMAGES)
+
+
+def test_translations_reach_the_limit_both_ways_and_not_beyond():
+    column = np.tile(np.arange(9, dtype=np.uint8)[None, :, None, None], (2000, 1, 9, 1))
+    moved = augment(tf.constant(column), Augmentation(translate=3), KEY).numpy()
+    shifts = 4 - moved[:, 4, 0, 0].astype(int)
+    assert np.bincount(shifts + 3, minlength=7).min() > 200
+    assert set(shifts) == set(range(-3, 4))
+
+
+def test_half_of_the_images_are_flipped_and_cutouts_are_anywhere():
+    ramp = np.tile(np.arange(4, dtype=np.uint8)[None, None, :, None], (2000, 4, 1, 1))
+    flipped = augment(tf.constant(ramp), Augmentation(flip=True), KEY).numpy()[:, 0, 0, 0] == 3
+    assert 900 < flipped.sum() < 1100
+    cut = augment(tf.constant(ramp), Augmentation(cutout=2, fill=(-1.0,)), KEY).numpy() == -1
+    assert cut.any(axis=0).all()
+    assert set(cut.sum((1, 2, 3))) == {1, 2, 4}

@@ -1,0 +1,279 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import (
+    NUM_CLASSES,
+    batches_of,
+    make_model,
+    make_strategy,
+    softmax,
+    table_values,
+    tiny_images,
+    tiny_labels,
+)
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.method import finite
+from r2d2_tf.method.losses import CLASS_LOSSES
+from r2d2_tf.method.model import R2D2Model
+from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.training.stages import plan
+
+COUNT, LABELED = 12, 4
+ROWS = np.random.default_rng(1).normal(size=(COUNT, NUM_CLASSES))
+
+
+def weights_of(model):
+    return [w.numpy() for w in model.trainable_variables]
+
+
+def logits_of(model, images):
+    kernel, bias = weights_of(model)
+    return images.reshape(len(images), -1) @ kernel + bias
+
+
+def fit(model, images, batch_size, rows=None):
+    """One epoch, Keras' own way; returns its logs."""
+    order = np.arange(len(images)) if rows is None else rows
+    history = model.fit(batches_of(images, order, batch_size), shuffle=False, verbose=0)
+    return {name: values[-1] for name, values in history.history.items()}
+
+
+def row_gradients(name, p, q):
+    if name == "reverse_kl":
+        return 0.1 * (q - p)
+    if name == "forward_kl":
+        ratio = np.log(q) - np.log(p)
+        return 0.1 * q * (ratio - (q * ratio).sum(1, keepdims=True))
+    return 0.2 * q * (q - p - (q * (q - p)).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_a_step_moves_unlabeled_rows_by_eq_7_and_no_others(strategy, name):
+    images = tiny_images(COUNT)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), class_loss=name, rows=ROWS)
+    before, p = table_values(model.table), softmax(logits_of(model, images))
+    fit(model, images, COUNT)
+    expected = before - 4000 / 512 * row_gradients(name, p, softmax(before))
+    expected[:LABELED] = before[:LABELED]
+    np.testing.assert_allclose(table_values(model.table), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(table_values(model.table)[:LABELED], before[:LABELED])
+
+
+def test_labeled_rows_that_are_learned_move_by_pencils_gradient_and_the_network_as_before(strategy):
+    images, labels = tiny_images(COUNT), tiny_labels(COUNT, LABELED)
+    model, clamped = (make_model(strategy, labels, rows=ROWS) for _ in range(2))
+    model.table.labeled_step, model.compatibility = 0.5, 0.4
+    before, p = table_values(model.table), softmax(logits_of(model, images))
+    q = softmax(before)
+    for one in (model, clamped):
+        fit(one, images, COUNT)
+    of_label = 0.4 * (q[:LABELED] - np.eye(NUM_CLASSES)[labels[:LABELED]])
+    expected = before - 4000 / 512 * row_gradients("reverse_kl", p, q)
+    expected[:LABELED] = before[:LABELED] - 0.5 * 4000 / 512 * (row_gradients("reverse_kl", p, q)[:LABELED] + of_label)
+    np.testing.assert_allclose(table_values(model.table), expected, rtol=1e-5, atol=1e-5)
+    for weight, same in zip(weights_of(model), weights_of(clamped), strict=True):
+        np.testing.assert_allclose(weight, same, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("pseudo_label_lr", [4000.0, 64_000.0])
+def test_a_wrong_label_is_given_up_for_good_and_its_row_settles_between_label_and_prediction(pseudo_label_lr):
+    config = Config(learn_labeled_rows=True, pseudo_label_lr=pseudo_label_lr)
+    images, labels = tiny_images(COUNT), np.zeros(COUNT, int)
+    model = make_model(tf.distribute.get_strategy(), labels, learning_rate=1e-30, pseudo_label_lr=pseudo_label_lr)
+    # A network that stands still and is sure of class 1, whatever it sees.
+    model.backbone.layers[-1].set_weights([np.zeros((images[0].size, NUM_CLASSES)), np.array([0.0, 12.0, 0.0])])
+    # Each labeled row is seen twice an epoch of unlabeled ones.
+    model.compatibility, model.table.labeled_step = config.compatibility, plan(config)[1].labeled_step(64_000, 384_000)
+    given = []
+    for _ in range(50):
+        fit(model, np.tile(images, (3, 1, 1, 1)), COUNT, rows=np.tile(np.arange(COUNT), 3))
+        given.append(softmax(table_values(model.table))[:, 0])
+    expected = config.compatibility / (config.alpha + config.compatibility)
+    np.testing.assert_allclose(given[-20:], np.full((20, COUNT), expected), atol=0.01)
+    assert np.diff(given, axis=0).max() < 0.001
+    assert expected < 0.5
+
+
+def test_a_rows_step_does_not_depend_on_the_batch(strategy):
+    images = tiny_images(COUNT)
+    tables = []
+    for batch_size in (12, 4):
+        # A network that stands still: rows then depend on nothing but their own image.
+        model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS, learning_rate=1e-30)
+        fit(model, images, batch_size)
+        tables.append(table_values(model.table))
+    np.testing.assert_allclose(*tables, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_the_sum_of_a_row_stays(strategy, name):
+    images = tiny_images(COUNT)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS, class_loss=name)
+    before = table_values(model.table)
+    for _ in range(5):
+        fit(model, images, 4)
+    after = table_values(model.table)
+    assert np.abs(after - before)[LABELED:].max() > 0.1
+    np.testing.assert_allclose(after.sum(1), before.sum(1), atol=1e-5)
+
+
+def test_the_network_descends_the_mean_loss_with_coupled_l2(strategy):
+    images = tiny_images(COUNT)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS, weight_decay=0.5, learning_rate=0.1)
+    kernel, bias = weights_of(model)
+    p, q = softmax(logits_of(model, images)), softmax(table_values(model.table))
+    losses = (0.1 * p * (np.log(p) - np.log(q)) - 0.03 * p * np.log(p)).sum(1)
+    at_logits = ((0.1 - 0.03) * np.log(p) - 0.1 * np.log(q) - losses[:, None]) * p / COUNT
+    fit(model, images, COUNT)
+    new_kernel, new_bias = weights_of(model)
+    at_kernel = images.reshape(COUNT, -1).T @ at_logits
+    np.testing.assert_allclose(new_kernel, kernel - 0.1 * (at_kernel + 0.5 * kernel), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(new_bias, bias - 0.1 * (at_logits.sum(0) + 0.5 * bias), rtol=1e-4, atol=1e-6)
+
+
+def test_without_learning_the_loss_is_cross_entropy_against_the_rows_argmax_and_the_table_stays(strategy):
+    images = tiny_images(COUNT)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS, learn_pseudo_labels=False)
+    before = table_values(model.table)
+    p = softmax(logits_of(model, images))
+    kernel, _ = weights_of(model)
+    logs = fit(model, images, COUNT)
+    targets = before.argmax(1)
+    assert targets[:LABELED].tolist() == [0, 1, 2, 0]
+    assert logs["loss"] == pytest.approx(-np.log(p[np.arange(COUNT), targets]).mean(), rel=1e-5)
+    gradient = images.reshape(COUNT, -1).T @ ((p - np.eye(NUM_CLASSES)[targets]) / COUNT)
+    np.testing.assert_allclose(weights_of(model)[0], kernel - 0.1 * gradient, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(table_values(model.table), before)
+
+
+def test_an_uneven_last_batch_is_averaged_over_its_own_images(strategy):
+    # 5 images in batches of 4: the last holds one image, so that the second replica gets none.
+    images = tiny_images(5)
+    model = make_model(strategy, np.array([0, 1, 2, 0, 1]), use_unlabeled=False, learn_pseudo_labels=False)
+    expected = make_model(make_strategy(1), np.array([0, 1, 2, 0, 1]), use_unlabeled=False, learn_pseudo_labels=False)
+    logs = fit(model, images, 4)
+    for part in (slice(0, 4), slice(4, 5)):
+        p = softmax(logits_of(expected, images[part]))
+        error = (p - np.eye(NUM_CLASSES)[np.array([0, 1, 2, 0, 1])[part]]) / len(p)
+        for weight, gradient in zip(
+            expected.trainable_variables, (images[part].reshape(len(p), -1).T @ error, error.sum(0)), strict=True
+        ):
+            weight.assign_sub(0.1 * gradient)
+    for weight, other in zip(weights_of(model), weights_of(expected), strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(logs["loss"])
+
+
+def test_a_convolution_may_get_a_batch_with_fewer_images_than_replicas(strategy):
+    images = tiny_images(5)
+    model = make_model(strategy, tiny_labels(5, 3), hidden=(keras.layers.Conv2D(8, 2),))
+    before = weights_of(model)
+    model.repredict(batches_of(images, np.arange(5), 4))
+    assert np.isfinite(fit(model, images, 4)["loss"])
+    assert model.evaluate_images(batches_of(images, np.zeros(5), 4))[2].sum() == 5
+    assert all(np.isfinite(new).all() and (new != old).any() for old, new in zip(before, weights_of(model), strict=True))
+
+
+def test_metrics_are_means_over_the_images_of_all_replicas(strategy):
+    images = tiny_images(10)
+    rows = np.random.default_rng(2).normal(size=(10, NUM_CLASSES))
+    model = make_model(strategy, tiny_labels(10, LABELED), rows=rows, learning_rate=1e-30, pseudo_label_lr=0.0)
+    p, q = softmax(logits_of(model, images)), softmax(table_values(model.table))
+    logs = fit(model, images, 4)
+    class_loss, entropy = (p * (np.log(p) - np.log(q))).sum(1).mean(), -(p * np.log(p)).sum(1).mean()
+    assert logs["class_loss"] == pytest.approx(class_loss, rel=1e-5)
+    assert logs["entropy"] == pytest.approx(entropy, rel=1e-5)
+    assert logs["loss"] == pytest.approx(0.1 * class_loss + 0.03 * entropy, rel=1e-5)
+    assert logs["largest_prediction"] == pytest.approx(p[LABELED:].max(1).mean(), rel=1e-5)
+    assert logs["largest_pseudo_label"] == pytest.approx(q[LABELED:].max(1).mean(), rel=1e-5)
+    np.testing.assert_array_equal(logs["predicted_classes"], np.bincount(p[LABELED:].argmax(1), minlength=NUM_CLASSES))
+
+
+def test_repredicting_writes_the_networks_logits_into_unlabeled_rows_only(strategy):
+    images = tiny_images(COUNT)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS)
+    before = table_values(model.table)
+    changed = model.repredict(batches_of(images, np.arange(COUNT), 5))
+    after, expected = table_values(model.table), logits_of(model, images)
+    np.testing.assert_array_equal(after[:LABELED], before[:LABELED])
+    np.testing.assert_allclose(after[LABELED:], expected[LABELED:], rtol=1e-5, atol=1e-6)
+    assert changed == (before.argmax(1) != after.argmax(1)).sum() > 0
+
+
+def test_repredicting_uses_the_network_in_evaluation_mode(strategy):
+    images = tiny_images(COUNT)
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), hidden=(keras.layers.Dropout(0.9),))
+    expected = logits_of(model, images)
+    model.repredict(batches_of(images, np.arange(COUNT), COUNT))
+    np.testing.assert_allclose(table_values(model.table)[LABELED:], expected[LABELED:], rtol=1e-5, atol=1e-6)
+
+
+def test_errors_are_counted_over_all_replicas(strategy):
+    images = tiny_images(7)
+    model = make_model(strategy, tiny_labels(7, 3))
+    classes = np.array([0, 1, 2, 0, 1, 2, 0])
+    errors, top5_errors, counts = model.evaluate_images(batches_of(images, classes, 4))
+    predicted = logits_of(model, images).argmax(1)
+    assert errors == (predicted != classes).sum()
+    assert top5_errors == 0, "with three classes"
+    np.testing.assert_array_equal(counts, np.bincount(predicted, minlength=NUM_CLASSES))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class BadGradient(keras.layers.Layer):
+    """Passes its input on, and NaN back."""
+
+    def call(self, inputs):
+        return inputs + tf.sqrt(0.0 * inputs)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [("image", "the loss"), ("row", "a pseudo-logit"), ("gradient", "the gradient of .*kernel")],
+)
+def test_what_is_not_finite_stops_the_step_before_weights_or_table_change_and_is_named(where, named, strategy):
+    images, rows = tiny_images(COUNT), ROWS.copy()
+    hidden = (keras.layers.Flatten(), keras.layers.Dense(2), BadGradient()) if where == "gradient" else ()
+    if where == "image":
+        images[3] = np.nan
+    if where == "row":
+        rows[LABELED] = np.inf
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=rows, hidden=hidden)
+    before, weights = table_values(model.table), weights_of(model)
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        fit(model, images, COUNT)
+    assert re.fullmatch(named, finite.name_of(error.value))
+    for old, new in zip(weights, weights_of(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    if strategy.num_replicas_in_sync == 1:
+        np.testing.assert_array_equal(table_values(model.table), before)
+
+
+def test_other_errors_are_not_taken_for_numbers_that_are_not_finite():
+    assert finite.name_of(tf.errors.InvalidArgumentError(None, None, "shapes do not fit")) is None
+
+
+def test_the_table_is_outside_the_strategy_and_exists_once():
+    model = make_model(make_strategy(2), tiny_labels(COUNT, LABELED))
+    assert not isinstance(model.table.variable, tf.distribute.DistributedValues)
+    assert len({id(v) for v in model.variables if "pseudo" in v.name}) == 0
+
+
+def test_keras_still_has_the_private_hook_that_is_overridden():
+    assert callable(getattr(keras.Model, "_maybe_symbolic_build", None))
+
+
+def test_the_true_class_counts_where_it_is_among_the_five_likeliest(strategy):
+    logits = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
+    classes = np.argsort(-logits)[np.arange(7), [0, 4, 5, 9, 0, 4, 5]]
+    table = PseudoLabelTable(np.array([UNLABELED] * 7), 10)
+    with strategy.scope():
+        backbone = keras.Sequential([keras.Input((1, 1, 10)), keras.layers.Flatten()])
+        options = {"alpha": 0.1, "beta": 0.03, "pseudo_label_lr": 1.0}
+        model = R2D2Model(backbone, table, class_loss=CLASS_LOSSES["reverse_kl"], **options)
+    assert model.evaluate_images(batches_of(logits[:, None, None], classes, 4))[:2] == (5, 3)

@@ -1,0 +1,171 @@
+import csv
+import dataclasses
+import shlex
+import shutil
+from pathlib import Path
+
+import chromium
+import numpy as np
+import pytest
+
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
+from tools.label_queue import __main__ as label_queue
+from tools.shared import row_history, saved_table
+
+NAMES = ("cat", "dog", "owl")
+
+
+def lines_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def queued(finished_run, path, *flags):
+    assert label_queue.main([f"--run_dir={finished_run}", f"--out={path}", *flags]) == 0
+    return lines_of(path)
+
+
+def test_the_file_asks_for_images_and_repeats_the_given_labels(finished_run, tmp_path):
+    lines = queued(finished_run, tmp_path / "queue.csv", "--count=20")
+    table = saved_table.read(finished_run / "pseudo_labels.npz")
+    row_of = {name: row for row, name in enumerate(table.ids.tolist())}
+    asked, given = lines[:20], lines[20:]
+    rows = [row_of[line["file"]] for line in asked]
+    assert len(set(rows)) == 20
+    assert (table.labels[rows] == -1).all()
+    assert {line["label"] for line in asked} == {""}
+    assert [line["suggestion"] for line in asked] == [str(c) for c in table.pseudo_logits[rows].argmax(1)]
+    assert all(line["why"].startswith("entropy ") and "flips" in line["why"] for line in asked)
+    assert [(row_of[line["file"]], line["label"], line["split"]) for line in given] == [
+        (row, str(table.labels[row]), "train") for row in table.labeled_rows
+    ]
+
+
+def test_labels_that_were_given_in_a_file_are_repeated_with_their_test_images(finished_run, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    (run_dir / "labeled.csv").write_text("file,label,split\na.jpg,cat,train\nb.jpg,dog,test\n")
+    lines = queued(run_dir, tmp_path / "queue.csv", "--count=1")
+    assert [(line["file"], line["label"], line["split"]) for line in lines[1:]] == [
+        ("a.jpg", "cat", "train"),
+        ("b.jpg", "dog", "test"),
+    ]
+
+
+def test_the_page_shows_the_images_in_a_browser(finished_run, tmp_path):
+    lines = queued(finished_run, tmp_path / "queue.csv", "--count=30", "--strategy=entropy")
+    page = tmp_path / "queue.html"
+    failed = "[...document.images].filter(image => !image.naturalWidth).length"
+    seen = chromium.visit(page, "document.images.length", failed, "document.body.innerText", width=390)
+    assert seen.complaints == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert seen.answers[:2] == [30, 0]
+    assert all(line["file"] in seen.answers[2] for line in lines[:30])
+    assert "really" not in seen.answers[2]
+
+
+def test_the_queue_does_not_depend_on_hidden_labels(finished_run, tmp_path, monkeypatch):
+    before = queued(finished_run, tmp_path / "before.csv")
+    spec = DATASETS["mnist5k"]
+
+    def load(data_dir):
+        data = spec.load(data_dir)
+        return dataclasses.replace(data, train_labels=np.full_like(data.train_labels, -1))
+
+    monkeypatch.setitem(DATASETS, "mnist5k", dataclasses.replace(spec, load=load))
+    assert queued(finished_run, tmp_path / "after.csv") == before
+
+
+def made_candidates(probability, label, flips, predicted, entropy=None, predicted_entropy=None):
+    count = len(label)
+    rows = np.arange(count) + 3
+    probability = np.concatenate([np.ones(3), probability]).astype(np.float32)
+    entropy = 1 - probability if entropy is None else np.concatenate([np.zeros(3), entropy])
+    said = saved_table.RowSummary(np.concatenate([np.zeros(3, int), label]), probability, entropy, 1 - probability)
+    path = [np.zeros(count, int)]
+    for i in range(max(flips)):
+        path.append(np.where(np.array(flips) > i, 1 - path[-1], path[-1]))
+    quiet = np.zeros(count) if predicted_entropy is None else np.array(predicted_entropy)
+    moves = row_history.Moves(rows, path, ["x"] * len(path), [True] * len(path), np.array(predicted), quiet, quiet)
+    return label_queue.Candidates(rows, said, moves, NAMES)
+
+
+def order(found, strategy, count=9, quota=0, seed=0):
+    return label_queue.chosen(found, label_queue.usefulness(found, strategy, seed), count, quota).tolist()
+
+
+@pytest.fixture
+def four():
+    return made_candidates(
+        np.array([0.9, 0.6, 0.7, 0.99]),
+        np.array([0, 1, 1, 2]),
+        flips=[2, 0, 0, 1],
+        predicted=[0, 1, 0, 2],
+        entropy=np.array([0.3, 0.1, 0.8, 0.2]),
+        predicted_entropy=[0.5, 0.1, 0.9, 0.2],
+    )
+
+
+def test_each_strategy_has_its_order(four):
+    assert order(four, "entropy") == [2, 0, 3, 1]
+    assert order(four, "margin") == [1, 2, 0, 3]
+    assert order(four, "flips") == [0, 3, 2, 1]
+    # Ranks: entropy 3 1 4 2, the network's 3 1 4 2, flips 4 1.5 1.5 3, contradicted 2 2 4 2.
+    assert order(four, "mixed") == [2, 0, 3, 1]
+    assert label_queue.usefulness(four, "mixed", 0).tolist() == [12, 5.5, 13.5, 9]
+
+
+def test_a_quota_bounds_each_suggested_class():
+    found = made_candidates(np.linspace(0.1, 0.9, 8), np.array([0, 0, 0, 1, 1, 0, 2, 1]), [0] * 8, [0] * 8)
+    assert order(found, "entropy", quota=1) == [0, 3, 6]
+    assert order(found, "entropy", quota=2) == [0, 1, 3, 4, 6]
+    assert order(found, "entropy", count=2, quota=2) == [0, 1]
+
+
+def test_random_is_a_function_of_the_seed(four):
+    found = made_candidates(np.full(200, 0.5), np.zeros(200, int), [0] * 200, [0] * 200)
+    assert order(found, "random", count=200, seed=1) == order(found, "random", count=200, seed=1)
+    assert order(found, "random", count=20, seed=1) != order(found, "random", count=20, seed=2)
+    assert sorted(order(found, "random", count=200)) == list(range(200))
+
+
+def test_a_file_that_may_be_filled_in_is_not_overwritten(finished_run, tmp_path, capsys):
+    path = tmp_path / "queue.csv"
+    path.write_text("precious")
+    assert label_queue.main([f"--run_dir={finished_run}", f"--out={path}"]) == 2
+    assert "may hold labels that somebody filled in" in capsys.readouterr().err
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count=4999"], "count (4999) is more than the 3900 unlabeled images"),
+        (["--strategy=guess"], "strategy"),
+        (["--count=0"], "count"),
+        (["--out=queue.txt"], "must end in .csv"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, finished_run, capsys):
+    assert label_queue.main([f"--run_dir={finished_run}", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (finished_run / "queue.csv").exists()
+
+
+def test_the_next_command_takes_the_labels_as_they_were_filled_in():
+    config = Config(labels="soft.csv", num_labels=0, soft_labels=True)
+    words = shlex.split(label_queue.next_command(Path("run"), config, Path("run/queue.csv")))
+    assert "--soft_labels=false" in words
+    trained = from_command_line([word for word in words[3:] if "flagfile" not in word])
+    assert (trained.labels, trained.warm_start) == ("run/queue.csv", "run")
+
+
+def test_a_quota_that_leaves_too_few_is_told(finished_run, tmp_path, capsys):
+    lines = queued(finished_run, tmp_path / "queue.csv", "--count=40", "--per_class_quota=2", "--strategy=random")
+    asked = [line for line in lines if not line["label"]]
+    assert len(asked) <= 20
+    assert f"leaves {len(asked)} of the 40 images" in capsys.readouterr().out

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.photographs import Photographs
+from tools.check_data import proposal_trial
+from tools.check_data.proposal_trial import Trial, drawn, main, write_folder
+
+FLAGS = ("--num_labels=20", "--num_unlabeled=60", "--num_test=30")
+
+
+@pytest.fixture
+def trial(tmp_path):
+    return Trial("mnist5k", None, num_labels=20, num_unlabeled=60, num_test=30, hours=2.0, folder=tmp_path)
+
+
+def test_images_are_drawn_apart_with_as_many_labels_of_each_class_and_anew_for_each_seed(trial):
+    labels = DATASETS["mnist5k"].load(None).train_labels
+    rows = drawn(labels, 10, trial, seed=0)
+    assert {part: len(own) for part, own in rows.items()} == {"train": 20, "unlabeled": 60, "test": 30}
+    assert len(np.unique(np.concatenate(list(rows.values())))) == 110
+    assert np.bincount(labels[rows["train"]]).tolist() == [2] * 10
+    again, other = drawn(labels, 10, trial, seed=0), drawn(labels, 10, trial, seed=1)
+    assert all(np.array_equal(rows[part], again[part]) for part in rows)
+    assert not np.array_equal(np.sort(rows["test"]), np.sort(other["test"]))
+    with pytest.raises(ValueError, match="mnist5k has 40 training images, and 110 are asked for"):
+        drawn(labels[:40], 10, trial, seed=0)
+
+
+def test_pixels_come_back_from_the_files_that_are_written(trial, tmp_path):
+    data = DATASETS["mnist5k"].load(None)
+    rows = drawn(data.train_labels, 10, trial, seed=0)
+    write_folder(tmp_path / "images", data, rows)
+    assert not list(tmp_path.glob(".*")), "nothing is left of the writing"
+    for part, own in rows.items():
+        found = sorted((tmp_path / "images" / part).rglob("*.png"))
+        assert sorted(int(path.stem) for path in found) == sorted(own.tolist())
+        for path in found:
+            np.testing.assert_array_equal(np.asarray(Image.open(path)), data.train_images[int(path.stem)][..., 0])
+            assert part == "unlabeled" or path.parent.name == str(data.train_labels[int(path.stem)])
+
+
+def test_photographs_are_written_as_the_files_that_they_are(tmp_path, data_dir):
+    data = DATASETS["imagenette"].load(data_dir)
+    assert isinstance(data.train_images, Photographs)
+    write_folder(tmp_path / "images", data, {"unlabeled": np.array([3])})
+    assert (tmp_path / "images" / "unlabeled" / "0000003.jpg").read_bytes() == data.train_images.read(3)
+
+
+def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_twice(tmp_path, monkeypatch, capsys):
+    commands = []
+
+    def run(command):
+        commands.append(command)
+        config = from_command_line(command[3:])
+        config.resolved_run_dir.mkdir()
+        (config.resolved_run_dir / "config.cfg").write_text(config.to_flagfile())
+        errors = {"stage_1": 20 + config.seed, "stage_2": 10.0, "stage_3": 5 + config.seed}
+        about = {"seconds": {"total": 7}, "files": {}, "git_commit": "abc", "machine": "a machine"}
+        (config.resolved_run_dir / "summary.json").write_text(json.dumps({"test_error_percent": errors} | about))
+        return 0
+
+    monkeypatch.setattr(proposal_trial, "run_to_the_end", run)
+    arguments = [*FLAGS, "--seeds=0,1", f"--output_dir={tmp_path / 'out'}"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "| 0 | 20.0 | 10.0 | 5.0 | 7 |" in out
+    assert "| mean | 20.5 | 10.0 | 5.5 | |" in out
+    assert "on 30 other training images of mnist5k: 20 labeled, 60 unlabeled, conv_small at 28 pixels" in out
+    assert (tmp_path / "out" / "table.md").read_text() in out
+    assert main(arguments) == 0
+    assert len(commands) == 2
+    config = from_command_line(commands[1][3:])
+    assert (config.dataset, config.seed) == ("folder", 1)
+    assert "Commit abc; a machine." in out, "of the runs, not of who prints"
+    assert main([*arguments, "--num_labels=30"]) == 2
+    assert "holds another trial (--num_labels: 20 -> 30): choose another --output_dir" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_and_bad_flags_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proposal_trial, "run_to_the_end", lambda command: 1)
+    assert main([*FLAGS, f"--output_dir={tmp_path / 'out'}"]) == 2
+    assert "seed0-run did not finish; its own message says why" in capsys.readouterr().err
+    for flags, message in (
+        (["--seeds=x"], "say which seeds"),
+        (["--num_labels=5"], "num_labels (5) must be at least one a class"),
+    ):
+        assert main([*flags, f"--output_dir={tmp_path / 'other'}"]) == 2
+        assert message in capsys.readouterr().err

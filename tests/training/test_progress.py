@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs.summary import result_text
+from r2d2_tf.training.callbacks.progress import RunProgress, plan_text
+from r2d2_tf.training.stages import plan
+
+CONFIG = Config(supervised_epochs=2, rounds="2:0.1,1:0.1", batch_size=64, finetune_epochs=1)
+STAGES = plan(CONFIG)
+
+
+@pytest.fixture
+def progress(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("r2d2_tf.training.callbacks.progress.time.perf_counter", lambda: clock[0])
+    made = RunProgress(STAGES, num_labeled=100, num_unlabeled=3900, num_test=1000)
+    made.clock = clock
+    return made
+
+
+def test_nothing_is_known_before_something_was_timed(progress):
+    assert progress.time_left() == "?"
+    progress.clock[0] = 100.0
+    progress.advance(40, timed=False)
+    assert progress.time_left() == "?"
+
+
+def test_the_time_left_is_that_of_the_whole_run(progress):
+    total = progress.remaining
+    progress.clock[0] = 60.0
+    progress.advance(total / 4)
+    assert progress.time_left() == "03:00"
+
+
+def test_all_parts_of_a_run_add_up_to_no_time_left(progress):
+    for stage in STAGES:
+        for epoch in range(stage.epochs):
+            progress.advance(progress.prediction_cost * (epoch in stage.prediction_epochs))
+            progress.advance(progress.steps[stage.number] * stage.batch_size + progress.evaluation_cost)
+    assert progress.remaining == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
+    given = np.full(4000, -1)
+    given[:100] = np.arange(100) % 10
+    text = plan_text(
+        STAGES,
+        title="title",
+        description="digits",
+        given_labels=given,
+        num_test=1000,
+        image_shape=(28, 28, 1),
+        num_classes=10,
+        soft_labels=True,
+        network="lenet, 431,080 parameters",
+        table_bytes=2**20,
+        devices="1 replica on CPU",
+    )
+    for part in (
+        "100 labeled (soft, 10 in each of 10 classes) + 3,900 unlabeled, 1,000 to test on; 28x28x1 pixels",
+        "431,080 parameters",
+        "4,000 x 10 pseudo-logits, 1.00 MiB",
+        "1 replica on CPU",
+        "2 epochs of 3 steps, 40 images a batch",
+        "3 epochs of 81 steps, 64 images a batch (16 labeled + 48 unlabeled)",
+        "1 epoch of 8 steps, 512 images a batch of all images",
+        f"in all    {2 * 3 + 3 * 81 + 8:,} steps",
+    ):
+        assert part in text
+
+
+SUMMARY = {
+    "name": "x",
+    "seed": 0,
+    "test_error_percent": {"stage_1": 10.0, "stage_2": 5.0, "stage_3": 4.0},
+    "pseudo_label_error_percent": {"stage_2": 5.5, "stage_3": 5.5},
+    "seconds": {"stage_1": 1.0, "stage_2": 2.0, "stage_3": 3.0},
+    "files": {"summary.json": "this"},
+}
+
+
+def test_the_result_of_stage_1_alone_offers_no_report():
+    assert "tools.report" not in result_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x", "python3")
+
+
+def test_the_result_tells_errors_change_files_and_what_to_type_next():
+    text = result_text(SUMMARY, "runs/my run", "python3")
+    for part in (
+        "10.00 %",
+        "5.50 %",
+        "-6.00 %",
+        "60 % fewer errors",
+        "summary.json",
+        "python3 -m tools.report --run_dir='runs/my run'\n",
+        "python3 -m export --run_dir='runs/my run' --format",
+    ):
+        assert part in text

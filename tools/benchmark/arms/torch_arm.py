@@ -1,0 +1,198 @@
+"""The D2 step in PyTorch, as its users would write it: the other side of the comparison. Needs torch."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.method.pseudo_labels import REFERENCE_BATCH
+
+
+def lenet(image_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """As backbones.lenet."""
+    height, width, channels = image_shape
+    side = ((height - 4) // 2 - 4) // 2 * (((width - 4) // 2 - 4) // 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, 20, 5),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(20, 50, 5),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(50 * side, 500),
+        nn.ReLU(inplace=True),
+        nn.Linear(500, num_classes),
+    )
+
+
+def six_convolutions(image_shape: Sequence[int], num_classes: int, *, widths: Sequence[int]) -> nn.Module:
+    """As backbones.conv_small and conv_medium, for images turned by half a circle.
+
+    With strides TensorFlow pads below and on the right, PyTorch all around, which at an even side comes to padding above and
+    on the left. Padding by hand would cost PyTorch a copy; turned images and kernels give the same logits without.
+    """
+    layers: list[nn.Module] = []
+    channels = image_shape[-1]
+    for filters in widths:
+        for stride in (2, 1):
+            layers += [nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False), _batch_norm(filters)]
+            layers.append(nn.ReLU(inplace=True))
+            channels = filters
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+def conv_large(image_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """As backbones.conv_large."""
+    layers: list[nn.Module] = []
+    channels = image_shape[-1]
+
+    def block(filters: int, size: int, padding: int) -> None:
+        nonlocal channels
+        layers.extend(
+            [
+                nn.Conv2d(channels, filters, size, padding=padding, bias=False),
+                _batch_norm(filters),
+                nn.LeakyReLU(0.1, inplace=True),
+            ]
+        )
+        channels = filters
+
+    for filters in (128, 256):
+        for _ in range(3):
+            block(filters, 3, 1)
+        layers.extend([nn.MaxPool2d(2), nn.Dropout(0.5)])
+    for filters, size in ((512, 3), (256, 1), (128, 1)):
+        block(filters, size, 0)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+def _batch_norm(channels: int) -> nn.Module:
+    # PyTorch's momentum is the share of the new; its defaults are the authors' values.
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
+
+
+NETWORKS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
+    "lenet": lenet,
+    "conv_small": functools.partial(six_convolutions, widths=(16, 32, 64)),
+    "conv_medium": functools.partial(six_convolutions, widths=(64, 128, 256)),
+    "conv_large": conv_large,
+}
+TURNED = {"conv_small", "conv_medium"}
+"""Networks whose images and kernels are turned by half a circle."""
+
+
+class TorchD2:
+    """Network, table and optimizer; `step` is one step of D2.
+
+    Args:
+        config: network and hyperparameters.
+        image_shape: (height, width, channels).
+        labels: given class of each row, `[rows]`, -1 where there is none.
+        num_classes: width of a row.
+        mean: mean of each channel, in 0..1.
+        std: standard deviation of each channel, in 0..1.
+        learning_rate: of the network.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        image_shape: Sequence[int],
+        labels: np.ndarray,
+        num_classes: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        learning_rate: float,
+    ) -> None:
+        self.config = config
+        self.network = NETWORKS[config.backbone](image_shape, num_classes).to(memory_format=torch.channels_last)
+        self.table = torch.zeros(len(labels), num_classes)
+        labeled = np.flatnonzero(labels != UNLABELED)
+        self.table[labeled, labels[labeled]] = config.label_logit
+        self._row_step = torch.tensor(labels == UNLABELED, dtype=torch.float32)[:, None]
+        self._row_step *= -config.pseudo_label_lr / REFERENCE_BATCH
+        self._scale = torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1)
+        self._offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
+        self._loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.loss
+        # PyTorch's SGD adds weight_decay to the gradient: coupled L2.
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            learning_rate,
+            momentum=config.momentum,
+            nesterov=True,
+            weight_decay=config.weight_decay,
+            foreach=True,
+        )
+
+    def compile(self) -> None:
+        """Has torch.compile fuse loss and gradient: faster for conv_small, slower for lenet, where it was tried."""
+        self._loss = torch.compile(self.loss)
+
+    def batch(self, images: np.ndarray) -> torch.Tensor:
+        """Images `[batch, height, width, channels]` uint8 as the network takes them: channels last in memory."""
+        turned = images[:, ::-1, ::-1] if self.config.backbone in TURNED else images
+        pixels = torch.from_numpy(np.ascontiguousarray(turned)).permute(0, 3, 1, 2)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of pixels 0..255, `[batch, classes]`."""
+        return self.network(images.float().mul_(self._scale).add_(self._offset))
+
+    def loss(self, images: torch.Tensor, pseudo_logits: torch.Tensor) -> torch.Tensor:
+        """Mean of eq. 2 over the batch."""
+        log_p = functional.log_softmax(self.logits(images), 1)
+        log_pseudo_p = functional.log_softmax(pseudo_logits, 1)
+        p = log_p.exp()
+        class_loss, entropy = (p * (log_p - log_pseudo_p)).sum(1), -(p * log_p).sum(1)
+        return (self.config.alpha * class_loss + self.config.beta * entropy).mean()
+
+    def step(self, images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """One step of D2, the network by SGD and the rows by eq. 7; returns the loss before it."""
+        pseudo_logits = self.table.index_select(0, rows).requires_grad_()
+        loss = self._loss(images, pseudo_logits)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            row_steps = self._row_step.index_select(0, rows).mul_(len(rows))
+            self.table.index_add_(0, rows, pseudo_logits.grad.mul_(row_steps))
+        return loss.detach()
+
+
+def copy_weights(network: keras.Model, arm: TorchD2) -> None:
+    """Gives the PyTorch network the weights of the Keras one."""
+    turned = arm.config.backbone in TURNED
+    layers = [layer for layer in network.layers[-1].layers if layer.weights]
+    modules = [module for module in arm.network if list(module.parameters())]
+    height_and_width = next((layer.input.shape[1:] for layer in network.layers[-1].layers if _flattens(layer)), None)
+    with torch.no_grad():
+        for layer, module in zip(layers, modules, strict=True):
+            values = [weight.numpy() for weight in layer.weights]
+            if isinstance(module, nn.Conv2d):
+                values[0] = np.transpose(values[0][::-1, ::-1] if turned else values[0], (3, 2, 0, 1))
+            elif isinstance(module, nn.Linear):
+                if height_and_width is not None:
+                    # The first dense layer reads flattened features, here channels first, in Keras channels last.
+                    values[0] = np.moveaxis(values[0].reshape(*height_and_width, -1), 2, 0).reshape(values[0].shape)
+                    height_and_width = None
+                values[0] = values[0].T
+            for target, value in zip(_tensors(module), values, strict=True):
+                target.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def _flattens(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Flatten)
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    """A module's parameters, and what batch normalisation keeps, in Keras' order."""
+    kept = [module.running_mean, module.running_var] if isinstance(module, nn.BatchNorm2d) else []
+    return [*module.parameters(), *kept]

@@ -1,0 +1,126 @@
+"""The text of tools.check_data: what is in somebody's own images. Without TensorFlow."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import PHOTOGRAPH_SIZE
+from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.readers.file_search import find_images
+
+if TYPE_CHECKING:
+    from tools.check_data.looks import Copies, Look
+
+MOST_NAMED = 10
+"""Names or classes that are printed of a list."""
+
+
+def count_lines(config: Config, data: ImageData) -> Iterator[str]:
+    """Images in all, and labeled training and test images a class; of many classes the largest and the smallest."""
+    given = data.train_labels if data.given_labels is None else data.given_labels
+    train = np.bincount(given[given >= 0], minlength=len(data.class_names))
+    test = np.bincount(data.test_labels, minlength=len(data.class_names))
+    yield f"{config.data_dir}: {len(given) + len(data.test_labels):,} images, {len(data.class_names):,} classes"
+    drawn = f" ({config.test_fraction:g} of the labeled ones, --test_fraction)" if config.test_fraction else ""
+    yield f"  {train.sum():,} labeled + {(given < 0).sum():,} unlabeled to train on, {test.sum():,} to test on{drawn}"
+    order = np.argsort(-train, kind="stable")
+    shown = order if len(order) <= 2 * MOST_NAMED else [*order[:MOST_NAMED], *order[-MOST_NAMED:]]
+    width = max(len("class"), *(len(text(data.class_names[c])) for c in shown))
+    yield f"  {'class':{width}}  labeled     test"
+    for place, c in enumerate(shown):
+        if place == MOST_NAMED and len(order) > len(shown):
+            yield f"  ... {len(order) - len(shown):,} more ..."
+        yield f"  {text(data.class_names[c]):{width}} {train[c]:8,} {test[c]:8,}"
+
+
+def text(name: str) -> str:
+    """A name for people, whatever characters it holds."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def size_lines(looks: "Sequence[Look]") -> Iterator[str]:
+    """Sizes and kinds of the images."""
+    known = np.array([(look.width, look.height) for look in looks if look.width])
+    if not len(known):
+        return
+    shorter = known.min(1)
+    low, middle, high = (np.percentile(known, q, axis=0).astype(int) for q in (0, 50, 100))
+    yield f"Sizes: {low[0]}x{low[1]} to {high[0]}x{high[1]} pixels (width x height), median {middle[0]}x{middle[1]}"
+    kinds = Counter(look.kind for look in looks if look.kind).most_common(MOST_NAMED)
+    yield "  " + ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+    is_file = "pixels" not in kinds[0][0]
+    if small := int((shorter < PHOTOGRAPH_SIZE).sum()) if is_file else 0:
+        yield f"  {small:,} have a shorter side below {PHOTOGRAPH_SIZE} pixels: at that --image_size they would be enlarged"
+    if turned := sum(look.is_turned for look in looks):
+        yield f"  {turned:,} ask to be turned (EXIF), which neither training nor exported models do: turn the files themselves"
+
+
+def other_lines(config: Config) -> Iterator[str]:
+    """What a folder holds beside images."""
+    if config.dataset != "folder" or config.data_path is None:
+        return
+    found = find_images(config.data_path)
+    if found.others:
+        yield "Not looked at: " + ", ".join(f"{count:,} files *{ending}" for ending, count in sorted(found.others.items()))
+    if found.loops:
+        yield f"Not followed: links to folders that hold them: {_some(found.loops, str)}"
+
+
+def alike_lines(class_names: Sequence[str]) -> Iterator[str]:
+    """Classes that may be one."""
+    first: dict[str, str] = {}
+    for name in class_names:
+        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            yield f"Two classes? {other!r} and {name!r} differ in capitals, or in how accents are composed, alone"
+
+
+def unreadable_lines(looks: "Sequence[Look]") -> Iterator[str]:
+    """Images that cannot be used."""
+    bad = [look for look in looks if look.problem]
+    if bad:
+        yield f"UNREADABLE: {len(bad):,} images cannot be used; mend or remove them, or train with --skip_bad_images"
+        yield from (f"  {look.name!r}: {look.problem}" for look in bad[:MOST_NAMED])
+        if len(bad) > MOST_NAMED:
+            yield f"  and {len(bad) - MOST_NAMED:,} more"
+
+
+def unlabeled_class_lines(names: Sequence[str]) -> Iterator[str]:
+    """Classes of which no training image has a label."""
+    if names:
+        count = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
+        yield f"WITHOUT A LABEL: {count} no labeled training image, and could not be trained: {_some(names, text)}"
+
+
+def copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterator[str]:
+    """Equal images, the worst kinds first."""
+
+    def names(group: "Copies") -> str:
+        classes = (*class_names, "unlabeled")
+        return " = ".join(
+            f"{look.name!r} ({'test, ' * look.is_test}{text(classes[look.label])})" for look in group.looks[:MOST_NAMED]
+        )
+
+    plain = [group for group in copies if not group.is_leak and not group.is_contradiction]
+    for title, groups in (
+        (
+            "LEAK: test images that are among the training images, so that errors come out too low",
+            [g for g in copies if g.is_leak],
+        ),
+        ("CONTRADICTION: equal images with different labels", [g for g in copies if g.is_contradiction]),
+        ("Copies: equal images, which count twice", plain),
+    ):
+        if groups:
+            yield f"{title} ({len(groups):,} of them)"
+            yield from (f"  {names(group)}" for group in groups[:MOST_NAMED])
+            if len(groups) > MOST_NAMED:
+                yield f"  and {len(groups) - MOST_NAMED:,} more"
+
+
+def _some(items: Sequence[str], shown: Callable[[str], str]) -> str:
+    more = f" and {len(items) - MOST_NAMED:,} more" if len(items) > MOST_NAMED else ""
+    return ", ".join(map(shown, items[:MOST_NAMED])) + more

@@ -1,0 +1,285 @@
+"""A config for data of your own: the project's nearest config, fitted to how many images there are. Each flag has its reason.
+
+What is taken over as it stands was tried on that config's own data; every change is a rule that was adopted, and tried on a few
+sets alone (BUILD.md, "Your own images"). Without TensorFlow.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.method.schedules import Round
+from tools.shared.cost import CPU_CORE, GPU
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+UNTESTED = "adopted, untested"
+_SIZES = (224, 160, 128, 96, 64)
+"""Sides of a photograph that are proposed, the largest first that is affordable."""
+_SMALL_SIDE = 48
+"""Files of so few pixels a side, in the median, are small images and no photographs."""
+_LEAST_SIDE = 16
+"""That small images in files are shown in, in pixels."""
+_FEWEST_STEPS = 10
+"""In an epoch, so that there are some between two looks at the test images."""
+_LEAST_BATCH = 4
+_ABOUT_EQUAL = 1.1
+_LEAST_FINETUNING = 3
+"""Epochs of stage 3: its rate falls from epoch to epoch, and one alone would end at the rate with which it began."""
+_LONGER = 4
+"""How many times as many epochs as its config's a stage may have at most."""
+_UNEQUAL = 10
+"""Times as many labeled images in the largest class as in the smallest, from which on it is said."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a proposal follows from.
+
+    Attributes:
+        dataset: value of --dataset.
+        num_labeled: labeled training images.
+        num_unlabeled: the others.
+        num_test: test images.
+        fewest: labeled training images of the smallest class.
+        most: of the largest.
+        num_classes: number of classes.
+        image_shape: (height, width, channels) of images in memory; None for photographs.
+        shorter_side: median of the photographs' shorter sides, in pixels.
+        has_gpu: whether there is a GPU.
+        hours: that the run may take.
+    """
+
+    dataset: str
+    num_labeled: int
+    num_unlabeled: int
+    num_test: int
+    fewest: int
+    most: int
+    num_classes: int
+    image_shape: tuple[int, int, int] | None
+    shorter_side: int
+    has_gpu: bool
+    hours: float
+
+
+class Recipe(NamedTuple):
+    """A config of the project, and what it was written for.
+
+    Attributes:
+        config: its name.
+        labeled: labeled images.
+        unlabeled: the others.
+        multiply_adds: of its network for an image.
+        side: of the image, in pixels.
+    """
+
+    config: str
+    labeled: int
+    unlabeled: int
+    multiply_adds: float
+    side: int
+
+
+DIGITS = Recipe("mnist5k", 100, 3900, 2.3e6, 28)
+SMALL = Recipe("cifar100_cpu", 1600, 6400, 2.5e6, 32)
+PHOTOGRAPHS = Recipe("photographs_cpu", 100, 900, 0.6e9, 128)
+SMALL_ON_GPU = Recipe("cifar100", 10_000, 40_000, 0.73e9, 32)
+PHOTOGRAPHS_ON_GPU = Recipe("imagenet", 128_000, 1_153_167, 1.8e9, 224)
+
+
+class Choice(NamedTuple):
+    """A flag of a proposal: its value as it is written, why, and whether that was ever tested."""
+
+    flag: str
+    value: str
+    reason: str
+    status: str
+
+
+def recipe_for(facts: Facts) -> Recipe:
+    """The config of the project whose data are most like these."""
+    if _has_photographs(facts):
+        return PHOTOGRAPHS_ON_GPU if facts.has_gpu else PHOTOGRAPHS
+    height, width, channels = facts.image_shape or (facts.shorter_side, facts.shorter_side, 3)
+    # Of fewer pixels the pooling of the other two networks leaves none.
+    if min(height, width) < _LEAST_SIDE:
+        return SMALL
+    if channels == 1 and max(height, width) <= DIGITS.side + 4:
+        return DIGITS
+    return SMALL_ON_GPU if facts.has_gpu else SMALL
+
+
+def _has_photographs(facts: Facts) -> bool:
+    return facts.image_shape is None and facts.shorter_side > _SMALL_SIDE
+
+
+def propose(facts: Facts) -> list[Choice]:
+    """The flags that suit the data, beside those that name them."""
+    recipe = recipe_for(facts)
+    base = from_command_line([f"--flagfile={CONFIGS / recipe.config}.cfg"])
+    whence = f"as configs/{recipe.config}.cfg"
+    choices = [Choice("backbone", base.backbone, _why_backbone(facts, recipe), whence), *_stage_1(facts, base, recipe, whence)]
+    if not has_stage_2(facts):
+        why = f"{facts.num_unlabeled} unlabeled images are too few to learn from"
+        choices += [Choice("rounds", "", why, UNTESTED), Choice("finetune_epochs", "0", why, UNTESTED)]
+    else:
+        choices += _later_stages(facts, base, recipe, whence)
+    choices += _augmentation(facts, base, whence)
+    if facts.image_shape is None:
+        choices.append(_size(facts, recipe, choices))
+    choices.append(Choice("weight_decay", f"{base.weight_decay:g}", "", whence))
+    if base.supervised_weight_decay >= 0:
+        choices.append(Choice("supervised_weight_decay", f"{base.supervised_weight_decay:g}", "", whence))
+    return [*choices, Choice("eval_batch_size", f"{base.eval_batch_size}", "", whence)]
+
+
+def has_stage_2(facts: Facts) -> bool:
+    """Whether there are unlabeled images enough for one batch."""
+    return facts.num_unlabeled >= _unlabeled_in(_LEAST_BATCH)
+
+
+def _unlabeled_in(batch: int) -> int:
+    return batch * 3 // 4
+
+
+def _why_backbone(facts: Facts, recipe: Recipe) -> str:
+    where = "a GPU" if facts.has_gpu else "a CPU"
+    height, width = (facts.shorter_side,) * 2 if facts.image_shape is None else facts.image_shape[:2]
+    what = "photographs" if _has_photographs(facts) else f"{width}x{height} pixels"
+    return f"{what} on {where}"
+
+
+def _stage_1(facts: Facts, base: Config, recipe: Recipe, whence: str) -> Iterator[Choice]:
+    batch = max(_LEAST_BATCH, min(base.supervised_batch_size, facts.num_labeled // 5))
+    share = batch / base.supervised_batch_size
+    own = batch == base.supervised_batch_size
+    why = f"{facts.num_labeled:,} labeled images: five steps an epoch or more"
+    yield Choice("supervised_batch_size", f"{batch}", "" if own else why, whence if own else UNTESTED)
+    longer = _longer(recipe.labeled / base.supervised_batch_size, facts.num_labeled / batch)
+    epochs = round(base.supervised_epochs * longer)
+    reason = f"as many steps as its {recipe.labeled:,} labeled images have, in 1 to {_LONGER} times its epochs"
+    yield Choice("supervised_epochs", f"{epochs}", reason, whence if longer == 1 else UNTESTED)
+    cosine = round(epochs * base.supervised_cosine_epochs / base.supervised_epochs)
+    yield Choice("supervised_cosine_epochs", f"{max(epochs, cosine)}", "in its proportion to the epochs", whence)
+    yield _rate("supervised_learning_rate", base.supervised_learning_rate, share, whence)
+
+
+def _longer(steps_then: float, steps_now: float) -> float:
+    """By how much epochs of `steps_now` are to be more, so that there are as many steps in all."""
+    longer = steps_then / max(1.0, steps_now)
+    return min(float(_LONGER), longer) if longer > _ABOUT_EQUAL else 1.0
+
+
+def _rate(flag: str, rate: float, share: float, whence: str) -> Choice:
+    own = share == 1
+    return Choice(flag, f"{rate * share:.3g}", "" if own else "in proportion to the batch", whence if own else UNTESTED)
+
+
+def _later_stages(facts: Facts, base: Config, recipe: Recipe, whence: str) -> Iterator[Choice]:
+    batch = base.batch_size
+    while batch > _LEAST_BATCH and facts.num_unlabeled // _unlabeled_in(batch) < _FEWEST_STEPS:
+        batch //= 2
+    share, own = batch / base.batch_size, batch == base.batch_size
+    steps = facts.num_unlabeled // _unlabeled_in(batch)
+    why = f"{facts.num_unlabeled:,} unlabeled images: {steps:,} steps an epoch"
+    yield Choice("batch_size", f"{batch}", why, whence if own else UNTESTED)
+    longer = _longer(recipe.unlabeled / _unlabeled_in(base.batch_size), steps)
+    rounds = [Round(max(1, round(r.epochs * longer)), r.learning_rate * share) for r in base.parsed_rounds]
+    same = own and longer == 1
+    text = ",".join(f"{r.epochs}:{r.learning_rate:.3g}" for r in rounds)
+    reason = "as many steps as its data have, at rates in proportion to the batch" if not same else ""
+    yield Choice("rounds", text, reason, whence if same else UNTESTED)
+    visits = sum(r.epochs for r in rounds) / sum(r.epochs for r in base.parsed_rounds)
+    lr = f"{base.pseudo_label_lr / visits:.3g}"
+    reason = "" if visits == 1 else f"a row is visited {visits:.3g} times as often, and goes as far in all"
+    yield Choice("pseudo_label_lr", f"{float(lr):g}", reason, whence if visits == 1 else UNTESTED)
+    yield Choice("finetune_batch_size", f"{batch}", "that of stage 2", whence if own else UNTESTED)
+    epochs = max(_LEAST_FINETUNING, round(base.finetune_epochs * longer))
+    reason = "so that its rate falls" if epochs == _LEAST_FINETUNING else "as many steps as its data have"
+    kept = epochs == base.finetune_epochs
+    yield Choice("finetune_epochs", f"{epochs}", "" if kept else reason, whence if kept else UNTESTED)
+    yield Choice("finetune_cosine_epochs", f"{epochs}", "to the end of stage 3", whence)
+    yield _rate("finetune_learning_rate", base.finetune_learning_rate, share, whence)
+
+
+def _augmentation(facts: Facts, base: Config, whence: str) -> Iterator[Choice]:
+    if facts.image_shape is None:
+        # Few labels want milder crops than ImageNet's.
+        mild = from_command_line([f"--flagfile={CONFIGS / PHOTOGRAPHS.config}.cfg"]).crop_scale
+        yield Choice(
+            "crop_scale", f"{mild:g}", "milder than ImageNet's, for few labels", f"as configs/{PHOTOGRAPHS.config}.cfg"
+        )
+        yield Choice("translate", "0", "photographs are cropped at random", whence)
+    else:
+        side = min(facts.image_shape[:2])
+        yield Choice("translate", f"{min(base.translate, side // 8)}", f"of {side} pixels", whence)
+    if _has_photographs(facts):
+        yield Choice("flip", "true", "take it out if left and right make a class (letters, signs)", whence)
+        return
+    yield Choice("flip", "false", "put it in if a mirrored image is of the same class", UNTESTED)
+
+
+def _size(facts: Facts, recipe: Recipe, choices: Sequence[Choice]) -> Choice:
+    # Pixels that are made up teach nothing.
+    if not _has_photographs(facts):
+        return Choice("image_size", f"{max(_LEAST_SIDE, facts.shorter_side)}", "the files' own", UNTESTED)
+    sizes = [size for size, smaller in zip(_SIZES, (*_SIZES[1:], 0), strict=True) if smaller < facts.shorter_side]
+    seconds = {size: seconds_of(facts, recipe, choices, size) for size in sizes}
+    size = next((size for size in sizes if seconds[size] <= 3600 * facts.hours), sizes[-1])
+    reason = f"the largest of {', '.join(map(str, sizes))} that {facts.hours:g} hours carry; files have {facts.shorter_side}"
+    if seconds[size] > 3600 * facts.hours:
+        reason = f"the smallest that is proposed; it takes more than {facts.hours:g} hours"
+    return Choice("image_size", f"{size}", reason, f"as configs/{recipe.config}.cfg" if size == recipe.side else UNTESTED)
+
+
+def seconds_of(facts: Facts, recipe: Recipe, choices: Sequence[Choice], side: int) -> float:
+    """About how long a run takes: training costs three forward passes, and each epoch is followed by an evaluation.
+
+    With the speeds of tools.cost: a GPU of 10 TFLOP/s, or one CPU core.
+    """
+    value = {choice.flag: choice.value for choice in choices}
+    epochs = int(value["supervised_epochs"])
+    trained, evaluated = epochs * facts.num_labeled, epochs * facts.num_test
+    if value["rounds"]:
+        rounds = [int(part.partition(":")[0]) for part in value["rounds"].split(",")]
+        finetune = int(value["finetune_epochs"])
+        total = facts.num_labeled + facts.num_unlabeled
+        trained += sum(rounds) * facts.num_unlabeled * 4 // 3 + finetune * total
+        evaluated += (sum(rounds) + finetune) * facts.num_test + (len(rounds) + 1) * facts.num_unlabeled
+    operations = 2 * recipe.multiply_adds * (side / recipe.side) ** 2
+    return (3 * trained + evaluated) * operations / (GPU if facts.has_gpu else CPU_CORE)
+
+
+def remarks(facts: Facts) -> list[str]:
+    """What is unusual about the data, a line each."""
+    lines = []
+    if facts.most > _UNEQUAL * facts.fewest:
+        lines.append(
+            f"The classes are unequal ({facts.fewest:,} to {facts.most:,} labeled images). Nothing is weighed: a rare class is "
+            "learned as rarely as it comes. The error counts images, not classes."
+        )
+    if facts.fewest < 5:
+        lines.append(f"The smallest class has {facts.fewest} labeled images: label more of it before anything else.")
+    if _has_photographs(facts):
+        lines.append(
+            "A network that was trained on ImageNet mostly starts far ahead of one at random: --download --weights=imagenet "
+            "--backbone=keras.applications:EfficientNetV2B0 --freeze_epochs=5 (not tried with the real weights)."
+        )
+    if facts.num_test < 10 * facts.num_classes:
+        lines.append(f"{facts.num_test:,} test images tell an error only roughly.")
+    return lines
+
+
+def flagfile(choices: Sequence[Choice], title: str) -> str:
+    """The text of a flagfile, a comment above each flag that has a reason."""
+    lines = [f"# {line}" for line in title.splitlines()]
+    for choice in choices:
+        lines += [
+            "",
+            f"# {choice.reason} ({choice.status})" if choice.reason else f"# {choice.status[0].upper()}{choice.status[1:]}.",
+        ]
+        lines.append(f"--{choice.flag}={choice.value}")
+    return "\n".join(lines) + "\n"

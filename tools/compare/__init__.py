@@ -1,0 +1,1 @@
+"""What sets runs apart: `python -m tools.compare`."""

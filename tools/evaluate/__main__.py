@@ -1,0 +1,227 @@
+"""`python -m tools.evaluate --run_dir=RUN [--model=EXPORT,...] [--split=test]`: how wrong is a network, and does it know?
+
+Judges the network of a finished run, or the models that `--model` names (.tflite, .onnx, the folder of a SavedModel, the folder
+of another run), on the data set of the run: its test images, or with `--split=labeled` and `--split=unlabeled` what it was
+trained on. Without a run the data set is that of the training flags: `--model=EXPORT --dataset=cifar10 --data_dir=DIR`, or a
+`--flagfile`. Images go through the models a batch at a time (`--eval_batch_size`).
+
+Prints error (95 % interval by Wilson), top-5 error, balanced error, negative log-likelihood, Brier score, calibration error,
+and errors by class. Writes for each model, into RUN/evaluation/MODEL or OUTPUT_DIR/MODEL: evaluation.json, confusion.csv (true
+classes down, predicted ones across), evaluation.png, and predictions.npz, by which tools.compare holds two runs against each
+other.
+"""
+
+import csv
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from r2d2_tf.config.command_line import define_flags, from_flags, parse_flags, run_program
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system import files, provenance
+from r2d2_tf.system.messages import warn
+from tools.evaluate import evaluation_images, evaluation_picture, evaluation_text
+from tools.evaluate.evaluation_images import SPLITS, JudgedImages
+from tools.evaluate.evaluation_text import Subject
+from tools.shared import classification_metrics, models
+from tools.shared.classification_metrics import Judge, Judgement
+from tools.shared.models import Model
+from tools.shared.run_records import EVALUATION_FOLDER, PREDICTIONS_FILE
+
+REPORT_FILE, CONFUSION_FILE, PICTURE_FILE = "evaluation.json", "confusion.csv", "evaluation.png"
+
+OTHER_ERROR = 0.1
+"""Percentage points by which a network's error may differ from what its run measured: an image at a tie, another machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be judged on what; `run_dir` is None where flags alone name the data set."""
+
+    config: Config
+    run_dir: Path | None
+    summary: dict[str, Any]
+    model_paths: tuple[Path, ...]
+    split: str
+    folder: Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    own, flag_values = flags.FlagValues(), flags.FlagValues()
+    for values in (own, flag_values):
+        flags.DEFINE_list("model", "", "models, separated by commas; by default the run's network", flag_values=values)
+        flags.DEFINE_string("split", "test", f"images to judge on: {', '.join(SPLITS)}", flag_values=values)
+        flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
+    define_flags(flag_values)
+    help_text = f"{__doc__}\n{own.get_help()}\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ..."
+    return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    task = _task(flag_values)
+    images = evaluation_images.load(task.config, task.split, task.run_dir)
+    judgements = judge(_loaded(task, images), images, task.config.eval_batch_size)
+    _tell(task, images, judgements)
+    return 0
+
+
+def _task(flag_values: flags.FlagValues) -> Task:
+    """What the flags ask for, checked as far as that needs neither data nor TensorFlow."""
+    config, split = from_flags(flag_values), flag_values["split"].value
+    if split not in SPLITS:
+        raise ValueError(f"split ({split}) must be among {', '.join(SPLITS)}: change --split")
+    run_dir = Path(config.run_dir).expanduser() if config.run_dir else None
+    model_paths = tuple(Path(name) for name in flag_values["model"].value) or ((run_dir,) if run_dir else ())
+    if not model_paths:
+        raise ValueError("say what to judge: --run_dir=RUN, or --model=EXPORT and --dataset=NAME")
+    summary: dict[str, Any] = {}
+    if run_dir is not None:
+        of_run, summary = run_directory.load_config(run_dir), run_directory.read_summary(run_dir)
+        if flag_values["dataset"].present and config.dataset != of_run.dataset:
+            raise ValueError(
+                f"dataset ({config.dataset}) is not that of the run, {of_run.dataset}: leave --dataset or --run_dir out"
+            )
+        given = {name: getattr(config, name) for name in ("data_dir", "eval_batch_size") if flag_values[name].present}
+        config = dataclasses.replace(of_run, **given)
+    for path in model_paths:
+        models.check(path)
+    folder = Path(flag_values["output_dir"].value or ((run_dir or Path()) / EVALUATION_FOLDER))
+    run_directory.check_writable(folder)
+    return Task(config, run_dir, summary, model_paths, split, folder)
+
+
+def _loaded(task: Task, images: JudgedImages) -> list[Model]:
+    """The models.
+
+    Raises:
+        ValueError: if one cannot be loaded, or takes other images or names other classes than the data set.
+    """
+    loaded = [models.load(path) for path in task.model_paths]
+    for model in loaded:
+        if model.predictor.image_shape != images.image_shape:
+            raise ValueError(
+                f"{model.path} takes images of shape {model.predictor.image_shape}, and those of {task.config.dataset} have "
+                f"{images.image_shape}: it is of another data set"
+            )
+        if model.class_names is not None and model.class_names != images.class_names:
+            raise ValueError(f"{model.path} has other classes than {task.config.dataset}: it is of another data set")
+    return loaded
+
+
+def judge(loaded: Sequence[Model], images: JudgedImages, batch_size: int) -> list[Judgement]:
+    """Shows all images to each model, a batch at a time, so that they are decoded once.
+
+    Raises:
+        ValueError: if a model fails, or gives another number of classes or numbers that are no probabilities.
+    """
+    judges = [Judge(len(images.class_names)) for _ in loaded]
+    with tqdm(total=len(images.rows), unit="image", leave=False, disable=None) as bar:
+        for pixels, labels in images.batches(batch_size):
+            for model, own in zip(loaded, judges, strict=True):
+                probabilities = model.probabilities(pixels)
+                if probabilities.shape[1] != own.num_classes:
+                    raise ValueError(f"{model.path} gives {probabilities.shape[1]} classes in place of {own.num_classes}")
+                try:
+                    own.add(probabilities, labels)
+                except ValueError as error:
+                    raise ValueError(f"{model.path} cannot be judged: {error}") from error
+            bar.update(len(labels))
+    return [own.judgement() for own in judges]
+
+
+def _tell(task: Task, images: JudgedImages, judgements: Sequence[Judgement]) -> None:
+    """Writes the files and prints what was found."""
+    fake = images.is_fake or bool(task.summary.get("fake_data"))
+    where = run_directory.title_of(task.summary) if task.summary else task.config.dataset
+    subject = Subject(where, f"{len(images.rows):,} {SPLITS[task.split]}", images.class_names, fake)
+    names = models.short_names(task.model_paths, task.run_dir)
+    folders = [task.folder / (name if task.split == "test" else f"{name}_{task.split}") for name in names]
+    for folder, name, path, judgement in zip(folders, names, task.model_paths, judgements, strict=True):
+        _write(folder, _as_json(task, path, subject, judgement), judgement, subject, name)
+    print(evaluation_text.report(subject, dict(zip(names, judgements, strict=True))))
+    for path, judgement in zip(task.model_paths, judgements, strict=True):
+        if task.run_dir and path.resolve() == task.run_dir.resolve() and task.split == "test":
+            _hold_against_the_run(task, judgement)
+    print()
+    for folder in folders:
+        print(f"written to {folder}: {REPORT_FILE}, {CONFUSION_FILE}, {PICTURE_FILE}, {PREDICTIONS_FILE}")
+    if task.run_dir is not None:
+        python = shlex.quote(run_directory.shown(sys.executable))
+        print(f"\nNext, beside other runs:\n  {python} -m tools.compare {shlex.quote(str(task.run_dir))} OTHER_RUN ...")
+
+
+def _hold_against_the_run(task: Task, judgement: Judgement) -> None:
+    """Warns if the network is not as wrong as its run found it: other images, or another network."""
+    measured, count = list(task.summary["test_error_percent"].values())[-1], task.summary.get("num_test")
+    if count is not None and count != len(judgement.labels):
+        warn(f"the run was tested on {count:,} images, and these are {len(judgement.labels):,}: another copy of the data set")
+    elif abs(measured - judgement.error) > OTHER_ERROR:
+        warn(f"the run measured an error of {measured:.2f} %, and here it is {judgement.error:.2f} %: are the images the same?")
+
+
+def _as_json(task: Task, path: Path, subject: Subject, judgement: Judgement) -> dict[str, Any]:
+    errors, found = judgement.class_errors, judgement.reliability
+    classes = zip(subject.class_names, judgement.confusion.sum(1), errors, strict=True)
+    return {
+        "model": str(path),
+        "run": run_directory.title_of(task.summary) if task.summary else None,
+        "dataset": task.config.dataset,
+        "split": task.split,
+        "fake_data": subject.is_fake,
+        "images": len(judgement.labels),
+        "error_percent": judgement.error,
+        "error_percent_95_interval": judgement.error_interval,
+        "top5_error_percent": judgement.top5_error,
+        "balanced_error_percent": judgement.balanced_error,
+        "negative_log_likelihood_nats": judgement.nll,
+        "images_given_no_probability": judgement.impossible,
+        "brier_score_0_to_2": judgement.brier,
+        "expected_calibration_error_percent": judgement.calibration_error,
+        "calibration_bins": classification_metrics.NUM_BINS,
+        "reliability": {
+            "upper_edges": found.edges[1:].tolist(),
+            "images": found.counts.tolist(),
+            "mean_confidence": [None if np.isnan(value) else float(value) for value in found.confidence],
+            "accuracy": [None if np.isnan(value) else float(value) for value in found.accuracy],
+        },
+        "classes": [
+            {"name": name, "images": int(count), "error_percent": None if np.isnan(error) else float(error)}
+            for name, count, error in classes
+        ],
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.versions(),
+    }
+
+
+def _write(folder: Path, report: dict[str, Any], judgement: Judgement, subject: Subject, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.written_whole(folder / REPORT_FILE) as path:
+        path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    with (
+        files.written_whole(folder / CONFUSION_FILE) as path,
+        path.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["true class", *subject.class_names])
+        writer.writerows([own, *counts] for own, counts in zip(subject.class_names, judgement.confusion.tolist(), strict=True))
+    with files.written_whole(folder / PREDICTIONS_FILE) as path:
+        arrays = {"labels": judgement.labels, "predicted": judgement.predicted, "confidence": judgement.confidence}
+        np.savez(path, allow_pickle=False, **arrays)
+    with files.written_whole(folder / PICTURE_FILE) as path:
+        evaluation_picture.draw(judgement, subject.class_names, f"{subject.title}: {name}, {subject.images}", path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""The images of a data set that models are judged on, with their true classes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data import splits
+from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.readers.tfds import is_fake
+from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.startup import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    from r2d2_tf.training.pipeline import Images
+
+SPLITS = {
+    "test": "test images",
+    "labeled": "labeled training images",
+    "unlabeled": "unlabeled training images, by their hidden labels",
+}
+"""What models can be judged on, for people."""
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """Images of a data set.
+
+    Attributes:
+        images: those of its training or test part, all of them.
+        rows: of those that count, `[rows]`.
+        labels: true class of each row, `[rows]`.
+        class_names: in the order of the labels.
+        image_shape: (height, width, channels).
+        is_fake: whether they are generated.
+    """
+
+    images: "Images"
+    rows: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    is_fake: bool
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches (images uint8, true classes), one after another.
+
+        Raises:
+            ValueError: if an image cannot be decoded.
+        """
+        import tensorflow as tf
+
+        from r2d2_tf.training.pipeline import prediction_batches
+
+        done = 0
+        try:
+            for pixels, rows in prediction_batches(self.images, self.rows, batch_size):
+                yield np.asarray(pixels), self.labels[done : done + len(rows)]
+                done += len(rows)
+        except tf.errors.OpError as error:
+            raise ValueError(one_line(f"an image after the first {done:,} cannot be read: {error}")) from error
+
+
+def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
+    """Loads what a config names.
+
+    Args:
+        config: its data set, and the split of its labels where no run is given.
+        split: a key of SPLITS.
+        run_dir: folder of the run whose labeled images and left-out images these are.
+
+    Raises:
+        ValueError: if the data set is not at hand, or is not that of the run.
+    """
+    # Before the data: what reads TFDS sets imports TensorFlow.
+    import_tensorflow_quietly()
+    spec = spec_of(config)
+    data = _of_no_run(config) if run_dir is None else finished.images_of(run_dir, config, run_directory.read_summary(run_dir))
+    if split == "test":
+        images, all_labels, rows = data.test_images, data.test_labels, np.arange(len(data.test_labels))
+    else:
+        images, all_labels, rows = data.train_images, data.train_labels, _training_rows(data, config, run_dir, split)
+    if not len(rows):
+        raise ValueError(f"data set {config.dataset} has no {SPLITS[split]} here: choose another --split")
+    fake = is_fake(spec.tfds_name, config.data_path)
+    return JudgedImages(images, rows, all_labels[rows], data.class_names, spec.image_shape, fake)
+
+
+def _of_no_run(config: Config) -> ImageData:
+    from r2d2_tf.data import health
+
+    spec = spec_of(config)
+    # All photographs are looked at, which may take long, only if it is asked for.
+    skipped = None if config.skip_bad_images else ()
+    return health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images, skipped=skipped)[0]
+
+
+def _training_rows(data: ImageData, config: Config, run_dir: Path | None, split: str) -> np.ndarray:
+    """Those that are asked for and whose class is known; what a set of one's own leaves unlabeled nobody can judge by."""
+    if run_dir is None or data.given_labels is not None:
+        from r2d2_tf.runs import run_labels
+
+        given = run_labels.training_labels(data, config, spec_of(config).num_classes)
+        labeled = np.flatnonzero(given >= 0)
+    else:
+        path = run_dir / run_directory.SPLIT_FILE
+        labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
+    return labeled if split == "labeled" else np.setdiff1d(np.flatnonzero(data.train_labels >= 0), labeled)

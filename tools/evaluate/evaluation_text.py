@@ -1,0 +1,109 @@
+"""What an evaluation found, as text for people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r2d2_tf.system.messages import one_line
+from tools.shared.classification_metrics import NUM_BINS, Judgement
+
+_MOST_CLASSES = 20
+"""In a table with a line a class; of more, the worst are told."""
+_MOST_CONFUSED = 10
+_BAR = 25
+"""Characters of a bar of 100 %."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What models were judged on.
+
+    Attributes:
+        where: the run or the data set.
+        images: which images, and how many.
+        class_names: in the order of the labels.
+        is_fake: whether images or run are generated.
+    """
+
+    where: str
+    images: str
+    class_names: Sequence[str]
+    is_fake: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.where}{' (FAKE DATA)' if self.is_fake and 'FAKE' not in self.where else ''}"
+
+
+def report(subject: Subject, judgements: Mapping[str, Judgement]) -> str:
+    """All models in a table; where there is one alone, its errors by class and what it takes for what."""
+    lines = [f"{subject.title}: {subject.images}, {len(subject.class_names):,} classes"]
+    if subject.is_fake:
+        lines.append("FAKE DATA: the numbers mean nothing.")
+    lines += ["", *_overview(judgements)]
+    if len(judgements) == 1:
+        (judgement,) = judgements.values()
+        lines += ["", *_by_class(judgement, subject.class_names), "", *_confused(judgement, subject.class_names)]
+    return "\n".join(lines)
+
+
+def _overview(judgements: Mapping[str, Judgement]) -> list[str]:
+    first = next(iter(judgements.values()))
+    several = len(judgements) > 1
+    titles = ["model", "error", "95 % interval", "top-5 error", "balanced error", "NLL", "Brier", "calibration"]
+    rows = [[*titles, *(["like the first"] if several else [])]]
+    for name, judgement in judgements.items():
+        low, high = judgement.error_interval
+        top5 = "-" if judgement.top5_error is None else f"{judgement.top5_error:.2f} %"
+        cells = [name, f"{judgement.error:.2f} %", f"{low:.2f} to {high:.2f}", top5, f"{judgement.balanced_error:.2f} %"]
+        cells += [f"{judgement.nll:.4f}", f"{judgement.brier:.4f}", f"{judgement.calibration_error:.2f} %"]
+        agreement = 100 * np.mean(judgement.predicted == first.predicted)
+        rows.append([*cells, *([f"{agreement:.2f} %"] if several else [])])
+    lines = [
+        *_aligned(rows),
+        "NLL: negative log-likelihood, in nats. Brier: 0 (sure and right) to 2 (sure and wrong). Calibration: the expected",
+        f"calibration error, mean distance of accuracy and confidence over {NUM_BINS} bins of equal width.",
+    ]
+    for name, judgement in judgements.items():
+        if judgement.impossible:
+            share = f"{judgement.impossible:,} of {len(judgement.labels):,} images"
+            lines.append(f"{name} gives the true class no probability in {share}; their NLL is cut off at 15.9.")
+    return lines
+
+
+def _by_class(judgement: Judgement, class_names: Sequence[str]) -> list[str]:
+    errors, images = judgement.class_errors, judgement.confusion.sum(1)
+    there = np.flatnonzero(images)
+    if len(class_names) > _MOST_CLASSES:
+        there = there[np.argsort(-errors[there], kind="stable")][:_MOST_CLASSES]
+    rows = [["class", "images", "error"]]
+    rows += [[class_names[c], f"{images[c]:,}", f"{errors[c]:.1f} %"] for c in there.tolist()]
+    table = _aligned(rows)
+    bars = ["", *("#" * round(_BAR * errors[c] / 100) for c in there)]
+    most = f", the worst {_MOST_CLASSES}" if len(class_names) > _MOST_CLASSES else ""
+    return [f"Errors by class{most}:", *(f"{line}  {bar}".rstrip() for line, bar in zip(table, bars, strict=True))]
+
+
+def _confused(judgement: Judgement, class_names: Sequence[str]) -> list[str]:
+    if len(class_names) <= _MOST_CLASSES:
+        cells = [[f"{count:,}" if count else "." for count in row] for row in judgement.confusion]
+        rows = [["", *(name[:8] for name in class_names)]]
+        rows += [[name, *own] for name, own in zip(class_names, cells, strict=True)]
+        return ["True classes down, predicted ones across:", *_aligned(rows)]
+    wrong = judgement.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]
+    rows = [["true", "taken for", "images"], *([class_names[i], class_names[j], f"{wrong[i, j]:,}"] for i, j in pairs)]
+    return ["Most often mistaken:", *_aligned(rows)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns in line, the first to the left, the others to the right; what anybody called a class stays in its line."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]

@@ -1,0 +1,282 @@
+"""`python -m tools.label_queue --run_dir=RUN --count=100`: which unlabeled images should a person label next?
+
+Writes RUN/queue.csv, the most useful images first, with the columns
+
+    file            id of the image
+    label           empty: fill in the name of its class; what stays empty stays unlabeled
+    split           train
+    suggestion      class that the learned table gives it
+    probability     of that class in the table
+    why             it is asked for
+
+and below them the images whose labels were given already, so that the file alone can be given to `--labels`. RUN/queue.html
+shows the images, numbered alike. Filled in, `--labels=RUN/queue.csv --warm_start=RUN` trains on from the run's network.
+
+--strategy says which images are useful. The table is asked, not the final network: that was trained on the table's classes of
+these very images, and so confirms them.
+
+    entropy         the row is spread over many classes
+    margin          two classes are nearly alike
+    flips           the row changed its class most often
+    mixed           the sum of four ranks: entropy of the row; entropy of the network's last prediction before fine-tuning;
+                    flips; and whether that prediction contradicts the row
+    random          drawn by --seed, to compare with
+"""
+
+import csv
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import files
+from tools.shared import html, row_history, run_images, saved_table
+
+CSV_FILE = "queue.csv"
+STRATEGIES = ("mixed", "entropy", "margin", "flips", "random")
+MOST_IMAGES = 5000
+COLUMNS = ("file", "label", "split", "suggestion", "probability", "why")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The unlabeled rows of a run.
+
+    Attributes:
+        rows: of the table, `[rows]`.
+        said: what each row of the table says.
+        moves: how they moved.
+        class_names: in the order of the labels.
+    """
+
+    rows: np.ndarray
+    said: saved_table.RowSummary
+    moves: row_history.Moves
+    class_names: Sequence[str]
+
+    @property
+    def label(self) -> np.ndarray:
+        """Largest class of each, `[rows]`."""
+        return self.said.label[self.rows]
+
+    @property
+    def contradicted(self) -> np.ndarray:
+        """Whether the network's last prediction before fine-tuning says another class, `[rows]` bool."""
+        return self.moves.predicted != self.label
+
+
+def candidates(run_dir: Path, table: saved_table.SavedTable, class_names: Sequence[str]) -> Candidates:
+    """Reads what a run knows of its unlabeled rows.
+
+    Raises:
+        ValueError: if files are missing, damaged, or of different runs.
+    """
+    moves = row_history.read(run_dir / run_directory.HISTORY_FILE)
+    if not np.array_equal(moves.rows, table.unlabeled_rows):
+        raise ValueError(
+            f"{run_dir / run_directory.HISTORY_FILE} and {run_directory.TABLE_FILE} are of different runs: make the run again"
+        )
+    return Candidates(moves.rows, saved_table.summarized(table), moves, class_names)
+
+
+def usefulness(found: Candidates, strategy: str, seed: int) -> np.ndarray:
+    """How useful a label of each row would be, `[rows]`, by a key of STRATEGIES; only the order counts."""
+    entropy = found.said.entropy[found.rows]
+    if strategy == "entropy":
+        return entropy
+    if strategy == "margin":
+        # Not the difference, which is 1 in float32 for most rows.
+        return found.said.second[found.rows] / found.said.probability[found.rows]
+    if strategy == "flips":
+        return _rank(found.moves.flips) + _rank(entropy) / (len(entropy) + 1)
+    if strategy == "random":
+        return np.random.default_rng([seed, 6]).permutation(len(found.rows)).astype(np.float64)
+    signs = (entropy, found.moves.predicted_entropy, found.moves.flips, found.contradicted)
+    return np.sum([_rank(sign) for sign in signs], axis=0)
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """The mean rank of those that are alike, so that a sign that says nothing of them adds nothing to their order."""
+    from scipy.stats import rankdata
+
+    return rankdata(values)
+
+
+def chosen(found: Candidates, useful: np.ndarray, count: int, quota: int) -> np.ndarray:
+    """Indices into `found.rows` of the `count` most useful, at most `quota` of each class (0: any number), the best first."""
+    order = np.argsort(-useful, kind="stable")
+    if quota:
+        label = found.label[order]
+        places = np.argsort(label, kind="stable")
+        of_class = np.bincount(label, minlength=len(found.class_names))
+        rank_in_class = np.empty(len(order), np.int64)
+        rank_in_class[places] = np.arange(len(order)) - np.repeat(np.cumsum(of_class) - of_class, of_class)
+        order = order[rank_in_class < quota]
+    return order[:count]
+
+
+def why(found: Candidates, index: int, strategy: str) -> str:
+    """Why a row is asked for, in words."""
+    if strategy == "random":
+        return "drawn at random"
+    row = found.rows[index]
+    entropy = f"entropy {found.said.entropy[row]:.2f} nats"
+    flips = f"{found.moves.flips[index]} flips"
+    if strategy == "margin":
+        return f"ahead of the next class by {found.said.margin[row]:.3f}"
+    if strategy != "mixed":
+        return entropy if strategy == "entropy" else flips
+    other = f", the network said {found.class_names[found.moves.predicted[index]]}" * bool(found.contradicted[index])
+    return f"{entropy}, {flips}{other}"
+
+
+def queue_of(found: Candidates, ids: np.ndarray, order: np.ndarray, strategy: str) -> list[dict[str, str]]:
+    """The lines of the file that are to be filled in."""
+    return [
+        {
+            "file": str(ids[row]),
+            "label": "",
+            "split": "train",
+            "suggestion": found.class_names[found.said.label[row]],
+            "probability": f"{found.said.probability[row]:.4f}",
+            "why": why(found, index, strategy),
+        }
+        for index, row in zip(order.tolist(), found.rows[order].tolist(), strict=True)
+    ]
+
+
+def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Sequence[str]) -> list[dict[str, str]]:
+    """The labels that the run had already, and its test images where they were given too, as lines of the file."""
+    blank = dict.fromkeys(COLUMNS, "")
+    path = run_dir / run_directory.LABELS_FILE
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        return [blank | {name: line[name] for name in ("file", "label", "split")} | {"why": "given already"} for line in lines]
+    return [
+        blank | {"file": str(table.ids[row]), "label": class_names[table.labels[row]], "split": "train", "why": "given already"}
+        for row in table.labeled_rows.tolist()
+    ]
+
+
+def write_lines(path: Path, lines: Sequence[dict[str, str]]) -> None:
+    """Writes the file, whole or not at all."""
+    with files.written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of this program."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
+    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    flags.DEFINE_integer("count", 100, "images", lower_bound=1, upper_bound=MOST_IMAGES, flag_values=flag_values)
+    flags.DEFINE_enum("strategy", STRATEGIES[0], STRATEGIES, "which images are useful", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "per_class_quota", 0, "images of a suggested class at most; 0: any number", lower_bound=0, flag_values=flag_values
+    )
+    flags.DEFINE_integer("seed", 0, "draws the images of --strategy=random", lower_bound=0, flag_values=flag_values)
+    return flag_values
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    flag_values = define_flags()
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """The program's own work; see command_line.run_program."""
+    parse_flags(flag_values, arguments)
+    run_dir, config, summary = finished.named(flag_values["run_dir"].value)
+    out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
+    _check_out(out)
+    table = saved_table.read(run_dir / run_directory.TABLE_FILE)
+    data = run_images.load(config, flag_values["data_dir"].value)
+    images = run_images.placed(table, data)
+    options = {name: flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed")}
+    found = candidates(run_dir, table, data.class_names)
+    order = _order(found, options)
+    lines = queue_of(found, table.ids, order, options["strategy"])
+    page = _page(lines, found.rows[order], images, run_directory.title_of(summary), options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(out, [*lines, *given_lines(run_dir, table, data.class_names)])
+    with files.written_whole(out.with_suffix(".html")) as path:
+        path.write_text(page, encoding="utf-8")
+    _say(out, len(lines), options["count"], config)
+    print(f"Next, once the column label is filled in, train on from the run's network:\n  {next_command(run_dir, config, out)}")
+    return 0
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".csv":
+        raise ValueError(f"out ({out}) must end in .csv: change --out")
+    if out.exists():
+        raise ValueError(
+            f"{out} is there already, and may hold labels that somebody filled in: remove it, or give another --out"
+        )
+    run_directory.check_writable(out.parent)
+
+
+def _order(found: Candidates, options: dict[str, Any]) -> np.ndarray:
+    if options["count"] > len(found.rows):
+        raise ValueError(f"count ({options['count']}) is more than the {len(found.rows)} unlabeled images: lower --count")
+    useful = usefulness(found, options["strategy"], options["seed"])
+    return chosen(found, useful, options["count"], options["per_class_quota"])
+
+
+def _page(
+    lines: Sequence[dict[str, str]], rows: np.ndarray, images: run_images.Placed, title: str, options: dict[str, Any]
+) -> str:
+    places = images.places[rows].tolist()
+    pictures = html.thumbnails(images.images, np.array(places, np.int64))
+    figures = [
+        {
+            "source": pictures[place],
+            "alt": f"image {line['file']}, perhaps {line['suggestion']}",
+            "id": line["file"],
+            "label": f"{number}: {line['suggestion']}?",
+            "detail": f"{line['probability']}, {line['why']}",
+            "really": "",
+        }
+        for number, (line, place) in enumerate(zip(lines, places, strict=True), start=1)
+    ]
+    return html.render("queue.html", {"title": f"To be labeled: {title}", "images": figures, "strategy": options["strategy"]})
+
+
+def _say(out: Path, count: int, wanted: int, config: Config) -> None:
+    if count < wanted:
+        print(f"--per_class_quota leaves {count} of the {wanted} images that were asked for")
+    if config.soft_labels:
+        print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
+    print(f"{count} images to be labeled: {out}; to be looked at: {out.with_suffix('.html')}\n")
+
+
+def next_command(run_dir: Path, config: Config, filled: Path) -> str:
+    """The command that trains on from the network of a run, with the labels of a file that was filled in."""
+    # The file says which images are labeled, and of a folder which are test images; its labels are no longer to be made wrong.
+    replaced = {"stage_1_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0, "soft_labels": False}
+    if config.dataset == "folder":
+        replaced["test_fraction"] = 0.0
+    flags_of_run = [f"--{name}={str(value).lower()}" for name, value in replaced.items() if getattr(config, name) != value]
+    words = [
+        *(run_directory.shown(sys.executable), "-m", "r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}"),
+        *flags_of_run,
+        *(f"--labels={filled}", f"--warm_start={run_dir}"),
+    ]
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

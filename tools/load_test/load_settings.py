@@ -1,0 +1,104 @@
+"""The flags of the load test. Imports no TensorFlow."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from export.serving.folders import check_model_folder
+from r2d2_tf.config.command_line import parse_flags
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to send, and where; see the flags. Without `rest` and `grpc` addresses a server is started."""
+
+    model: Path
+    name: str
+    requests: int
+    concurrency: tuple[int, ...]
+    malformed: float
+    seconds: float
+    images: Path | None
+    tolerance: float
+    seed: int
+    rest: str
+    grpc: str
+
+    @property
+    def starts_server(self) -> bool:
+        """Whether the server is ours, so that its memory and its stop can be tested."""
+        return not self.rest
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags and their defaults."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("model", "", "folder of a SavedModel's versions; the highest is tested", flag_values=values)
+    flags.DEFINE_integer("requests", 20_000, "how many, in all", 1, flag_values=values)
+    flags.DEFINE_list("concurrency", "1,8,32", "requests at a time, one stage after the other", flag_values=values)
+    flags.DEFINE_float("malformed", 0.1, "part of them that is wrong on purpose", 0.0, 1.0, flag_values=values)
+    flags.DEFINE_float("seconds", 600.0, "most seconds; what is not sent by then is left out", 1.0, flag_values=values)
+    flags.DEFINE_string("images", "", "folder of image files for image_bytes; by default MODEL/../examples", flag_values=values)
+    flags.DEFINE_float("tolerance", 1e-6, "largest difference to the model run directly", 0.0, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of the random images and the order", flag_values=values)
+    flags.DEFINE_list(
+        "server",
+        "",
+        "a server that runs on this machine: its REST and gRPC addresses, as in localhost:8501,localhost:8500; "
+        "its memory and its stop are not tested",
+        flag_values=values,
+    )
+    flags.DEFINE_string("name", "", "name of the model on that server; by default that of its folder", flag_values=values)
+    return values
+
+
+def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
+    """The settings of a command line.
+
+    Raises:
+        ValueError: in one line, if they are wrong.
+    """
+    parse_flags(values, arguments)
+    if not values["model"].value:
+        raise ValueError("say which model to test: --model=RUN/export/saved_model")
+    model = Path(values["model"].value)
+    check_model_folder(model)
+    try:
+        concurrency = tuple(int(item) for item in values["concurrency"].value)
+    except ValueError:
+        concurrency = ()
+    if not concurrency or min(concurrency) < 1:
+        raise ValueError(f"concurrency ({','.join(values['concurrency'].value)}) must be numbers above 0, as in 1,8,32")
+    rest, grpc = _addresses(values["server"].value)
+    images = Path(values["images"].value) if values["images"].value else model.parent / "examples"
+    if values["images"].value and not images.is_dir():
+        raise ValueError(f"images ({images}) is no folder")
+    return Settings(
+        model=model,
+        name=values["name"].value or model.resolve().name,
+        requests=values["requests"].value,
+        concurrency=concurrency,
+        malformed=values["malformed"].value,
+        seconds=values["seconds"].value,
+        images=images if images.is_dir() else None,
+        tolerance=values["tolerance"].value,
+        seed=values["seed"].value,
+        rest=rest,
+        grpc=grpc,
+    )
+
+
+def _addresses(given: Sequence[str]) -> tuple[str, str]:
+    if not given:
+        return "", ""
+    if len(given) != 2:
+        raise ValueError(f"server ({','.join(given)}) must be two addresses, REST and gRPC: localhost:8501,localhost:8500")
+    for address in given:
+        host, _, port = address.rpartition(":")
+        if host not in LOCAL_HOSTS or not port.isdigit():
+            raise ValueError(f"server ({address}) must be on this machine, as in localhost:8501: others are not to be loaded")
+    return given[0], given[1]

@@ -1,0 +1,125 @@
+"""The stages of the load test: the first requests, more and more at a time, and the stop."""
+
+import asyncio
+import itertools
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from tools.load_test.cases import GRPC, REST, Case, bad_cases, good_cases
+from tools.load_test.load import Connections, Tally, run_stage
+from tools.load_test.load_report import Found, Memory, Stop
+from tools.load_test.load_settings import Settings
+from tools.load_test.reference import Reference
+from tools.load_test.server_process import ServerProcess
+
+PROTOCOLS = (REST, GRPC)
+FIRST_REQUESTS = 2000
+"""After as many the server's memory is measured for the first time; they are sent at the highest concurrency."""
+_LEAST_BODY_BYTES = 2**18
+_IMAGES_A_BODY = 8
+_DIGITS = 8
+"""Characters of a number in JSON, at most."""
+_SECONDS_BEFORE_STOP = 1.0
+
+
+def largest_body(reference: Reference) -> int:
+    """Bytes that the server is told to take at most: enough for every right request, and so few that more are soon sent."""
+    bodies = [_IMAGES_A_BODY * _DIGITS * reference.images[0].size, *(2 * len(content) for content in reference.encoded)]
+    return max(_LEAST_BODY_BYTES, *bodies)
+
+
+class LoadTest:
+    """Sends everything, to `process` or to the server that the settings name."""
+
+    def __init__(
+        self, settings: Settings, reference: Reference, process: ServerProcess | None, *, oversized_bytes: int
+    ) -> None:
+        self._settings = settings
+        self._process = process
+        self._random = random.Random(settings.seed)
+        self._good = {protocol: good_cases(reference, settings.name, protocol) for protocol in PROTOCOLS}
+        self._bad = {
+            protocol: bad_cases(reference, settings.name, protocol, oversized_bytes=oversized_bytes) for protocol in PROTOCOLS
+        }
+        self._until = time.monotonic() + settings.seconds
+
+    async def run(self) -> Found:
+        """All stages, one after the other."""
+        settings, most = self._settings, max(self._settings.concurrency)
+        address = (self._process.rest, self._process.grpc) if self._process else (settings.rest, settings.grpc)
+        first_count = min(FIRST_REQUESTS, settings.requests // 2)
+        kinds = [(concurrency, protocol) for concurrency in settings.concurrency for protocol in PROTOCOLS]
+        first, stages, memory, stop = [], [], None, None
+        async with Connections(*address) as connections:
+            with tqdm(total=settings.requests, unit=" requests", leave=False) as bar:
+                for protocol, count in zip(PROTOCOLS, _shares(first_count, len(PROTOCOLS)), strict=True):
+                    first.append(await self._stage(connections, protocol, most, count, bar))
+                held = self._process.memory() if self._process else 0
+                counts = _shares(settings.requests - first_count, len(kinds))
+                for (concurrency, protocol), count in zip(kinds, counts, strict=True):
+                    stages.append(await self._stage(connections, protocol, concurrency, count, bar))
+            # Of a server that is gone the requests tell, which got no answer.
+            if self._process and self._process.runs:
+                if settings.requests >= 2 * FIRST_REQUESTS and held:
+                    memory = Memory(held, self._process.memory())
+                stop = await self._stop(connections, self._process, most)
+        return Found(first, stages, memory, stop, settings.requests)
+
+    async def _stage(self, connections: Connections, protocol: str, concurrency: int, count: int, bar: tqdm) -> Tally:
+        bar.set_description(f"{protocol}, {concurrency} at a time")
+        tally = Tally(protocol, concurrency)
+        cases = itertools.islice(self._mixed(protocol), count)
+        send, tolerance = connections.sender(protocol), self._settings.tolerance
+        await run_stage(send, cases, tally, tolerance=tolerance, until=self._until, progress=bar.update)
+        return tally
+
+    def _mixed(self, protocol: str) -> Iterator[Case]:
+        good = itertools.cycle(self._random.sample(self._good[protocol], len(self._good[protocol])))
+        while True:
+            is_bad = self._random.random() < self._settings.malformed
+            yield self._random.choice(self._bad[protocol]) if is_bad else next(good)
+
+    async def _stop(self, connections: Connections, process: ServerProcess, concurrency: int) -> Stop:
+        """SIGTERM while right requests come by both protocols, as fast as they can."""
+        before = _answered(await connections.text("/metrics"))
+        tallies = [Tally(protocol, concurrency) for protocol in PROTOCOLS]
+        loads = [
+            asyncio.create_task(
+                run_stage(
+                    connections.sender(tally.protocol),
+                    itertools.cycle(self._good[tally.protocol]),
+                    tally,
+                    tolerance=self._settings.tolerance,
+                    until=time.monotonic() + self._settings.seconds,
+                    progress=lambda: None,
+                )
+            )
+            for tally in tallies
+        ]
+        await asyncio.sleep(_SECONDS_BEFORE_STOP)
+        started = time.monotonic()
+        exit_code = await asyncio.to_thread(process.stop)
+        seconds = time.monotonic() - started
+        await asyncio.gather(*loads)
+        last_line = process.log().strip().rpartition("\n")[2]
+        numbers = re.search(r"stopped: (\d+) REST and (\d+) gRPC requests answered", last_line)
+        after = sum(map(int, numbers.groups())) if numbers else 0
+        cut = tallies[0].lost - tallies[0].refused + (tallies[1].lost - tallies[1].refused)
+        for tally in tallies:
+            cut += tally.wrong + Counter({f"{kind} -> {code}": number for (kind, code), number in tally.unexpected.items()})
+        return Stop(exit_code, seconds, after - before, sum(tally.answered for tally in tallies), cut, last_line)
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    """`total` in `parts` that differ by one at most."""
+    return [total // parts + (place < total % parts) for place in range(parts)]
+
+
+def _answered(metrics: str) -> int:
+    """All requests that the server has counted."""
+    return sum(int(float(value)) for value in re.findall(r"^serving_requests_total\{.*\} (\S+)$", metrics, re.MULTILINE))

@@ -1,0 +1,1 @@
+"""Classifies photographs: `python -m tools.predict`."""

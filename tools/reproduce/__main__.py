@@ -1,0 +1,153 @@
+"""`python -m tools.reproduce --table=1 --scale=cpu --data_dir=DIR --seeds=0,1,2`: a table of the paper, row by row.
+
+Runs the rows of table 1 to 8, or of the experiment of figure 2 (--table=mnist), one run a row and seed; --scale=full takes
+the paper's own size, --scale=cpu one that a CPU carries, and --base=CONFIG any other experiment. Stage 1 is trained once
+a seed and shared by all rows that start from it.
+After each run the seed's lines (--output_dir/tableN_CONFIG_seedS.csv) and the table (tableN_CONFIG.md) are written
+anew. What stands there is not run again, and what was killed is: so the same command goes on where it was.
+--dry_run prints what would be run, and its cost. --trial takes one step of each stage of every row, at real shapes, on
+generated data that every output calls fake. Every other flag goes to r2d2_tf.train as it is.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+
+from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.readers.tfds import FAKE
+from r2d2_tf.runs import run_directory
+from tools.reproduce import fake_data, run_plan
+from tools.reproduce.paper_tables import TABLES, rows_of
+from tools.reproduce.results import Results, Run, TableExperiment
+from tools.reproduce.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command line asks for: the runs of a table, where their lines go, and its title and command."""
+
+    config: Config
+    experiment: TableExperiment
+    runs: list[Run]
+    trainer: Trainer
+    output: Results
+    title: str
+    command: str
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
+    own = _define_flags()
+    if "--help" in arguments:
+        print(f"{__doc__}\nIts own flags, with their defaults:\n{_flag_help(own)}")
+        return 0
+    try:
+        job = _read(arguments, own)
+        if job.experiment.fake_data is None:
+            run_plan.check(job.runs, is_needed=not own["dry_run"].value)
+    except (ValueError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if own["dry_run"].value:
+        print(run_plan.plan(job.runs, job.output, job.trainer))
+        return 0
+    try:
+        print(_run(job))
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _define_flags() -> flags.FlagValues:
+    own = flags.FlagValues()
+    flags.DEFINE_enum("table", None, list(TABLES), "table of the paper, or mnist", flag_values=own)
+    flags.DEFINE_enum("scale", "cpu", ["cpu", "full"], "size of the experiment", flag_values=own)
+    flags.DEFINE_string("base", "", "config of the experiment, in place of --scale's", flag_values=own)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to run", flag_values=own)
+    flags.DEFINE_string("output_dir", "docs/results", "where the tables go", flag_values=own)
+    flags.DEFINE_string("runs", "runs/reproduce", "where the runs go", flag_values=own)
+    flags.DEFINE_bool("dry_run", False, "print what would be run, and its cost", flag_values=own)
+    flags.DEFINE_bool("trial", False, "one step of each stage, on fake data", flag_values=own)
+    return own
+
+
+def _flag_help(own: flags.FlagValues) -> str:
+    defaults = {name: (own[name].default_as_str or "").strip("'") for name in own}
+    return "\n".join(f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items())
+
+
+def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
+    """Reads a command line into `own` flags and what they ask for.
+
+    Raises:
+        ValueError: if it cannot be done as it stands (absl's flags.Error: likewise).
+    """
+    others = _split_flags(arguments, own)
+    table, folder, trial = own["table"].value, Path(own["runs"].value), own["trial"].value
+    base = own["base"].value or f"configs/{getattr(TABLES[table], own['scale'].value)}.cfg"
+    experiment = TableExperiment(
+        [f"--flagfile={base}", *others], folder / "fake_data" if trial else None, draws_splits=table in "5678"
+    )
+    config = from_command_line(experiment.arguments)
+    rows = rows_of(table, config)
+    runs = [Run.of(row, experiment, seed) for seed in _seeds(own["seeds"].value) for row in rows]
+    output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
+    title = f"{TABLES[table].title} (there {TABLES[table].data}, here {config.dataset}), with {base}"
+    if trial:
+        output_dir, name = folder, f"{name}_trial"
+        fake = FAKE if DATASETS[config.dataset].tfds_name else "TRIAL"
+        title = f"{fake}, one step of each stage: the errors mean nothing. {title}"
+    for place in (output_dir, folder):
+        run_directory.check_writable(place)
+    output = Results(output_dir, name, rows, experiment)
+    command = "python -m tools.reproduce " + " ".join(_portable(arguments))
+    return Job(config, experiment, runs, Trainer(folder), output, title, command)
+
+
+def _split_flags(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
+    """Reads the arguments that are of `own` flags; returns the others, which are of the experiment."""
+    names = {f"--{name}" for name in own} | {"--nodry_run", "--notrial"}
+    own(["reproduce", *(a for a in arguments if a.split("=")[0] in names)])
+    if own["table"].value is None:
+        raise ValueError("say which table to reproduce: --table=1 to 8, or mnist")
+    return [a for a in arguments if a.split("=")[0] not in names]
+
+
+def _seeds(texts: Sequence[str]) -> list[int]:
+    try:
+        seeds = sorted({int(text) for text in texts})
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise ValueError(f"seeds ({','.join(texts)}) must be whole numbers, separated by commas, as in --seeds=0,1,2")
+    return seeds
+
+
+def _portable(arguments: Sequence[str]) -> list[str]:
+    """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
+    kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
+    return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+
+
+def _run(job: Job) -> str:
+    """Makes the runs that are left, each with its line and the table on disk before the next; returns the table."""
+    if job.experiment.fake_data is not None:
+        fake_data.make(job.config.dataset, job.experiment.fake_data)
+    for number, run in enumerate(job.runs, start=1):
+        if job.output.record_of(run) is None:
+            print(f"\nRun {number} of {len(job.runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
+            job.output.add(run, job.trainer.make(run))
+            job.output.write_table(job.title, job.command)
+    return job.output.write_table(job.title, job.command)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

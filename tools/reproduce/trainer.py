@@ -1,0 +1,94 @@
+"""Makes the runs of a table, each in a process and a folder of its own; stage 1 is trained once for all that share it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from r2d2_tf.data.readers.tfds import FAKE
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system import provenance
+from r2d2_tf.train import STOPPED
+from tools.reproduce.results import Record, Run
+from tools.shared.runner import run_to_the_end, wait_for_lock
+
+
+class Trainer:
+    """Trains runs, and remembers those that had to stop: what stopped once is not tried again.
+
+    Args:
+        folder: where the folders of the runs are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stopped: set[Path] = set()
+
+    def is_trained(self, run: Run) -> bool:
+        """Whether the run is finished."""
+        return (self._folder_of(run) / run_directory.SUMMARY_FILE).is_file()
+
+    def make(self, run: Run) -> Record:
+        """The line of a run, which is trained now if need be, and before it the stage 1 that it shares with others.
+
+        Raises:
+            RuntimeError: if a run fails in another way than by having to stop.
+        """
+        shared = run.stage_1_alone()
+        if self._folder_of(shared) in self._stopped:
+            print("stopped already in stage 1, which this row shares with one above", flush=True)
+        stage_1 = self._trained(shared, shared.arguments)
+        if stage_1 is None or not run.has_later_stages:
+            return _record(run, stage_1)
+        return _record(run, self._trained(run, [*run.arguments, f"--stage_1_from={self._folder_of(shared)}"]))
+
+    def _folder_of(self, run: Run) -> Path:
+        return self.folder / f"{run.config.name}-{run.config.digest}"
+
+    def _trained(self, run: Run, arguments: list[str]) -> dict[str, Any] | None:
+        """The summary of a run, made now if need be; None if the run had to stop, now or before."""
+        folder = self._folder_of(run)
+        if folder in self._stopped:
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f"{folder.name}.lock").open("a") as lock:
+            wait_for_lock(lock, folder)
+            if not self.is_trained(run):
+                command = [sys.executable, "-m", "r2d2_tf.train", *arguments, f"--run_dir={folder}"]
+                # The run inherits the lock and so holds it on if this program is killed.
+                code = run_to_the_end(command, pass_fds=[lock.fileno()])
+                if code == STOPPED:
+                    self._stopped.add(folder)
+                    return None
+                if code:
+                    raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
+        return run_directory.read_summary(folder)
+
+
+def _record(run: Run, summary: dict[str, Any] | None) -> Record:
+    record = {
+        "row": run.row.label,
+        "seed": str(run.config.seed),
+        "outcome": "finished" if summary else "stopped",
+        "flags": " ".join(run.row.flags),
+        "config_digest": run.config.digest,
+        "git_commit": provenance.git_commit() or "",
+        "machine": provenance.machine(),
+    }
+    if summary is None:
+        return record
+    top5 = list(summary.get("test_top5_error_percent", {}).values())
+    return record | {
+        **{stage: f"{error:.4g}" for stage, error in summary["test_error_percent"].items()},
+        "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
+        "final_top5": f"{top5[-1]:.4g}" if top5 else "",
+        "seconds": f"{summary['seconds']['total']:.0f}",
+        "images": _images(summary),
+        "git_commit": summary["git_commit"] or "",
+        "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
+        "machine": summary["machine"],
+    }
+
+
+def _images(summary: dict[str, Any]) -> str:
+    counts = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
+    return f"{counts} ({FAKE})" if summary["fake_data"] else counts

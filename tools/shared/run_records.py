@@ -1,0 +1,163 @@
+"""Runs as their folders tell of them, finished or not. Needs no TensorFlow."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.runs import run_directory
+
+EVALUATION_FOLDER = "evaluation"
+PREDICTIONS_FILE = "predictions.npz"
+"""Where tools.evaluate leaves what a model made of each image: EVALUATION_FOLDER/MODEL/PREDICTIONS_FILE."""
+
+
+class Epoch(NamedTuple):
+    """One line of metrics.csv: number over the whole run from 1, stage, test error in percent."""
+
+    number: int
+    stage: int
+    error: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run.
+
+    Attributes:
+        folder: of the run.
+        config: that it was started with.
+        summary: as in summary.json; None if it is not finished.
+        epochs: that are done. Where stage 1 is another run's, they begin after it.
+        damage: what is wrong with metrics.csv; "" if nothing is. There are no epochs then.
+    """
+
+    folder: Path
+    config: Config
+    summary: dict[str, Any] | None
+    epochs: tuple[Epoch, ...]
+    damage: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Test error in percent after each stage, in order; {} unless the run is finished."""
+        return self.summary["test_error_percent"] if self.summary else {}
+
+    @property
+    def last_error(self) -> float | None:
+        """Test error in percent at the end of a finished run."""
+        return list(self.errors.values())[-1] if self.errors else None
+
+    @property
+    def last_top5_error(self) -> float | None:
+        top5 = (self.summary or {}).get("test_top5_error_percent") or {}
+        return list(top5.values())[-1] if top5 else None
+
+    @property
+    def is_fake(self) -> bool:
+        return bool((self.summary or {}).get("fake_data"))
+
+    @property
+    def test_images(self) -> tuple[str, int | None, bool]:
+        """What it is tested on: data set, number of images, whether they are generated. Errors on others are no match."""
+        return self.config.dataset, (self.summary or {}).get("num_test"), self.is_fake
+
+    @property
+    def stage_ends(self) -> tuple[int, int, int]:
+        """The last epoch of each stage, counted as `epochs` are; a warm start has no stage 1."""
+        first = 0 if self.config.warm_start else self.config.supervised_epochs
+        second = first + sum(r.epochs for r in self.config.parsed_rounds)
+        return first, second, second + self.config.finetune_epochs
+
+    @property
+    def state(self) -> str:
+        """Finished, or how far it is."""
+        if self.summary:
+            return "finished"
+        living = ", running" if run_directory.is_in_use(self.folder) else ""
+        if self.damage or not self.epochs:
+            return f"unfinished{living}"
+        last = self.epochs[-1]
+        return f"epoch {last.number} of {self.stage_ends[-1]}, {last.error:.2f} %{living}"
+
+    def predictions(self) -> dict[str, np.ndarray] | None:
+        """`labels` and `predicted` class of each test image, as tools.evaluate wrote them; None if it did not.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        path = self.folder / EVALUATION_FOLDER / run_directory.BACKBONE_FILE / PREDICTIONS_FILE
+        return run_directory.read_arrays(path, ("labels", "predicted")) if path.is_file() else None
+
+
+def read(folder: Path) -> RunRecord:
+    """The run in `folder`.
+
+    Raises:
+        ValueError: if it is not the folder of a run, or its config or summary is damaged.
+    """
+    config = run_directory.load_config(folder)
+    summary = run_directory.read_summary(folder) if (folder / run_directory.SUMMARY_FILE).is_file() else None
+    if summary is not None and not _has_errors(summary):
+        raise ValueError(f"{folder / run_directory.SUMMARY_FILE} is damaged: it has no test errors")
+    try:
+        return RunRecord(folder, config, summary, _epochs(folder / run_directory.METRICS_FILE, config), "")
+    except ValueError as error:
+        return RunRecord(folder, config, summary, (), str(error))
+
+
+def _has_errors(summary: dict[str, Any]) -> bool:
+    errors = summary["test_error_percent"]
+    return isinstance(errors, dict) and bool(errors) and all(isinstance(e, int | float) for e in errors.values())
+
+
+def _epochs(path: Path, config: Config) -> tuple[Epoch, ...]:
+    if not path.is_file():
+        return ()
+    before = config.supervised_epochs if config.stage_1_from else 0
+    try:
+        with path.open(newline="") as file:
+            lines = csv.DictReader(file)
+            found = tuple(Epoch(before + int(r["run_epoch"]), int(r["stage"]), float(r["test_error"])) for r in lines)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: its curve is left out") from error
+    if not all(math.isfinite(epoch.error) for epoch in found):
+        raise ValueError(f"{path} is damaged, an error in it is no number: its curve is left out")
+    return found
+
+
+_WHOLE = ("run_epoch", "stage", "epoch", "predicted")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """A row an epoch; what was not measured in it is left out, and so are lists.
+
+    Raises:
+        ValueError: if the file is not there or is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: _number(name, cell) for name, cell in line.items() if _is_number(cell)} for line in csv.DictReader(file)
+            ]
+        if not rows or not all({"run_epoch", "stage", "test_error"} <= row.keys() for row in rows):
+            raise ValueError("it has no epochs, or lacks columns")
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as what a run measured: {error}; make the run again") from error
+    return rows
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and " " not in cell
+
+
+def _number(name: str, cell: str) -> float | int:
+    return int(cell) if name in _WHOLE else float(cell)

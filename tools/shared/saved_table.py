@@ -1,0 +1,175 @@
+"""The learned table of a finished run, read where it lies: pseudo_labels.npz may be larger than memory."""
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from r2d2_tf.system.messages import one_line
+
+_CHUNK_BYTES = 2**22
+"""Of what is read at once, as float32."""
+_LOCAL_HEADER = struct.Struct("<26xHH")
+"""Of a member in a zip archive: behind these are its name and an extra field, of the two lengths, and then its bytes."""
+
+
+@dataclass(frozen=True)
+class SavedTable:
+    """Pseudo-logits, ids and given labels of a run, mapped from its file: what is not looked at is not read.
+
+    Attributes:
+        ids: of the images, `[rows]`.
+        labels: given class of each row, `[rows]`; -1: none.
+        pseudo_logits: `[rows, classes]` float32.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    pseudo_logits: np.memmap
+
+    @property
+    def num_classes(self) -> int:
+        return self.pseudo_logits.shape[1]
+
+    @property
+    def labeled_rows(self) -> np.ndarray:
+        return np.flatnonzero(self.labels >= 0)
+
+    @property
+    def unlabeled_rows(self) -> np.ndarray:
+        return np.flatnonzero(self.labels < 0)
+
+    def walk(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yields (rows, their probabilities `[chunk, classes]` float32), from the first row to the last."""
+        size = max(1, _CHUNK_BYTES // (4 * self.num_classes))
+        # Not through the mapping: all that was looked at of it would count as this process's memory.
+        with Path(str(self.pseudo_logits.filename)).open("rb") as file:
+            file.seek(self.pseudo_logits.offset)
+            for start in range(0, len(self.labels), size):
+                rows = slice(start, min(start + size, len(self.labels)))
+                values = np.fromfile(file, self.pseudo_logits.dtype, (rows.stop - start) * self.num_classes)
+                yield rows, softmax(values.reshape(-1, self.num_classes).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """What each row of a table says: 16 bytes a row, whatever the number of classes.
+
+    Attributes:
+        label: largest class, `[rows]` int32.
+        probability: of it, `[rows]`.
+        entropy: of the row, in nats, `[rows]`.
+        second: largest probability but one, `[rows]`. It tells rows apart whose largest one is 1 in float32, as most are.
+    """
+
+    label: np.ndarray
+    probability: np.ndarray
+    entropy: np.ndarray
+    second: np.ndarray
+
+    @property
+    def margin(self) -> np.ndarray:
+        """By how much the largest probability exceeds the second, `[rows]`."""
+        return self.probability - self.second
+
+
+def read(path: Path) -> SavedTable:
+    """Maps the table that a run left.
+
+    Raises:
+        ValueError: if the file is not there, is damaged, or holds what no run wrote.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {path}: give a run that trained stage 2 or 3")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = ("ids", "given_labels", "pseudo_logits")
+            table = SavedTable(*(_mapped(path, archive.getinfo(f"{name}.npy")) for name in names))
+        if table.pseudo_logits.ndim != 2 or table.labels.dtype.kind != "i" or table.pseudo_logits.dtype.kind != "f":
+            raise ValueError("its arrays are of other kinds")
+        if not len(table.ids) == len(table.labels) == len(table.pseudo_logits):
+            raise ValueError("its arrays have different lengths")
+        if len(table.labels) and not -1 <= table.labels.min() <= table.labels.max() < table.num_classes:
+            raise ValueError("it gives labels that are no classes")
+    # Whatever a zip archive, NumPy and the operating system make of bytes that are not theirs.
+    except Exception as error:
+        raise ValueError(
+            one_line(f"{path} cannot be read: it is damaged, or holds what no run wrote; make the run again ({error})")
+        ) from error
+    return table
+
+
+def _mapped(path: Path, member: zipfile.ZipInfo) -> np.memmap:
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{member.filename} is compressed")
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        file.seek(sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))), 1)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds objects, which could be code")
+        if fortran_order or not np.prod(shape):
+            raise ValueError(f"{member.filename} is empty, or its columns come first")
+        return np.memmap(path, dtype, "r", file.tell(), shape)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of the rows of `logits`, which is overwritten."""
+    logits -= logits.max(1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(1, keepdims=True)
+    return logits
+
+
+def entropy_of(probabilities: np.ndarray) -> np.ndarray:
+    """Of each row, in nats."""
+    # What is 0 in float32 adds nothing.
+    return -(probabilities * np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))).sum(1)
+
+
+def summarized(table: SavedTable) -> RowSummary:
+    """What each row of `table` says, in one walk."""
+    count = len(table.labels)
+    summary = RowSummary(np.zeros(count, np.int32), *(np.zeros(count, np.float32) for _ in range(3)))
+    for rows, probabilities in table.walk():
+        label = probabilities.argmax(1)
+        summary.label[rows], summary.entropy[rows] = label, entropy_of(probabilities)
+        largest = np.arange(len(label)), label
+        summary.probability[rows] = probabilities[largest]
+        # Faster than any sorting. The chunk is this function's own.
+        probabilities[largest] = -1.0
+        summary.second[rows] = probabilities.max(1)
+    return summary
+
+
+class Suspects(NamedTuple):
+    """Labeled rows, the most doubtful first.
+
+    Attributes:
+        rows: of the table.
+        ids: of the images.
+        given: classes.
+        learned: most probable class of each learned row.
+        probability: of the given class in the learned row, in 0..1.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    given: np.ndarray
+    learned: np.ndarray
+    probability: np.ndarray
+
+
+def ranked(table: SavedTable) -> Suspects:
+    """The labeled rows of a saved table, those first to whose given class the least probability is left."""
+    rows = table.labeled_rows
+    given, logits, ids = table.labels[rows], table.pseudo_logits[rows].astype(np.float64), table.ids[rows]
+    own = softmax(logits.copy())[np.arange(len(rows)), given]
+    order = np.argsort(own, kind="stable")
+    return Suspects(rows[order], ids[order], given[order], logits[order].argmax(1), own[order])

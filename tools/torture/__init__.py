@@ -1,0 +1,1 @@
+"""Proves that no run is lost: `python -m tools.torture`."""
