@@ -17,9 +17,10 @@ from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop
 NO_ROW = -1
 """Stands for an image that is not there, in a batch that is filled up."""
 
-
+# A fixed number: with tf.data's own tuning the end of an iterator waits, for half a minute at times, for the thread that tunes.
 # Whatever ends first, the order stays.
-_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+PARALLEL = {"num_parallel_calls": os.cpu_count() or 1, "deterministic": True}
+"""How the input's work on single images or batches is spread over the processors."""
 _READ_TOGETHER = 16
 """Images that are read by one call of Python's: fewer calls wait less for its lock, more wait longer for a slow disk."""
 
@@ -80,7 +81,7 @@ class Photographs:
         def center(encoded: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return self._unless_filler(row, lambda: central_crop(decode(encoded), self.resize, self.size)), row
 
-        return self._encoded(batches.map(lambda rows: (rows,))).map(center, **_PARALLEL).batch(batch_size)
+        return self._encoded(batches.map(lambda rows: (rows,))).map(center, **PARALLEL).batch(batch_size)
 
     def random_batches(self, batches: tf.data.Dataset, batch_size: int, scale: float) -> tf.data.Dataset:
         """A random-resized crop of each image, a function of its own seed.
@@ -99,7 +100,7 @@ class Photographs:
             image = self._unless_filler(row, lambda: decoded_random_crop(encoded, scale, self.size, seed))
             return image, row, key
 
-        return self._encoded(batches).map(crop, **_PARALLEL).batch(batch_size)
+        return self._encoded(batches).map(crop, **PARALLEL).batch(batch_size)
 
     def _unless_filler(self, row: tf.Tensor, make: Callable[[], tf.Tensor]) -> tf.Tensor:
         return tf.cond(row == NO_ROW, lambda: tf.zeros([self.size, self.size, 3], tf.uint8), make)
@@ -107,7 +108,7 @@ class Photographs:
     def _encoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches (rows, ...) to single images (encoded, row, ...)."""
         groups = batches.unbatch().batch(_READ_TOGETHER)
-        return groups.map(lambda rows, *more: (self._read_rows(rows), rows, *more), **_PARALLEL).unbatch()
+        return groups.map(lambda rows, *more: (self._read_rows(rows), rows, *more), **PARALLEL).unbatch()
 
     def _read_rows(self, rows: tf.Tensor) -> tf.Tensor:
         def read(numbers: np.ndarray) -> np.ndarray:

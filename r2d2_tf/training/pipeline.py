@@ -10,13 +10,14 @@ import tensorflow as tf
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.augment import augment
 from r2d2_tf.data.image_data import ImageData
-from r2d2_tf.data.photographs import NO_ROW, Photographs
+from r2d2_tf.data.photographs import NO_ROW, PARALLEL, Photographs
 from r2d2_tf.distributed.sharding import WHOLE, Part
 from r2d2_tf.distributed.workers import Batches, Workers
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import Stage
 
+_AHEAD = 4
+"""Batches that wait to be trained on: enough for a step that is quicker than the one before, little in memory."""
 Images: TypeAlias = np.ndarray | tf.Tensor | Photographs
 
 
@@ -123,14 +124,21 @@ def training_batches(
     batches = tf.data.Dataset.range(first_epoch, stage.epochs).flat_map(rows_of_epoch)
     if isinstance(images, Photographs):
         crops = images.random_batches(batches.map(with_seeds), size, stage.augmentation.crop_scale)
-        return crops.map(without_fillers).map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return read_ahead(crops.map(without_fillers).map(augmented, **PARALLEL))
     whole = plain_images(images)
 
     def batch(rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.boolean_mask(rows, rows != NO_ROW)
         return augmented(whole(rows), rows, where)
 
-    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return read_ahead(batches.map(batch, **PARALLEL))
+
+
+def read_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches, some of them made while others are trained on; without tf.data's own tuning, see `PARALLEL`."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(_AHEAD).with_options(options)
 
 
 def _without_fillers(pixels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -156,7 +164,7 @@ def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, par
     own, _ = part.of_batches(padded.reshape(steps, batch_size))
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(own))
     if isinstance(images, Photographs):
-        batches = images.central_batches(batches, own.shape[1]).map(_without_fillers).prefetch(tf.data.AUTOTUNE)
+        batches = read_ahead(images.central_batches(batches, own.shape[1]).map(_without_fillers))
         # Single images on the way: TensorFlow no longer knows how many batches there are.
         return batches.apply(tf.data.experimental.assert_cardinality(steps))
     plain = plain_images(images)
@@ -165,7 +173,7 @@ def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, par
         rows = tf.boolean_mask(rows, rows != NO_ROW)
         return plain(rows), rows
 
-    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return read_ahead(batches.map(batch, **PARALLEL))
 
 
 def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, part: Part = WHOLE) -> tf.data.Dataset:
@@ -191,7 +199,7 @@ class RunBatches:
     def training(self, stage: Stage, *, epoch: int, step: int) -> Batches:
         """(augmented images, rows) of a stage, from a step of an epoch on."""
         return self.workers.batches(
-            lambda part: pipeline.training_batches(
+            lambda part: training_batches(
                 self.data.train_images,
                 self.table.labeled_rows,
                 self.table.unlabeled_rows,
@@ -206,7 +214,7 @@ class RunBatches:
     def unlabeled(self) -> Batches:
         """(images, rows) of all unlabeled images, unaugmented."""
         return self.workers.batches(
-            lambda part: pipeline.prediction_batches(
+            lambda part: prediction_batches(
                 self.data.train_images,
                 self.table.unlabeled_rows,
                 self.config.eval_batch_size,
@@ -217,7 +225,7 @@ class RunBatches:
     def test(self) -> Batches:
         """(images, true classes) of all test images."""
         return self.workers.batches(
-            lambda part: pipeline.evaluation_batches(
+            lambda part: evaluation_batches(
                 self.data.test_images,
                 self.data.test_labels,
                 self.config.eval_batch_size,
