@@ -6,8 +6,6 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-from tools.shared import classification_metrics
-
 TOP = 5
 CONFIDENCE_LEVEL = 0.95
 _EPSILON = float(np.finfo(np.float32).eps)
@@ -60,12 +58,12 @@ class Judgement:
         return float(np.nanmean(self.class_errors))
 
     @property
-    def reliability(self) -> classification_metrics.Reliability:
-        return classification_metrics.reliability(self.confidence, self.labels == self.predicted)
+    def reliability(self) -> "Reliability":
+        return reliability(self.confidence, self.labels == self.predicted)
 
     @property
     def calibration_error(self) -> float:
-        return 100.0 * classification_metrics.expected_calibration_error(self.reliability)
+        return 100.0 * expected_calibration_error(self.reliability)
 
 
 def error_interval(wrong: int, images: int) -> tuple[float, float]:
