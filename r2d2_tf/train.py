@@ -16,8 +16,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from r2d2_tf.config.command_line import flag_help, from_command_line
+from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
 from r2d2_tf.runs import run_directory
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
 def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     began = time.perf_counter()
     forget()
-    if "--help" in arguments:
-        print(f"{__doc__}\nFlags, with their defaults:\n{flag_help()}")
+    if "--help" in arguments or "--helpfull" in arguments:
+        print(help_text(__doc__, full="--helpfull" in arguments))
         return 0
     try:
         config = from_command_line(arguments)

@@ -128,13 +128,3 @@ def from_command_line(arguments: Sequence[str]) -> Config:
     config = from_flags(flag_values)
     stems = [argument.stem for argument in _with_flagfiles(arguments) if isinstance(argument, Path)]
     return config if config.name else dataclasses.replace(config, name=stems[-1] if stems else config.default_name)
-
-
-def flag_help() -> str:
-    """All flags, their defaults and what they mean, for `--help`."""
-    lines = []
-    for field in dataclasses.fields(Config):
-        choices = [*field.metadata.get("choices", ()), *filter(None, [field.metadata.get("others")])]
-        among = f" ({' | '.join(choices)})" if choices else ""
-        lines += [f"  --{field.name}={field.default}", f"      {field.metadata['help']}{among}"]
-    return "\n".join(lines)

@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from r2d2_tf.backbones import BACKBONES, names
 from r2d2_tf.config import flag_checks
 from r2d2_tf.config.flag_checks import checked
+from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.splits import check_num_labels
 from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
@@ -20,10 +20,6 @@ MOST_IMAGES_A_BATCH = 1_000_000
 MOST_LOGICAL_CPUS = 64
 
 
-def _flag(default: Any, help_text: str, **checks: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help_text, **checks})
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that decides a run. Defaults are the authors' CIFAR-10 recipe for 512 images a batch.
@@ -32,136 +28,128 @@ class Config:
         ValueError: in one line, for a value out of range, with what came, what is allowed and how to mend it.
     """
 
-    dataset: str = _flag(
+    dataset: str = daily(
         "mnist5k",
         "data set; folder and npz are images of your own, tfds:NAME any prepared TFDS set",
         choices=(*DATASETS, *OWN_SETS),
         beginning=TFDS_PREFIX,
     )
-    data_dir: str = _flag(
+    data_dir: str = daily(
         "", "folder of prepared TFDS data sets (mnist5k needs none); or of your images, or your .npz file", cosmetic=True
     )
-    labels: str = _flag("", "CSV, Parquet or .npz file of columns file, label (and split): labels to train on, none drawn")
-    soft_labels: bool = _flag(False, "train on the probabilities of all classes that --labels holds, not on one class each")
-    test_fraction: float = _flag(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
-    image_size: int = _flag(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
-    download: bool = _flag(False, "download the data set, and weights, that are not there", cosmetic=True)
-    skip_bad_images: bool = _flag(False, "leave photographs out that cannot be decoded, where they would be an error")
-    num_labels: int = _flag(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
-    split_file: str = _flag("", "file that lists the labeled images, one id a line; by default the seed draws them")
-    evaluate_on: str = _flag(
-        "", "errors are those on unlabeled images of a file of ids or labels, or of a data set, not on test images"
-    )
-    seed: int = _flag(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
-    label_noise: float = _flag(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
-    backbone: str = _flag(
+    labels: str = daily("", "CSV, Parquet or .npz file of columns file, label (and split): labels to train on, none drawn")
+    num_labels: int = daily(100, "labeled images that are drawn, class-balanced; 0 = all; not where labels are given", low=0)
+    backbone: str = daily(
         "lenet", "network", choices=BACKBONES, others="keras.applications:NAME, or module:function of your own"
     )
-    weights: str = _flag(
+    seed: int = daily(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
+    run_dir: str = daily("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
+    new_run: bool = daily(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
+    dry_run: bool = daily(False, "try a few steps, say what the run would take, and write nothing", cosmetic=True)
+
+    split_file: str = data("", "file that lists the labeled images, one id a line; by default the seed draws them")
+    soft_labels: bool = data(False, "train on the probabilities of all classes that --labels holds, not on one class each")
+    label_noise: float = data(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
+    test_fraction: float = data(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
+    image_size: int = data(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
+    download: bool = data(False, "download the data set, and weights, that are not there", cosmetic=True)
+    skip_bad_images: bool = data(False, "leave photographs out that cannot be decoded, where they would be an error")
+    evaluate_on: str = data(
+        "", "errors are those on unlabeled images of a file of ids or labels, or of a data set, not on test images"
+    )
+
+    weights: str = network(
         "none",
         "what the network begins with: none = at random, imagenet (keras.applications alone), or a .weights.h5 or .keras",
     )
-
-    class_loss: str = _flag("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES, later=True)
-    alpha: float = _flag(0.1, "alpha (eq. 2): weight of the class loss", low=0.0, later=True)
-    beta: float = _flag(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0, later=True)
-    label_logit: float = _flag(10.0, "K: logit of the given class in a labeled row", low=1.0, later=True)
-    learn_labeled_rows: bool = _flag(False, "rows with a given label are learned too: for labels that may be wrong", later=True)
-    compatibility: float = _flag(0.05, "with it: weight of what ties those rows to their labels (PENCIL)", low=0.0, later=True)
-    pseudo_label_lr: float = _flag(
-        4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0, later=True
+    warm_start: str = network(
+        "", "folder of a finished run: stage 2 starts from its final network, and there is no stage 1", later=True
     )
-    rounds: str = _flag(
-        "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004",
-        "stage 2: epochs:learning_rate of each round, separated by commas; empty = no stage 2",
-        later=True,
-    )
-    repredict: bool = _flag(
-        True, "R2: predictions replace the pseudo-labels at every round, not at the first alone", later=True
-    )
-    finetune_from: str = _flag(
-        "table",
-        "stage 3's labels: the learned table (the paper) or a last prediction (the code)",
-        choices=("table", "prediction"),
-        later=True,
-    )
-
-    supervised_epochs: int = _flag(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
-    freeze_epochs: int = _flag(
-        0, "stage 1: first epochs that train the head of a network with --weights alone", low=0, high=MOST_EPOCHS
-    )
-    supervised_batch_size: int = _flag(
-        40, "stage 1: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
-    )
-    supervised_learning_rate: float = _flag(0.05, "stage 1: learning rate at epoch 0", above=0.0)
-    supervised_cosine_epochs: int = _flag(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
-
-    stage_1_from: str = _flag(
+    stage_1_from: str = network(
         "",
         "folder of a finished run with the same stage 1: start from its network in place of training it again",
         cosmetic=True,
         fixed=True,
     )
-    warm_start: str = _flag(
-        "", "folder of a finished run: stage 2 starts from its final network, and there is no stage 1", later=True
-    )
-
-    batch_size: int = _flag(512, "stage 2: images a batch, labeled and unlabeled", low=2, high=MOST_IMAGES_A_BATCH, later=True)
-    labeled_to_unlabeled: str = _flag("1:3", "stage 2: labeled to unlabeled images in a batch", later=True)
-
-    finetune_epochs: int = _flag(50, "stage 3: passes over all images; 0 = no stage 3", low=0, high=MOST_EPOCHS, later=True)
-    finetune_batch_size: int = _flag(
-        512, "stage 3: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH, later=True
-    )
-    finetune_learning_rate: float = _flag(0.01, "stage 3: learning rate at epoch 0", above=0.0, later=True)
-    finetune_cosine_epochs: int = _flag(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0, later=True)
-
-    synchronized_batch_norm: bool = _flag(
-        False, "batch normalisation over the images of all replicas, not of each replica's own; slower"
-    )
-    mixed_precision: str = _flag(
+    mixed_precision: str = network(
         "none",
         "what the network computes in: none = float32, bfloat16, or float16 with loss scaling; weights and table are float32",
         choices=("none", "bfloat16", "float16"),
     )
-    momentum: float = _flag(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
-    weight_decay: float = _flag(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
-    supervised_weight_decay: float = _flag(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)
-    translate: int = _flag(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
-    flip: bool = _flag(False, "augmentation: random left-right flips")
-    cutout: int = _flag(0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0)
-    crop_scale: float = _flag(
-        0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
+    synchronized_batch_norm: bool = network(
+        False, "batch normalisation over the images of all replicas, not of each replica's own; slower"
     )
-    eval_batch_size: int = _flag(
-        500, "images a batch in evaluation and reprediction", low=1, high=MOST_IMAGES_A_BATCH, cosmetic=True
+    momentum: float = network(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
+    weight_decay: float = network(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
+
+    supervised_epochs: int = stage_1(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
+    supervised_batch_size: int = stage_1(
+        40, "stage 1: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
+    )
+    supervised_learning_rate: float = stage_1(0.05, "stage 1: learning rate at epoch 0", above=0.0)
+    supervised_cosine_epochs: int = stage_1(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
+    supervised_weight_decay: float = stage_1(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)
+    freeze_epochs: int = stage_1(
+        0, "stage 1: first epochs that train the head of a network with --weights alone", low=0, high=MOST_EPOCHS
     )
 
-    max_steps: int = _flag(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
-    on_divergence: str = _flag(
+    alpha: float = stage_2(0.1, "alpha (eq. 2): weight of the class loss", low=0.0)
+    beta: float = stage_2(0.03, "beta (eq. 2): weight of the prediction's entropy; below alpha (theorem 1)", low=0.0)
+    pseudo_label_lr: float = stage_2(4000.0, "lambda (eq. 7), quoted for a batch of 512 whatever the batch is", low=0.0)
+    rounds: str = stage_2(
+        "300:0.12,75:0.12,75:0.08,75:0.04,75:0.004",
+        "stage 2: epochs:learning_rate of each round, separated by commas; empty = no stage 2",
+    )
+    repredict: bool = stage_2(True, "R2: predictions replace the pseudo-labels at every round, not at the first alone")
+    class_loss: str = stage_2("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES)
+    label_logit: float = stage_2(10.0, "K: logit of the given class in a labeled row", low=1.0)
+    batch_size: int = stage_2(512, "stage 2: images a batch, labeled and unlabeled", low=2, high=MOST_IMAGES_A_BATCH)
+    labeled_to_unlabeled: str = stage_2("1:3", "stage 2: labeled to unlabeled images in a batch")
+    learn_labeled_rows: bool = stage_2(False, "rows with a given label are learned too: for labels that may be wrong")
+    compatibility: float = stage_2(0.05, "with it: weight of what ties those rows to their labels (PENCIL)", low=0.0)
+
+    finetune_epochs: int = stage_3(50, "stage 3: passes over all images; 0 = no stage 3", low=0, high=MOST_EPOCHS)
+    finetune_from: str = stage_3(
+        "table",
+        "stage 3's labels: the learned table (the paper) or a last prediction (the code)",
+        choices=("table", "prediction"),
+    )
+    finetune_batch_size: int = stage_3(
+        512, "stage 3: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
+    )
+    finetune_learning_rate: float = stage_3(0.01, "stage 3: learning rate at epoch 0", above=0.0)
+    finetune_cosine_epochs: int = stage_3(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0)
+
+    translate: int = augmentation(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
+    flip: bool = augmentation(False, "augmentation: random left-right flips")
+    cutout: int = augmentation(
+        0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0
+    )
+    crop_scale: float = augmentation(
+        0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
+    )
+
+    name: str = run("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
+    checkpoint_minutes: float = run(
+        15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
+    )
+    max_steps: int = run(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
+    on_divergence: str = run(
         "stop",
         "on a loss that is not finite, or a collapse: stop; or rollback = back a checkpoint, at half the rate, at most thrice",
         choices=("stop", "rollback"),
         cosmetic=True,
     )
-    stop_on_collapse: bool = _flag(True, "stop with an error when predictions collapse into few classes", cosmetic=True)
-    checkpoint_minutes: float = _flag(
-        15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
-    )
-    strategy: str = _flag(
+    stop_on_collapse: bool = run(True, "stop with an error when predictions collapse into few classes", cosmetic=True)
+
+    strategy: str = hardware(
         "auto",
         "auto = all visible GPUs, else one CPU; none = one device; mirrored; multi_worker = the processes that TF_CONFIG lists",
         choices=("auto", "none", "mirrored", "multi_worker"),
-        cosmetic=True,
     )
-    num_logical_cpus: int = _flag(
-        0, "split the CPU into so many devices; 0 = do not", low=0, high=MOST_LOGICAL_CPUS, cosmetic=True
-    )
-    deterministic: bool = _flag(False, "bit-identical repetition on a CPU; slower", cosmetic=True)
-    name: str = _flag("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
-    run_dir: str = _flag("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
-    dry_run: bool = _flag(False, "try a few steps, say what the run would take, and write nothing", cosmetic=True)
-    new_run: bool = _flag(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
+    num_logical_cpus: int = hardware(0, "split the CPU into so many devices; 0 = do not", low=0, high=MOST_LOGICAL_CPUS)
+    deterministic: bool = hardware(False, "bit-identical repetition on a CPU; slower")
+    eval_batch_size: int = hardware(500, "images a batch in evaluation and reprediction", low=1, high=MOST_IMAGES_A_BATCH)
 
     def __post_init__(self) -> None:
         try:

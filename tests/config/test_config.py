@@ -5,8 +5,10 @@ import pytest
 from absl import flags
 from conftest import ROOT
 
-from r2d2_tf.config.command_line import define_flags, flag_help, from_command_line, from_flags
+from r2d2_tf import train
+from r2d2_tf.config.command_line import define_flags, from_command_line, from_flags
 from r2d2_tf.config.config import CLASS_LOSS_NAMES, Config
+from r2d2_tf.config.flag_help import help_text
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.cfg"))
 
@@ -32,8 +34,48 @@ def test_every_field_is_a_flag_with_help_and_back():
     flag_values(["program"])
     assert from_flags(flag_values) == Config()
     for field in dataclasses.fields(Config):
-        assert f"--{field.name}=" in flag_help()
+        assert f"  --{field.name}=" in help_text("")
         assert field.metadata["help"]
+
+
+GROUPS = {
+    "Every day": "dataset",
+    "Data": "split_file",
+    "Network and weights": "weights",
+    "Stage 1: supervised": "supervised_epochs",
+    "Stage 2: the method, D2 and R2": "alpha",
+    "Stage 3: fine-tuning": "finetune_epochs",
+    "Augmentation": "translate",
+    "The run: its name, its checkpoints, and when it stops": "name",
+    "Hardware and processes": "strategy",
+}
+"""In the order of --help, each with its first flag."""
+
+
+def test_every_flag_is_in_a_group_and_groups_are_told_once_in_the_order_in_which_a_newcomer_reads():
+    lines = help_text("What it is.").splitlines()
+    titles = [line for line in lines if line and not line.startswith(" ")][2:]
+    assert titles == list(GROUPS)
+    for title, first in GROUPS.items():
+        assert lines[lines.index(title) + 1].startswith(f"  --{first}=")
+    assert {field.metadata["group"] for field in dataclasses.fields(Config)} == set(GROUPS)
+    daily = lines[lines.index("Every day") : lines.index("Data")]
+    assert sum(line.startswith("  --") for line in daily) == 10
+    assert "  --flagfile=FILE" in daily
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_help_is_as_wide_as_the_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lengths = [len(line) for line in help_text("many words " * 50).splitlines()]
+    assert width - 15 < max(lengths) <= width
+
+
+def test_full_help_has_the_flags_of_absl_too(capsys):
+    assert train.main(["--help"]) == 0
+    short = capsys.readouterr().out
+    assert train.main(["--helpfull"]) == 0
+    assert capsys.readouterr().out.startswith(short.rstrip("\n"))
 
 
 def test_the_written_flagfile_repeats_the_run(tmp_path):
