@@ -24,14 +24,14 @@ def check_data(config: Config) -> None:
     backbones.check(config.backbone, synchronized_batch_norm=config.synchronized_batch_norm)
     if not config.warm_start:
         flag_checks.check_weights_file(config.weights)
-    judged_by_set = config.evaluate_on in DATASETS
-    judged_by_file = bool(config.evaluate_on) and not judged_by_set
+    evaluates_on_set = config.evaluate_on in DATASETS
+    evaluates_on_file = bool(config.evaluate_on) and not evaluates_on_set
     if config.dataset in DATASETS:
         _prepare(DATASETS[config.dataset].tfds_name, config)
     elif config.dataset.startswith(TFDS_PREFIX):
         _prepare(config.dataset.removeprefix(TFDS_PREFIX), config)
     spec = spec_of(config)
-    if judged_by_set:
+    if evaluates_on_set:
         other = DATASETS[config.evaluate_on]
         if (other.image_shape, other.num_classes) != (spec.image_shape, spec.num_classes) or spec.photographs:
             raise ValueError(
@@ -39,7 +39,7 @@ def check_data(config: Config) -> None:
                 f"{config.dataset}, in memory: change --evaluate_on, or name a file of training images"
             )
         _prepare(other.tfds_name, config)
-    is_named = config.split_file or config.labels or judged_by_file
+    is_named = config.split_file or config.labels or evaluates_on_file
     if spec.read_ids is not None and (spec.tfds_name is not None or is_named):
         ids = spec.read_ids(config.data_path)
         if spec.tfds_name is not None and not config.labels:
@@ -47,7 +47,7 @@ def check_data(config: Config) -> None:
             check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(ids))
         if config.split_file:
             parse_split(Path(config.split_file).expanduser(), ids)
-        if judged_by_file:
+        if evaluates_on_file:
             run_labels.check_evaluated_ids(Path(config.evaluate_on).expanduser(), ids)
         if config.labels_path is not None and config.dataset != "folder":
             # Of a folder the file was read already, and may name test images, too.

@@ -79,7 +79,7 @@ def hidden_labels(data: ImageData) -> np.ndarray | None:
     return None if given is not None and not ((labels >= 0) & (given < 0)).any() else labels
 
 
-def judged_by(config: Config) -> str:
+def errors_on(config: Config) -> str:
     """What a run's title says if its errors are not those on the test images."""
     return f" (errors on {config.evaluate_on}, not on test images)" if config.evaluate_on else ""
 
@@ -97,7 +97,7 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
         return data
     labeled = training_labels(data, config, spec.num_classes) != UNLABELED
     if config.evaluate_on in DATASETS:
-        return _judged_by_set(config, data, labeled)
+        return _evaluated_on_set(config, data, labeled)
     path = Path(config.evaluate_on).expanduser()
     rows, classes = evaluated_rows(path, data)
     if labeled[rows].any():
@@ -113,7 +113,7 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
     return dataclasses.replace(data, test_images=data.train_images[rows], test_labels=classes, test_ids=None)
 
 
-def _judged_by_set(config: Config, data: ImageData, labeled: np.ndarray) -> ImageData:
+def _evaluated_on_set(config: Config, data: ImageData, labeled: np.ndarray) -> ImageData:
     """`data` with the test images of another set, but for those that are among its own `labeled` rows."""
     other = DATASETS[config.evaluate_on].load(config.data_path)
     images, candidates = data.train_images, other.test_images

@@ -102,7 +102,7 @@ class Experiment:
         if not len(self.data.test_labels):
             raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
         self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
-        self.title = f"{config.name}, seed {config.seed}{run_labels.judged_by(config)}{f' ({FAKE})' if self.is_fake else ''}"
+        self.title = f"{config.name}, seed {config.seed}{run_labels.errors_on(config)}{f' ({FAKE})' if self.is_fake else ''}"
         self.table = PseudoLabelTable(
             run_labels.training_labels(self.data, config, self.spec.num_classes),
             self.spec.num_classes,

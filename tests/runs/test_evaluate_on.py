@@ -29,19 +29,19 @@ def unlabeled_rows(data):
 
 def test_the_images_of_a_file_take_the_place_of_the_test_images(data, tmp_path):
     rows = unlabeled_rows(data)[:30]
-    judged = run_labels.loaded(Config(evaluate_on=written(tmp_path / "held_out.txt", data, rows)), MNIST5K)
-    np.testing.assert_array_equal(judged.test_images, data.train_images[rows])
-    np.testing.assert_array_equal(judged.test_labels, data.train_labels[rows])
-    np.testing.assert_array_equal(judged.train_images, data.train_images)
+    loaded = run_labels.loaded(Config(evaluate_on=written(tmp_path / "held_out.txt", data, rows)), MNIST5K)
+    np.testing.assert_array_equal(loaded.test_images, data.train_images[rows])
+    np.testing.assert_array_equal(loaded.test_labels, data.train_labels[rows])
+    np.testing.assert_array_equal(loaded.train_images, data.train_images)
 
 
 def test_a_file_of_labels_says_which_images_judge_and_by_which_classes(data, tmp_path):
     rows = unlabeled_rows(data)[:30]
     path = tmp_path / "held_out.csv"
     path.write_text("file,label\n" + "".join(f"{data.train_ids[row]},{(data.train_labels[row] + 1) % 10}\n" for row in rows))
-    judged = run_labels.loaded(Config(evaluate_on=str(path)), MNIST5K)
-    np.testing.assert_array_equal(judged.test_images, data.train_images[rows])
-    np.testing.assert_array_equal(judged.test_labels, (data.train_labels[rows] + 1) % 10)
+    loaded = run_labels.loaded(Config(evaluate_on=str(path)), MNIST5K)
+    np.testing.assert_array_equal(loaded.test_images, data.train_images[rows])
+    np.testing.assert_array_equal(loaded.test_labels, (data.train_labels[rows] + 1) % 10)
     path.write_text(f"file,label\n{data.train_ids[rows[0]]},\n")
     with pytest.raises(ValueError, match="names images whose class is not known"):
         run_labels.loaded(Config(evaluate_on=str(path)), MNIST5K)
@@ -58,8 +58,8 @@ def test_of_another_set_the_images_are_left_out_that_are_labeled_here(data, monk
     shared = np.concatenate([labeled[:3], unlabeled_rows(data)[:5]])
     other = dataclasses.replace(data, test_images=data.train_images[shared], test_labels=data.train_labels[shared])
     monkeypatch.setitem(DATASETS, "mnist5k_dev", dataclasses.replace(MNIST5K, load=lambda data_dir: other))
-    judged = run_labels.loaded(Config(evaluate_on="mnist5k_dev"), MNIST5K)
-    np.testing.assert_array_equal(judged.test_labels, other.test_labels[3:])
+    loaded = run_labels.loaded(Config(evaluate_on="mnist5k_dev"), MNIST5K)
+    np.testing.assert_array_equal(loaded.test_labels, other.test_labels[3:])
 
 
 def broken_test_set(data: ImageData) -> ImageData:

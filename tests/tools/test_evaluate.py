@@ -20,18 +20,18 @@ from tools.evaluate import evaluation_images, evaluation_picture, evaluation_tex
 from tools.evaluate.evaluation_text import Subject
 from tools.reproduce import fake_data
 from tools.shared import classification_metrics
-from tools.shared.classification_metrics import Judge, error_interval
+from tools.shared.classification_metrics import MetricsAccumulator, error_interval
 
 # Three classes. Right, wrong (the true class has 0.3), right, wrong (it has 0.05), and class 1 has one image alone.
 P = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.25, 0.25, 0.5], [0.9, 0.05, 0.05]], np.float32)
 LABELS = np.array([0, 1, 2, 2])
 
 
-def judged(*batches, num_classes=3):
-    judge = Judge(num_classes)
+def metrics_of(*batches, num_classes=3):
+    accumulator = MetricsAccumulator(num_classes)
     for probabilities, labels in batches:
-        judge.add(probabilities, labels)
-    return judge.judgement()
+        accumulator.add(probabilities, labels)
+    return accumulator.result()
 
 
 def test_bins_are_of_equal_width_and_an_edge_belongs_to_the_bin_below():
@@ -53,7 +53,7 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins_by_their_images():
 
 
 def test_measures_are_those_computed_by_hand():
-    found = judged((P, LABELS))
+    found = metrics_of((P, LABELS))
     assert found.error == pytest.approx(50.0)
     np.testing.assert_array_equal(found.confusion, [[1, 0, 0], [1, 0, 0], [1, 0, 1]])
     np.testing.assert_allclose(found.class_errors, [0.0, 100.0, 50.0])
@@ -68,7 +68,7 @@ def test_measures_are_those_computed_by_hand():
 
 
 def test_batches_are_added_up_whatever_classes_they_hold():
-    whole, parts = judged((P, LABELS)), judged((P[:1], LABELS[:1]), (P[1:], LABELS[1:]))
+    whole, parts = metrics_of((P, LABELS)), metrics_of((P[:1], LABELS[:1]), (P[1:], LABELS[1:]))
     for name in ("nll", "brier", "error", "balanced_error", "calibration_error"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name))
     np.testing.assert_array_equal(parts.confusion, whole.confusion)
@@ -76,11 +76,11 @@ def test_batches_are_added_up_whatever_classes_they_hold():
 
 def test_the_top_5_error_counts_images_whose_class_is_not_among_five():
     p = np.tile([0.3, 0.25, 0.2, 0.1, 0.08, 0.07], (4, 1)).astype(np.float32)
-    assert judged((p[:3], np.array([0, 4, 5])), (p[3:], np.array([1])), num_classes=6).top5_error == pytest.approx(25.0)
+    assert metrics_of((p[:3], np.array([0, 4, 5])), (p[3:], np.array([1])), num_classes=6).top5_error == pytest.approx(25.0)
 
 
 def test_a_class_without_images_has_no_error_and_counts_for_nothing():
-    found = judged((P[:2], LABELS[:2]))
+    found = metrics_of((P[:2], LABELS[:2]))
     assert np.isnan(found.class_errors[2])
     assert found.balanced_error == pytest.approx(50.0)
     text = evaluation_text.report(Subject("x", "2 images", "abc", False), {"m": found})
@@ -89,11 +89,11 @@ def test_a_class_without_images_has_no_error_and_counts_for_nothing():
 
 
 def test_rows_that_do_not_add_up_to_one_are_divided_by_their_sum():
-    assert judged((P * [[1.02], [0.97], [1.0], [2.0]], LABELS)).nll == pytest.approx(judged((P, LABELS)).nll, rel=1e-5)
+    assert metrics_of((P * [[1.02], [0.97], [1.0], [2.0]], LABELS)).nll == pytest.approx(metrics_of((P, LABELS)).nll, rel=1e-5)
 
 
 def test_a_true_class_without_probability_is_counted_and_its_likelihood_cut_off():
-    found = judged((np.array([[1, 0, 0], [1, 0, 0]], np.float32), np.array([0, 1])))
+    found = metrics_of((np.array([[1, 0, 0], [1, 0, 0]], np.float32), np.array([0, 1])))
     assert found.impossible == 1
     assert found.nll == pytest.approx(-np.log(np.finfo(np.float32).eps) / 2, rel=1e-4)
     assert "no probability in 1 of 2 images" in evaluation_text.report(Subject("x", "", "abc", False), {"m": found})
@@ -102,7 +102,7 @@ def test_a_true_class_without_probability_is_counted_and_its_likelihood_cut_off(
 @pytest.mark.parametrize("row", [[np.nan, 0.5, 0.5], [np.inf, 0, 0], [0, 0, 0]])
 def test_numbers_that_are_no_probabilities_are_refused(row):
     with pytest.raises(ValueError, match="not finite, or all 0"):
-        judged((np.array([row], np.float32), np.array([0])))
+        metrics_of((np.array([row], np.float32), np.array([0])))
 
 
 def test_the_interval_of_an_error_is_wilsons():
@@ -115,7 +115,7 @@ def test_of_many_classes_the_worst_and_the_most_mistaken_are_told():
     labels, names = np.arange(40).repeat(3), [f"class {number}" for number in range(40)]
     p = np.eye(40, dtype=np.float32)[labels]
     p[3:5] = np.eye(40)[7]
-    text = evaluation_text.report(Subject("x", "", names, False), {"m": judged((p, labels), num_classes=40)})
+    text = evaluation_text.report(Subject("x", "", names, False), {"m": metrics_of((p, labels), num_classes=40)})
     assert re.search(r"the worst 20:\n.*\n  class 1 +3 +66.7 %", text)
     assert re.search(r"Most often mistaken:\n.*\n  class 1 +class 7 +2$", text)
     assert len(text.splitlines()) < 40
@@ -123,7 +123,7 @@ def test_of_many_classes_the_worst_and_the_most_mistaken_are_told():
 
 def test_a_picture_is_drawn_of_many_classes_and_of_classes_without_images(tmp_path):
     labels = np.arange(30)
-    found = judged((np.eye(40, dtype=np.float32)[labels], labels), num_classes=40)
+    found = metrics_of((np.eye(40, dtype=np.float32)[labels], labels), num_classes=40)
     evaluation_picture.draw(found, [str(n) for n in range(40)], "title", tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
@@ -133,7 +133,7 @@ ODD_NAMES = ("$x_$", "\\frac{$", "new\nline", "\u65e5\u672c", "bell\a")
 
 def test_names_of_any_kind_stay_in_their_line_and_are_no_formula(tmp_path):
     labels = np.arange(5)
-    found = judged((np.eye(5, dtype=np.float32)[labels], labels), num_classes=5)
+    found = metrics_of((np.eye(5, dtype=np.float32)[labels], labels), num_classes=5)
     evaluation_picture.draw(found, ODD_NAMES, "a $x_$ title", tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
     text = evaluation_text.report(Subject("x", "", ODD_NAMES, False), {"m": found})

@@ -15,7 +15,7 @@ from tools.load_test import __main__ as load_test
 from tools.load_test import load_report, reference, server_process
 from tools.load_test.cases import Case
 from tools.load_test.load import Connections, Tally, run_stage
-from tools.load_test.load_report import Found, Memory, Stop, broken_promises
+from tools.load_test.load_report import LoadTestResult, Memory, Stop, broken_promises
 from tools.load_test.reference import largest_difference
 from tools.load_test.server_process import ServerProcess
 
@@ -99,7 +99,7 @@ def test_a_server_that_is_gone_fails(folder, capsys):
     ],
 )
 def test_each_promise_can_be_broken(memory, stop, message):
-    broken = broken_promises(Found([], [], memory, stop, 0), tolerance=1e-6)
+    broken = broken_promises(LoadTestResult([], [], memory, stop, 0), tolerance=1e-6)
     assert len(broken) == (message is not None)
     assert message is None or message in broken[0]
 

@@ -227,7 +227,9 @@ def made_findings(tmp_path, labels=None, true=None, *, labels_are_drawn=True, **
     label = logits.argmax(1).astype(np.int32)
     view = network_view.NetworkView(rows, label, np.full(50, 0.9, np.float32), np.full(50, 0.1, np.float32), evidence)
     unlabeled = np.arange(10, 50)
-    moves = row_history.Moves(unlabeled, [label[10:]] * 2, ["a", "b"], [True, False], label[10:], evidence[10:], evidence[10:])
+    moves = row_history.RowHistory(
+        unlabeled, [label[10:]] * 2, ["a", "b"], [True, False], label[10:], evidence[10:], evidence[10:]
+    )
     images = run_images.Placed(np.zeros((50, 2, 2, 1), np.uint8), rows, np.full(50, -1) if true is None else true)
     summary = {"fake_data": False, "rollbacks": []}
     config = Config(**config)

@@ -34,7 +34,7 @@ from tools.tune.records import Record, Records, best_of
 from tools.tune.search_picture import draw
 from tools.tune.search_report import Plan, best_config, flagfile
 from tools.tune.space import BETA_TO_ALPHA, configured, parse_dimension, searchable, space_of
-from tools.tune.validation import Judge, check_apart, hold_out, make_folds
+from tools.tune.validation import Validation, check_apart, hold_out, make_folds
 
 RANGES = ("--alpha=0.05:0.5", "--beta=0.005:0.1")
 OWN = {"alpha": 0.1, "beta": 0.03}
@@ -285,40 +285,40 @@ def test_stage_3_is_shortened_in_the_same_proportion():
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_every_labeled_image_is_held_out_exactly_once_and_folds_are_stratified(folds):
     labels = np.repeat(np.arange(10), [10, 10, 10, 12, 10, 10, 8, 10, 10, 10])
-    held_out = hold_out(labels, Judge(folds), seed=0)
+    held_out = hold_out(labels, Validation(folds), seed=0)
     np.testing.assert_array_equal(np.sort(np.concatenate(held_out)), np.arange(100))
     counts = np.array([np.bincount(labels[part], minlength=10) for part in held_out])
     assert (np.ptp(counts, axis=0) <= 1).all()
-    again, other = hold_out(labels, Judge(folds), seed=0), hold_out(labels, Judge(folds), seed=1)
+    again, other = hold_out(labels, Validation(folds), seed=0), hold_out(labels, Validation(folds), seed=1)
     assert all(np.array_equal(*pair) for pair in zip(held_out, again, strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(held_out, other, strict=True))
 
 
 def test_the_number_of_folds_follows_from_the_number_of_labels():
-    assert [len(part) for part in hold_out(np.arange(100) % 10, Judge(), seed=0)] == [50, 50]
-    (part,) = hold_out(np.arange(1000) % 10, Judge(), seed=0)
+    assert [len(part) for part in hold_out(np.arange(100) % 10, Validation(), seed=0)] == [50, 50]
+    (part,) = hold_out(np.arange(1000) % 10, Validation(), seed=0)
     assert np.bincount(part % 10).tolist() == [20] * 10
 
 
 def test_too_few_labels_to_part_are_told():
     with pytest.raises(ValueError, match=r"folds \(5\) need .* but one class has 4: give fewer --folds"):
-        hold_out(np.arange(40) % 10, Judge(5), seed=0)
+        hold_out(np.arange(40) % 10, Validation(5), seed=0)
     with pytest.raises(ValueError, match="but one class has 1"):
-        hold_out(np.arange(10), Judge(), seed=0)
+        hold_out(np.arange(10), Validation(), seed=0)
 
 
 def test_a_held_out_image_is_an_unlabeled_one_in_training_and_judges(tmp_path):
     config, data = Config(), DATASETS["mnist5k"].load(None)
     own = run_labels.given_labels(data, config, 10)
-    folds = make_folds(config, Judge(), tmp_path / "folds")
+    folds = make_folds(config, Validation(), tmp_path / "folds")
     hidden = []
     for fold in folds:
         given = run_labels.given_labels(data, fold.config, 10)
         changed = np.flatnonzero(given != own)
         assert (given[changed] == UNLABELED).all()
-        assert len(changed) == fold.num_judging == 50
-        judged = run_labels.loaded(fold.config, DATASETS["mnist5k"])
-        np.testing.assert_array_equal(judged.test_images, data.train_images[changed])
+        assert len(changed) == fold.num_validation == 50
+        loaded = run_labels.loaded(fold.config, DATASETS["mnist5k"])
+        np.testing.assert_array_equal(loaded.test_images, data.train_images[changed])
         hidden += changed.tolist()
     assert sorted(hidden) == np.flatnonzero(own != UNLABELED).tolist()
 
@@ -358,41 +358,41 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
     config = Config(num_labels=0, translate=0, **own_sets(tmp_path)[kind])
     data = spec_of(config).load(config.data_path)
     hidden = []
-    for fold in make_folds(config, Judge(), tmp_path / "folds"):
+    for fold in make_folds(config, Validation(), tmp_path / "folds"):
         options.check_data(fold.config)
         spec = spec_of(fold.config)
-        judged = run_labels.loaded(fold.config, spec)
-        assert (judged.train_ids, judged.class_names) == (data.train_ids, data.class_names)
-        given = run_labels.given_labels(judged, fold.config, spec.num_classes)
+        loaded = run_labels.loaded(fold.config, spec)
+        assert (loaded.train_ids, loaded.class_names) == (data.train_ids, data.class_names)
+        given = run_labels.training_labels(loaded, fold.config, spec.num_classes)
         changed = np.flatnonzero(given != data.given_labels)
         assert (given[changed] == UNLABELED).all()
-        assert len(judged.test_images) == len(changed) == fold.num_judging > 0
+        assert len(loaded.test_images) == len(changed) == fold.num_validation > 0
         assert fold.num_labels == (given != UNLABELED).sum()
-        np.testing.assert_array_equal(judged.test_labels, data.given_labels[changed])
+        np.testing.assert_array_equal(loaded.test_labels, data.given_labels[changed])
         if isinstance(data.train_images, np.ndarray):
-            np.testing.assert_array_equal(judged.test_images, data.train_images[changed])
+            np.testing.assert_array_equal(loaded.test_images, data.train_images[changed])
         else:
-            lengths = [images.length for images in (judged.test_images, data.train_images[changed])]
+            lengths = [images.length for images in (loaded.test_images, data.train_images[changed])]
             np.testing.assert_array_equal(*lengths)
         if kind == "soft labels":
             still = given != UNLABELED
-            np.testing.assert_array_equal(judged.given_probabilities[still], data.given_probabilities[still])
+            np.testing.assert_array_equal(loaded.given_probabilities[still], data.given_probabilities[still])
         # The test images themselves are those that they were, wherever they are needed again.
-        unjudged = dataclasses.replace(fold.config, evaluate_on="")
-        np.testing.assert_array_equal(spec_of(unjudged).load(config.data_path).test_labels, data.test_labels)
+        without = dataclasses.replace(fold.config, evaluate_on="")
+        np.testing.assert_array_equal(spec_of(without).load(config.data_path).test_labels, data.test_labels)
         hidden += changed.tolist()
     assert sorted(hidden) == np.flatnonzero(data.given_labels != UNLABELED).tolist()
 
 
 def test_a_search_does_not_go_on_with_other_labels_or_images(tmp_path):
     config = Config(num_labels=0, translate=0, **own_sets(tmp_path)["a folder"])
-    make_folds(config, Judge(), tmp_path / "folds")
-    make_folds(config, Judge(), tmp_path / "folds")
+    make_folds(config, Validation(), tmp_path / "folds")
+    make_folds(config, Validation(), tmp_path / "folds")
     photos = tmp_path / "photos"
     (photos / "unlabeled" / "00.jpg").rename(photos / "train" / "blue" / "new.jpg")
     forget()
     with pytest.raises(ValueError, match=r"the images or the labels changed since the search in .* began: choose another"):
-        make_folds(config, Judge(), tmp_path / "folds")
+        make_folds(config, Validation(), tmp_path / "folds")
 
 
 def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp_path):
@@ -400,13 +400,13 @@ def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp
         num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16, backbone="conv_small",
         supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0, stop_on_collapse=False,
     )  # fmt: skip
-    fold = make_folds(config, Judge(), tmp_path / "folds")[0]
+    fold = make_folds(config, Validation(), tmp_path / "folds")[0]
     flagfile = tmp_path / "trial.cfg"
     flagfile.write_text(fold.config.to_flagfile())
     assert train.main([f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'run'}"]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["num_test"], summary["evaluate_on"]) == (fold.num_judging, fold.config.evaluate_on)
-    assert summary["num_labels"] + fold.num_judging == 12
+    assert (summary["num_test"], summary["evaluate_on"]) == (fold.num_validation, fold.config.evaluate_on)
+    assert summary["num_labels"] + fold.num_validation == 12
 
 
 def test_another_set_does_not_judge_somebodys_own(tmp_path, capsys):

@@ -91,13 +91,13 @@ def report(config: Config, flag_values: flags.FlagValues) -> int:
     import tensorflow as tf
 
     from r2d2_tf.runs import run_labels
-    from tools.check_data.looks import copies_among, look_at
+    from tools.check_data.image_inspection import copies_among, inspect_images
 
     spec = spec_of(config)
     data = spec.load(config.data_path)
     if data.given_labels is None:
         data = dataclasses.replace(data, given_labels=run_labels.training_labels(data, config, spec.num_classes))
-    looks = look_at(data)
+    looks = inspect_images(data)
     copies = list(copies_among(looks))
     print(
         "\n".join(

@@ -13,7 +13,7 @@ from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.readers.file_search import find_images
 
 if TYPE_CHECKING:
-    from tools.check_data.looks import Copies, Look
+    from tools.check_data.image_inspection import Copies, InspectedImage
 
 MOST_NAMED = 10
 """Names or classes that are printed of a list."""
@@ -42,7 +42,7 @@ def text(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
-def size_lines(looks: "Sequence[Look]") -> Iterator[str]:
+def size_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
     """Sizes and kinds of the images."""
     known = np.array([(look.width, look.height) for look in looks if look.width])
     if not len(known):
@@ -79,7 +79,7 @@ def alike_lines(class_names: Sequence[str]) -> Iterator[str]:
             yield f"Two classes? {other!r} and {name!r} differ in capitals, or in how accents are composed, alone"
 
 
-def unreadable_lines(looks: "Sequence[Look]") -> Iterator[str]:
+def unreadable_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
     """Images that cannot be used."""
     bad = [look for look in looks if look.problem]
     if bad:

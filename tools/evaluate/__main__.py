@@ -33,7 +33,7 @@ from tools.evaluate import evaluation_images, evaluation_picture, evaluation_tex
 from tools.evaluate.evaluation_images import SPLITS, JudgedImages
 from tools.evaluate.evaluation_text import Subject
 from tools.shared import classification_metrics, models
-from tools.shared.classification_metrics import Judge, Judgement
+from tools.shared.classification_metrics import ClassificationMetrics, MetricsAccumulator
 from tools.shared.models import Model
 from tools.shared.run_records import EVALUATION_FOLDER, PREDICTIONS_FILE
 
@@ -72,8 +72,8 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     parse_flags(flag_values, arguments)
     task = _task(flag_values)
     images = evaluation_images.load(task.config, task.split, task.run_dir)
-    judgements = judge(_loaded(task, images), images, task.config.eval_batch_size)
-    _tell(task, images, judgements)
+    all_metrics = measure(_loaded(task, images), images, task.config.eval_batch_size)
+    _tell(task, images, all_metrics)
     return 0
 
 
@@ -120,40 +120,42 @@ def _loaded(task: Task, images: JudgedImages) -> list[Model]:
     return loaded
 
 
-def judge(loaded: Sequence[Model], images: JudgedImages, batch_size: int) -> list[Judgement]:
+def measure(loaded: Sequence[Model], images: JudgedImages, batch_size: int) -> list[ClassificationMetrics]:
     """Shows all images to each model, a batch at a time, so that they are decoded once.
 
     Raises:
         ValueError: if a model fails, or gives another number of classes or numbers that are no probabilities.
     """
-    judges = [Judge(len(images.class_names)) for _ in loaded]
+    accumulators = [MetricsAccumulator(len(images.class_names)) for _ in loaded]
     with tqdm(total=len(images.rows), unit="image", leave=False, disable=None) as bar:
         for pixels, labels in images.batches(batch_size):
-            for model, own in zip(loaded, judges, strict=True):
+            for model, accumulator in zip(loaded, accumulators, strict=True):
                 probabilities = model.probabilities(pixels)
-                if probabilities.shape[1] != own.num_classes:
-                    raise ValueError(f"{model.path} gives {probabilities.shape[1]} classes in place of {own.num_classes}")
+                if probabilities.shape[1] != accumulator.num_classes:
+                    raise ValueError(
+                        f"{model.path} gives {probabilities.shape[1]} classes in place of {accumulator.num_classes}"
+                    )
                 try:
-                    own.add(probabilities, labels)
+                    accumulator.add(probabilities, labels)
                 except ValueError as error:
-                    raise ValueError(f"{model.path} cannot be judged: {error}") from error
+                    raise ValueError(f"{model.path} cannot be evaluated: {error}") from error
             bar.update(len(labels))
-    return [own.judgement() for own in judges]
+    return [accumulator.result() for accumulator in accumulators]
 
 
-def _tell(task: Task, images: JudgedImages, judgements: Sequence[Judgement]) -> None:
+def _tell(task: Task, images: JudgedImages, all_metrics: Sequence[ClassificationMetrics]) -> None:
     """Writes the files and prints what was found."""
     fake = images.is_fake or bool(task.summary.get("fake_data"))
     where = run_directory.title_of(task.summary) if task.summary else task.config.dataset
     subject = Subject(where, f"{len(images.rows):,} {SPLITS[task.split]}", images.class_names, fake)
     names = models.short_names(task.model_paths, task.run_dir)
     folders = [task.folder / (name if task.split == "test" else f"{name}_{task.split}") for name in names]
-    for folder, name, path, judgement in zip(folders, names, task.model_paths, judgements, strict=True):
-        _write(folder, _as_json(task, path, subject, judgement), judgement, subject, name)
-    print(evaluation_text.report(subject, dict(zip(names, judgements, strict=True))))
-    for path, judgement in zip(task.model_paths, judgements, strict=True):
+    for folder, name, path, metrics in zip(folders, names, task.model_paths, all_metrics, strict=True):
+        _write(folder, _as_json(task, path, subject, metrics), metrics, subject, name)
+    print(evaluation_text.report(subject, dict(zip(names, all_metrics, strict=True))))
+    for path, metrics in zip(task.model_paths, all_metrics, strict=True):
         if task.run_dir and path.resolve() == task.run_dir.resolve() and task.split == "test":
-            _hold_against_the_run(task, judgement)
+            _hold_against_the_run(task, metrics)
     print()
     for folder in folders:
         print(f"written to {folder}: {REPORT_FILE}, {CONFUSION_FILE}, {PICTURE_FILE}, {PREDICTIONS_FILE}")
@@ -162,33 +164,33 @@ def _tell(task: Task, images: JudgedImages, judgements: Sequence[Judgement]) -> 
         print(f"\nNext, beside other runs:\n  {python} -m tools.compare {shlex.quote(str(task.run_dir))} OTHER_RUN ...")
 
 
-def _hold_against_the_run(task: Task, judgement: Judgement) -> None:
+def _hold_against_the_run(task: Task, metrics: ClassificationMetrics) -> None:
     """Warns if the network is not as wrong as its run found it: other images, or another network."""
     measured, count = list(task.summary["test_error_percent"].values())[-1], task.summary.get("num_test")
-    if count is not None and count != len(judgement.labels):
-        warn(f"the run was tested on {count:,} images, and these are {len(judgement.labels):,}: another copy of the data set")
-    elif abs(measured - judgement.error) > OTHER_ERROR:
-        warn(f"the run measured an error of {measured:.2f} %, and here it is {judgement.error:.2f} %: are the images the same?")
+    if count is not None and count != len(metrics.labels):
+        warn(f"the run was tested on {count:,} images, and these are {len(metrics.labels):,}: another copy of the data set")
+    elif abs(measured - metrics.error) > OTHER_ERROR:
+        warn(f"the run measured an error of {measured:.2f} %, and here it is {metrics.error:.2f} %: are the images the same?")
 
 
-def _as_json(task: Task, path: Path, subject: Subject, judgement: Judgement) -> dict[str, Any]:
-    errors, found = judgement.class_errors, judgement.reliability
-    classes = zip(subject.class_names, judgement.confusion.sum(1), errors, strict=True)
+def _as_json(task: Task, path: Path, subject: Subject, metrics: ClassificationMetrics) -> dict[str, Any]:
+    errors, found = metrics.class_errors, metrics.reliability
+    classes = zip(subject.class_names, metrics.confusion.sum(1), errors, strict=True)
     return {
         "model": str(path),
         "run": run_directory.title_of(task.summary) if task.summary else None,
         "dataset": task.config.dataset,
         "split": task.split,
         "fake_data": subject.is_fake,
-        "images": len(judgement.labels),
-        "error_percent": judgement.error,
-        "error_percent_95_interval": judgement.error_interval,
-        "top5_error_percent": judgement.top5_error,
-        "balanced_error_percent": judgement.balanced_error,
-        "negative_log_likelihood_nats": judgement.nll,
-        "images_given_no_probability": judgement.impossible,
-        "brier_score_0_to_2": judgement.brier,
-        "expected_calibration_error_percent": judgement.calibration_error,
+        "images": len(metrics.labels),
+        "error_percent": metrics.error,
+        "error_percent_95_interval": metrics.error_interval,
+        "top5_error_percent": metrics.top5_error,
+        "balanced_error_percent": metrics.balanced_error,
+        "negative_log_likelihood_nats": metrics.nll,
+        "images_given_no_probability": metrics.impossible,
+        "brier_score_0_to_2": metrics.brier,
+        "expected_calibration_error_percent": metrics.calibration_error,
         "calibration_bins": classification_metrics.NUM_BINS,
         "reliability": {
             "upper_edges": found.edges[1:].tolist(),
@@ -205,7 +207,7 @@ def _as_json(task: Task, path: Path, subject: Subject, judgement: Judgement) -> 
     }
 
 
-def _write(folder: Path, report: dict[str, Any], judgement: Judgement, subject: Subject, name: str) -> None:
+def _write(folder: Path, report: dict[str, Any], metrics: ClassificationMetrics, subject: Subject, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with files.written_whole(folder / REPORT_FILE) as path:
         path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
@@ -215,12 +217,12 @@ def _write(folder: Path, report: dict[str, Any], judgement: Judgement, subject: 
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["true class", *subject.class_names])
-        writer.writerows([own, *counts] for own, counts in zip(subject.class_names, judgement.confusion.tolist(), strict=True))
+        writer.writerows([own, *counts] for own, counts in zip(subject.class_names, metrics.confusion.tolist(), strict=True))
     with files.written_whole(folder / PREDICTIONS_FILE) as path:
-        arrays = {"labels": judgement.labels, "predicted": judgement.predicted, "confidence": judgement.confidence}
+        arrays = {"labels": metrics.labels, "predicted": metrics.predicted, "confidence": metrics.confidence}
         np.savez(path, allow_pickle=False, **arrays)
     with files.written_whole(folder / PICTURE_FILE) as path:
-        evaluation_picture.draw(judgement, subject.class_names, f"{subject.title}: {name}, {subject.images}", path)
+        evaluation_picture.draw(metrics, subject.class_names, f"{subject.title}: {name}, {subject.images}", path)
 
 
 if __name__ == "__main__":

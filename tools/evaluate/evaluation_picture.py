@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.shared.classification_metrics import Judgement, Reliability
+from tools.shared.classification_metrics import ClassificationMetrics, Reliability
 from tools.shared.plots import of_any_script, plain
 
 _MOST_CLASSES_WRITTEN = 20
@@ -14,7 +14,7 @@ _MOST_CLASSES_WRITTEN = 20
 _LONGEST_NAME = 14
 
 
-def draw(judgement: Judgement, class_names: Sequence[str], title: str, path: Path) -> None:
+def draw(metrics: ClassificationMetrics, class_names: Sequence[str], title: str, path: Path) -> None:
     """Draws the confusion matrix, the reliability diagram and the confidences below it."""
     import matplotlib
 
@@ -23,12 +23,12 @@ def draw(judgement: Judgement, class_names: Sequence[str], title: str, path: Pat
 
     figure = pyplot.figure(figsize=(13, 7), layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 2), height_ratios=(3, 1))
-    _draw_confusion(figure, figure.add_subplot(grid[:, 0]), judgement.confusion, class_names)
+    _draw_confusion(figure, figure.add_subplot(grid[:, 0]), metrics.confusion, class_names)
     reliable = figure.add_subplot(grid[0, 1])
-    _draw_reliability(reliable, judgement.reliability, judgement.calibration_error)
-    _draw_confidences(figure.add_subplot(grid[1, 1], sharex=reliable), judgement)
-    low, high = judgement.error_interval
-    figure.suptitle(f"{plain(title)}\nerror {judgement.error:.2f} % (95 % interval {low:.2f} to {high:.2f})")
+    _draw_reliability(reliable, metrics.reliability, metrics.calibration_error)
+    _draw_confidences(figure.add_subplot(grid[1, 1], sharex=reliable), metrics)
+    low, high = metrics.error_interval
+    figure.suptitle(f"{plain(title)}\nerror {metrics.error:.2f} % (95 % interval {low:.2f} to {high:.2f})")
     with of_any_script():
         figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -66,9 +66,9 @@ def _draw_reliability(axes: Any, found: Reliability, calibration_error: float) -
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_confidences(axes: Any, judgement: Judgement) -> None:
-    right, edges = judgement.labels == judgement.predicted, judgement.reliability.edges
-    parts = [judgement.confidence[right].clip(0, 1), judgement.confidence[~right].clip(0, 1)]
+def _draw_confidences(axes: Any, metrics: ClassificationMetrics) -> None:
+    right, edges = metrics.labels == metrics.predicted, metrics.reliability.edges
+    parts = [metrics.confidence[right].clip(0, 1), metrics.confidence[~right].clip(0, 1)]
     axes.hist(parts, edges, stacked=True, color=["C0", "C3"], edgecolor="white", label=["right", "wrong"])
     axes.set(xlabel="confidence: the probability of the predicted class", ylabel="images")
     axes.legend(loc="upper left", fontsize=8, framealpha=0.9, edgecolor="none")

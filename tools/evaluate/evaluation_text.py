@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2d2_tf.system.messages import one_line
-from tools.shared.classification_metrics import NUM_BINS, Judgement
+from tools.shared.classification_metrics import NUM_BINS, ClassificationMetrics
 
 _MOST_CLASSES = 20
 """In a table with a line a class; of more, the worst are told."""
@@ -36,44 +36,44 @@ class Subject:
         return f"{self.where}{' (FAKE DATA)' if self.is_fake and 'FAKE' not in self.where else ''}"
 
 
-def report(subject: Subject, judgements: Mapping[str, Judgement]) -> str:
+def report(subject: Subject, all_metrics: Mapping[str, ClassificationMetrics]) -> str:
     """All models in a table; where there is one alone, its errors by class and what it takes for what."""
     lines = [f"{subject.title}: {subject.images}, {len(subject.class_names):,} classes"]
     if subject.is_fake:
         lines.append("FAKE DATA: the numbers mean nothing.")
-    lines += ["", *_overview(judgements)]
-    if len(judgements) == 1:
-        (judgement,) = judgements.values()
-        lines += ["", *_by_class(judgement, subject.class_names), "", *_confused(judgement, subject.class_names)]
+    lines += ["", *_overview(all_metrics)]
+    if len(all_metrics) == 1:
+        (metrics,) = all_metrics.values()
+        lines += ["", *_by_class(metrics, subject.class_names), "", *_confused(metrics, subject.class_names)]
     return "\n".join(lines)
 
 
-def _overview(judgements: Mapping[str, Judgement]) -> list[str]:
-    first = next(iter(judgements.values()))
-    several = len(judgements) > 1
+def _overview(all_metrics: Mapping[str, ClassificationMetrics]) -> list[str]:
+    first = next(iter(all_metrics.values()))
+    several = len(all_metrics) > 1
     titles = ["model", "error", "95 % interval", "top-5 error", "balanced error", "NLL", "Brier", "calibration"]
     rows = [[*titles, *(["like the first"] if several else [])]]
-    for name, judgement in judgements.items():
-        low, high = judgement.error_interval
-        top5 = "-" if judgement.top5_error is None else f"{judgement.top5_error:.2f} %"
-        cells = [name, f"{judgement.error:.2f} %", f"{low:.2f} to {high:.2f}", top5, f"{judgement.balanced_error:.2f} %"]
-        cells += [f"{judgement.nll:.4f}", f"{judgement.brier:.4f}", f"{judgement.calibration_error:.2f} %"]
-        agreement = 100 * np.mean(judgement.predicted == first.predicted)
+    for name, metrics in all_metrics.items():
+        low, high = metrics.error_interval
+        top5 = "-" if metrics.top5_error is None else f"{metrics.top5_error:.2f} %"
+        cells = [name, f"{metrics.error:.2f} %", f"{low:.2f} to {high:.2f}", top5, f"{metrics.balanced_error:.2f} %"]
+        cells += [f"{metrics.nll:.4f}", f"{metrics.brier:.4f}", f"{metrics.calibration_error:.2f} %"]
+        agreement = 100 * np.mean(metrics.predicted == first.predicted)
         rows.append([*cells, *([f"{agreement:.2f} %"] if several else [])])
     lines = [
         *_aligned(rows),
         "NLL: negative log-likelihood, in nats. Brier: 0 (sure and right) to 2 (sure and wrong). Calibration: the expected",
         f"calibration error, mean distance of accuracy and confidence over {NUM_BINS} bins of equal width.",
     ]
-    for name, judgement in judgements.items():
-        if judgement.impossible:
-            share = f"{judgement.impossible:,} of {len(judgement.labels):,} images"
+    for name, metrics in all_metrics.items():
+        if metrics.impossible:
+            share = f"{metrics.impossible:,} of {len(metrics.labels):,} images"
             lines.append(f"{name} gives the true class no probability in {share}; their NLL is cut off at 15.9.")
     return lines
 
 
-def _by_class(judgement: Judgement, class_names: Sequence[str]) -> list[str]:
-    errors, images = judgement.class_errors, judgement.confusion.sum(1)
+def _by_class(metrics: ClassificationMetrics, class_names: Sequence[str]) -> list[str]:
+    errors, images = metrics.class_errors, metrics.confusion.sum(1)
     there = np.flatnonzero(images)
     if len(class_names) > _MOST_CLASSES:
         there = there[np.argsort(-errors[there], kind="stable")][:_MOST_CLASSES]
@@ -85,13 +85,13 @@ def _by_class(judgement: Judgement, class_names: Sequence[str]) -> list[str]:
     return [f"Errors by class{most}:", *(f"{line}  {bar}".rstrip() for line, bar in zip(table, bars, strict=True))]
 
 
-def _confused(judgement: Judgement, class_names: Sequence[str]) -> list[str]:
+def _confused(metrics: ClassificationMetrics, class_names: Sequence[str]) -> list[str]:
     if len(class_names) <= _MOST_CLASSES:
-        cells = [[f"{count:,}" if count else "." for count in row] for row in judgement.confusion]
+        cells = [[f"{count:,}" if count else "." for count in row] for row in metrics.confusion]
         rows = [["", *(name[:8] for name in class_names)]]
         rows += [[name, *own] for name, own in zip(class_names, cells, strict=True)]
         return ["True classes down, predicted ones across:", *_aligned(rows)]
-    wrong = judgement.confusion.copy()
+    wrong = metrics.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]

@@ -59,7 +59,7 @@ class Candidates:
 
     rows: np.ndarray
     said: saved_table.RowSummary
-    moves: row_history.Moves
+    moves: row_history.RowHistory
     class_names: Sequence[str]
 
     @property

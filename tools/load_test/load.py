@@ -1,4 +1,4 @@
-"""Sends requests, a number of them at a time, and judges the answers."""
+"""Sends requests, a number of them at a time, and checks the answers."""
 
 import asyncio
 import dataclasses
@@ -63,7 +63,7 @@ class Tally:
         """All requests, answered or not."""
         return self.answered + self.lost.total()
 
-    def judge(self, case: Case, code: str, content: bytes, *, seconds: float, tolerance: float) -> None:
+    def check(self, case: Case, code: str, content: bytes, *, seconds: float, tolerance: float) -> None:
         """Counts an answer."""
         self.answered += 1
         if code not in case.codes:
@@ -153,7 +153,7 @@ async def run_stage(
                     tally.refused[str(error)] += 1
                     return
                 continue
-            tally.judge(case, code, content, seconds=time.perf_counter() - started, tolerance=tolerance)
+            tally.check(case, code, content, seconds=time.perf_counter() - started, tolerance=tolerance)
             progress()
 
     started = time.perf_counter()

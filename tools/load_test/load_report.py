@@ -44,7 +44,7 @@ class Stop(NamedTuple):
     last_line: str
 
 
-class Found(NamedTuple):
+class LoadTestResult(NamedTuple):
     """All that was found: the `first` requests, the stages of the table, and what was tested of our own server.
 
     Attributes:
@@ -78,7 +78,7 @@ def table(tallies: Sequence[Tally], loops: Mapping[int, float]) -> str:
     return "\n".join([*lines, "", f"A loop around the SavedModel, in this process: {speeds}."])
 
 
-def broken_promises(found: Found, *, tolerance: float) -> list[str]:
+def broken_promises(found: LoadTestResult, *, tolerance: float) -> list[str]:
     """A line each; none if all is well."""
     broken, tallies = [], [*found.first, *found.stages]
     for what, counts in (
@@ -114,7 +114,7 @@ def _most_common(counts: Counter[Any]) -> str:
     return ", ".join(f"{' -> '.join(key) if isinstance(key, tuple) else key} ({n})" for key, n in counts.most_common(_SHOWN))
 
 
-def summary(found: Found) -> str:
+def summary(found: LoadTestResult) -> str:
     """What was counted besides the table."""
     tallies, memory, stop = [*found.first, *found.stages], found.memory, found.stop
     counts = {name: sum(getattr(tally, name).total() for tally in tallies) for name in ("lost", "wrong", "unexpected")}

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tools.load_test.cases import GRPC, REST, Case, bad_cases, good_cases
 from tools.load_test.load import Connections, Tally, run_stage
-from tools.load_test.load_report import Found, Memory, Stop
+from tools.load_test.load_report import LoadTestResult, Memory, Stop
 from tools.load_test.load_settings import Settings
 from tools.load_test.reference import Reference
 from tools.load_test.server_process import ServerProcess
@@ -48,7 +48,7 @@ class LoadTest:
         }
         self._until = time.monotonic() + settings.seconds
 
-    async def run(self) -> Found:
+    async def run(self) -> LoadTestResult:
         """All stages, one after the other."""
         settings, most = self._settings, max(self._settings.concurrency)
         address = (self._process.rest, self._process.grpc) if self._process else (settings.rest, settings.grpc)
@@ -68,7 +68,7 @@ class LoadTest:
                 if settings.requests >= 2 * FIRST_REQUESTS and held:
                     memory = Memory(held, self._process.memory())
                 stop = await self._stop(connections, self._process, most)
-        return Found(first, stages, memory, stop, settings.requests)
+        return LoadTestResult(first, stages, memory, stop, settings.requests)
 
     async def _stage(self, connections: Connections, protocol: str, concurrency: int, count: int, bar: tqdm) -> Tally:
         bar.set_description(f"{protocol}, {concurrency} at a time")

@@ -33,7 +33,7 @@ class Evidence:
     summary: dict[str, Any]
     table: saved_table.SavedTable
     said: saved_table.RowSummary
-    moves: row_history.Moves
+    moves: row_history.RowHistory
     images: run_images.Placed
     view: network_view.NetworkView
     class_names: tuple[str, ...]

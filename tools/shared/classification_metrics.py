@@ -13,7 +13,7 @@ _EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ClassificationMetrics:
     """What was measured. Errors are in percent.
 
     Attributes:
@@ -73,7 +73,7 @@ def error_interval(wrong: int, images: int) -> tuple[float, float]:
 
 
 @dataclass
-class Judge:
+class MetricsAccumulator:
     """Gathers predictions. Of each image it keeps three numbers, not its probabilities.
 
     Attributes:
@@ -112,11 +112,11 @@ class Judge:
             self._top += metrics.top_k_accuracy_score(labels, p, k=TOP, normalize=False, labels=classes)
         self._impossible += int(np.sum(p[np.arange(len(labels)), labels] < _EPSILON))
 
-    def judgement(self) -> Judgement:
+    def result(self) -> ClassificationMetrics:
         """Of all batches, at least one."""
         labels, predicted = np.concatenate(self._labels), np.concatenate(self._predicted)
         count = len(labels)
-        return Judgement(
+        return ClassificationMetrics(
             labels,
             predicted,
             np.concatenate(self._confidence),

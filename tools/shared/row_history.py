@@ -13,7 +13,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Moves:
+class RowHistory:
     """The unlabeled rows from moment to moment.
 
     Attributes:
@@ -50,7 +50,7 @@ class Moves:
         return flips
 
 
-def read(path: Path) -> Moves:
+def read(path: Path) -> RowHistory:
     """Reads the predictions that a run left.
 
     Raises:
@@ -73,7 +73,7 @@ def read(path: Path) -> Moves:
             classes.append(found["predicted_class"][i])
             titles.append(f"{when}: predicted")
             by_prediction.append(True)
-    return Moves(
+    return RowHistory(
         found["rows"],
         classes,
         titles,

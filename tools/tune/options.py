@@ -133,10 +133,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     _check_config(config)
     space = space_of(config, [parse_dimension(*text) for text in _ranges_in(own)])
     tuner, trials = own["tuner"].value, own["trials"].value
-    judge = own["validation_dataset"].value
-    if judge:
-        _check_judge(config, judge)
-    check_data(dataclasses.replace(config, evaluate_on=judge))
+    named = own["validation_dataset"].value
+    if named:
+        _check_validation_dataset(config, named)
+    check_data(dataclasses.replace(config, evaluate_on=named))
     options = Options(
         config=config,
         space=space,
@@ -145,7 +145,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         grid_points=own["grid_points"].value,
         folds=own["folds"].value,
         validation_fraction=own["validation_fraction"].value,
-        validation_dataset=judge,
+        validation_dataset=named,
         search_seed=own["search_seed"].value,
         at_once=own["at_once"].value,
         folder=Path(own["output_dir"].value).expanduser(),
@@ -196,23 +196,23 @@ def _check_config(config: Config) -> None:
         raise ValueError("rounds is empty, so there is no stage 2 to search for: give --rounds")
 
 
-def _check_judge(config: Config, judge: str) -> None:
-    if judge not in DATASETS:
-        raise ValueError(f"validation_dataset ({judge}) must be one of {', '.join(DATASETS)}")
+def _check_validation_dataset(config: Config, named: str) -> None:
+    if named not in DATASETS:
+        raise ValueError(f"validation_dataset ({named}) must be one of {', '.join(DATASETS)}")
     if config.dataset not in DATASETS:
         raise ValueError(
-            f"validation_dataset ({judge}) goes with named data sets, not with {config.dataset}: leave it out, so that labeled "
+            f"validation_dataset ({named}) goes with named data sets, not with {config.dataset}: leave it out, so that labeled "
             "images judge"
         )
-    if judge == config.dataset:
+    if named == config.dataset:
         raise ValueError(
-            f"validation_dataset ({judge}) is the data set that is trained on, and nothing is chosen by its test images: "
+            f"validation_dataset ({named}) is the data set that is trained on, and nothing is chosen by its test images: "
             "leave it out, so that labeled images judge, or name another set"
         )
-    own, other = DATASETS[config.dataset], DATASETS[judge]
+    own, other = DATASETS[config.dataset], DATASETS[named]
     if (own.image_shape, own.num_classes) != (other.image_shape, other.num_classes) or own.photographs:
         raise ValueError(
-            f"validation_dataset ({judge}) must have the image size and the number of classes of {config.dataset}, and both "
+            f"validation_dataset ({named}) must have the image size and the number of classes of {config.dataset}, and both "
             "no photographs: leave it out, so that labeled images judge, or name another set"
         )
 

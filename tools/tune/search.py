@@ -23,7 +23,7 @@ from tools.tune.records import Record, best_of
 from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, markdown
 from tools.tune.trials import Trials
 from tools.tune.tuner import Search, make_oracle, planned_epochs
-from tools.tune.validation import Fold, Judge, make_folds
+from tools.tune.validation import Fold, Validation, make_folds
 
 _FILES = {
     FLAGFILE: "the best setting as a flagfile, and how it was found",
@@ -75,8 +75,8 @@ def _locked(options: Options) -> Iterator[None]:
 
 
 def _search(options: Options) -> int:
-    judge = Judge(options.folds, options.validation_fraction, options.validation_dataset)
-    folds = make_folds(options.config, judge, options.folder / "folds")
+    validation = Validation(options.folds, options.validation_fraction, options.validation_dataset)
+    folds = make_folds(options.config, validation, options.folder / "folds")
     trials = Trials(folds, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
     length = total_epochs(options.config.parsed_rounds)
     oracle = make_oracle(
@@ -88,7 +88,7 @@ def _search(options: Options) -> int:
         stage_2_epochs=length,
     )
     epochs = planned_epochs(oracle, trials=options.trials, stage_2_epochs=length)
-    plan = Plan(options.config, options.space, epochs, _judged_by(options, folds), options.command)
+    plan = Plan(options.config, options.space, epochs, _validated_on(options, folds), options.command)
     reporter = Reporter(plan, trials.records, options.folder, shares_trials=bool(options.tuner_id))
     print(_plan_text(options, plan, folds), flush=True)
     classes = spec_of(options.config).num_classes
@@ -117,8 +117,8 @@ def _at_once(options: Options, num_folds: int) -> int:
     return 1 if takes_all else min(num_folds, os.cpu_count() or 1)
 
 
-def _judged_by(options: Options, folds: Sequence[Fold]) -> str:
-    total = sum(fold.num_judging for fold in folds)
+def _validated_on(options: Options, folds: Sequence[Fold]) -> str:
+    total = sum(fold.num_validation for fold in folds)
     if options.validation_dataset:
         return f"{total:,} test images of {options.validation_dataset}"
     return f"{total:,} held-out labeled images" + (f", in {len(folds)} folds" if len(folds) > 1 else "")
@@ -135,7 +135,7 @@ def _plan_text(options: Options, plan: Plan, folds: Sequence[Fold]) -> str:
     lines = [
         f"Search: {config.name}, seed {config.seed}, {options.tuner}, {count}, into {options.folder}",
         *(f"  searched    {dimension}" for dimension in plan.space.dimensions),
-        f"  judged by   {plan.judged_by}{trained}",
+        f"  judged by   {plan.validated_on}{trained}",
         f"  first trial {first}",
     ]
     return "\n".join(lines)
@@ -172,7 +172,7 @@ def _show_outcome(options: Options, plan: Plan, reporter: Reporter) -> int:
     python = shlex.quote(run_directory.shown(sys.executable))
     flagfile = shlex.quote(str(options.folder / FLAGFILE))
     seeds = ",".join(str(options.config.seed + more) for more in (1, 2, 3))
-    print(f"Best: trial {best.number}, {described(plan.space, best.setting)}{own}. Errors are on {plan.judged_by}.")
+    print(f"Best: trial {best.number}, {described(plan.space, best.setting)}{own}. Errors are on {plan.validated_on}.")
     print(
         f"\nFiles in {options.folder}:\n{files}\n\nNext, with the best setting and all labels, a run, or three of other seeds:"
     )

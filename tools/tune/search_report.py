@@ -28,14 +28,14 @@ class Plan:
         config: whose flags are searched.
         space: what is searched.
         epochs: of stage 2 in each trial that is planned.
-        judged_by: what measures errors, in words.
+        validated_on: what measures errors, in words.
         command: that was typed.
     """
 
     config: Config
     space: Space
     epochs: Sequence[int]
-    judged_by: str
+    validated_on: str
     command: str
 
     @property
@@ -105,12 +105,12 @@ class Reporter:
     def draw(self) -> None:
         """Draws the picture of what is known."""
         records = self.records.all()
-        title = f"{self.plan.config.name}: error on {self.plan.judged_by}"
+        title = f"{self.plan.config.name}: error on {self.plan.validated_on}"
         with files.written_whole(self.folder / PICTURE) as path:
             draw(self.plan.space, records, best_of(records), title=title, path=path)
 
     def _caption(self) -> str:
-        return f"Error in percent on {self.plan.judged_by}, best first. Made by `{self.plan.command}`."
+        return f"Error in percent on {self.plan.validated_on}, best first. Made by `{self.plan.command}`."
 
 
 def markdown(plan: Plan, records: Sequence[Record]) -> str:
@@ -140,7 +140,7 @@ def best_config(plan: Plan, best: Record) -> Config:
 def flagfile(plan: Plan, records: Sequence[Record], best: Record) -> str:
     """A flagfile that trains with the best setting, and says how it was found."""
     own = next((r for r in records if r.setting == plan.space.own and r.epochs == best.epochs), None)
-    beside = (
+    own_result = (
         ""
         if own is None or own == best
         else f" (the config's own setting, trial {own.number}: {_with_spread(own) or 'failed'})"
@@ -156,8 +156,8 @@ def flagfile(plan: Plan, records: Sequence[Record], best: Record) -> str:
     failed = sum(bool(record.failed) for record in records)
     return "\n".join(
         [
-            f"# Trial {best.number}, the best of {len(records)} ({failed} failed): {_with_spread(best)}{beside}.",
-            f"# Errors on {plan.judged_by}; the least of so many is a little too good.",
+            f"# Trial {best.number}, the best of {len(records)} ({failed} failed): {_with_spread(best)}{own_result}.",
+            f"# Errors on {plan.validated_on}; the least of so many is a little too good.",
             f"# Searched: {'; '.join(map(str, plan.space.dimensions))}.",
             f"# Found by: {one_line(plan.command)}",
             f"# Commit {provenance.git_commit() or 'unknown'}.",

@@ -86,7 +86,7 @@ class Trials:
             if done is None:
                 configs = [configured(fold.config, setting, stage_2_epochs=epochs) for fold in self.folds]
                 errors, failed = self._tried(number, configs, folder, lock)
-                sizes = tuple(fold.num_judging for fold in self.folds)
+                sizes = tuple(fold.num_validation for fold in self.folds)
                 length, seconds = total_epochs(configs[0].parsed_rounds), time.monotonic() - began
                 done = Record(number, setting, length, errors, sizes, failed, round(seconds, 1), self.worker)
                 self.records.add(done)

@@ -24,7 +24,7 @@ _DATA_FILE = "data.txt"
 
 
 @dataclass(frozen=True)
-class Judge:
+class Validation:
     """How trials are judged.
 
     Attributes:
@@ -45,15 +45,15 @@ class Fold:
     Attributes:
         config: of the run, but for what a trial changes.
         num_labels: that it is trained with.
-        num_judging: images that its error is measured on.
+        num_validation: images that its error is measured on.
     """
 
     config: Config
     num_labels: int
-    num_judging: int
+    num_validation: int
 
 
-def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
+def make_folds(config: Config, validation: Validation, folder: Path) -> list[Fold]:
     """The folds of a search; the ids of their images are written into `folder`.
 
     A held-out image stays in training as an unlabeled one: its row is -1. Folds are a function of the config's seed.
@@ -66,17 +66,17 @@ def make_folds(config: Config, judge: Judge, folder: Path) -> list[Fold]:
     data, _ = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
     given = run_labels.training_labels(data, config, spec.num_classes)
     labeled = np.flatnonzero(given != UNLABELED)
-    if judge.dataset:
-        judging = dataclasses.replace(config, evaluate_on=judge.dataset)
-        loaded = run_labels.loaded(judging, spec)
-        check_apart(data, loaded, config.dataset, judge.dataset)
-        return [Fold(judging, len(labeled), len(loaded.test_labels))]
+    if validation.dataset:
+        of_fold = dataclasses.replace(config, evaluate_on=validation.dataset)
+        loaded = run_labels.loaded(of_fold, spec)
+        check_apart(data, loaded, config.dataset, validation.dataset)
+        return [Fold(of_fold, len(labeled), len(loaded.test_labels))]
     folder.mkdir(exist_ok=True)
     _check_same(folder, [health.fingerprint(data), provenance.digest_of([given, *run_labels.soft_labels(data)])])
     if data.given_labels is not None:
-        parts = hold_out(data.given_labels[labeled], judge, seed=config.seed)
+        parts = hold_out(data.given_labels[labeled], validation, seed=config.seed)
         return [_fold_of_given(config, data, labeled[part], folder / f"fold_{number}") for number, part in enumerate(parts)]
-    parts = hold_out(data.train_labels[labeled], judge, seed=config.seed)
+    parts = hold_out(data.train_labels[labeled], validation, seed=config.seed)
     return [_fold(config, data, labeled, part, folder / f"fold_{number}") for number, part in enumerate(parts)]
 
 
@@ -92,12 +92,12 @@ def _check_same(folder: Path, fingerprints: Sequence[str]) -> None:
         partial.write_text(text)
 
 
-def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]:
+def hold_out(labels: np.ndarray, validation: Validation, *, seed: int) -> list[np.ndarray]:
     """Which of the labeled images judge in each fold, stratified by class.
 
     Args:
         labels: class of each labeled image.
-        judge: tells how many folds.
+        validation: tells how many folds.
         seed: the folds are a function of it.
 
     Returns:
@@ -106,7 +106,7 @@ def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]
     Raises:
         ValueError: if a class has fewer labels than there are folds, or too few to be parted.
     """
-    count = judge.folds or (_FEW_FOLDS if len(labels) < ENOUGH_LABELS else 1)
+    count = validation.folds or (_FEW_FOLDS if len(labels) < ENOUGH_LABELS else 1)
     smallest = int(np.unique(labels, return_counts=True)[1].min())
     if smallest < max(2, count):
         raise ValueError(
@@ -118,18 +118,18 @@ def hold_out(labels: np.ndarray, judge: Judge, *, seed: int) -> list[np.ndarray]
     else:
         # Of each class one at least judges and one is trained on.
         least = len(np.unique(labels))
-        size = min(max(round(judge.fraction * len(labels)), least), len(labels) - least)
+        size = min(max(round(validation.fraction * len(labels)), least), len(labels) - least)
         parting = StratifiedShuffleSplit(1, test_size=size, random_state=seed)
     return [np.sort(held_out) for _, held_out in parting.split(labels, labels)]
 
 
-def check_apart(data: ImageData, judging: ImageData, dataset: str, judging_dataset: str) -> None:
+def check_apart(data: ImageData, validation: ImageData, dataset: str, validation_dataset: str) -> None:
     """Raises ValueError if an image that judges is a test image: by its pixels, as test labels are nobody's business."""
-    judged_by = {image.tobytes() for image in np.asarray(judging.test_images)}
-    shared = sum(image.tobytes() in judged_by for image in np.asarray(data.test_images))
+    validated_on = {image.tobytes() for image in np.asarray(validation.test_images)}
+    shared = sum(image.tobytes() in validated_on for image in np.asarray(data.test_images))
     if shared:
         raise ValueError(
-            f"validation_dataset ({judging_dataset}): {shared:,} of its test images are test images of {dataset} too, and "
+            f"validation_dataset ({validation_dataset}): {shared:,} of its test images are test images of {dataset} too, and "
             "nothing is chosen by those: leave it out, or name another set"
         )
 
@@ -140,24 +140,24 @@ def _fold(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.nda
     for name, rows in names.items():
         with files.written_whole(stem.with_name(f"{stem.name}_{name}.txt")) as path:
             _write(path, data, rows)
-    split, judging = (str(stem.with_name(f"{stem.name}_{name}.txt")) for name in names)
-    fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=split, evaluate_on=judging)
+    split, validation = (str(stem.with_name(f"{stem.name}_{name}.txt")) for name in names)
+    fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=split, evaluate_on=validation)
     return Fold(fold, len(trained_on), len(held_out))
 
 
 def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: Path) -> Fold:
     """Of a set that brings its labels: files of labels in place of lists of ids, as their classes are known nowhere else."""
     assert data.given_labels is not None
-    judges = np.zeros(len(data.given_labels), bool)
-    judges[held_out] = True
-    trained_on = np.where(judges, UNLABELED, data.given_labels)
-    split, judging = (stem.with_name(f"{stem.name}_{name}.csv") for name in ("labeled", "held_out"))
+    is_held_out = np.zeros(len(data.given_labels), bool)
+    is_held_out[held_out] = True
+    trained_on = np.where(is_held_out, UNLABELED, data.given_labels)
+    split, validation = (stem.with_name(f"{stem.name}_{name}.csv") for name in ("labeled", "held_out"))
     run_labels.write_labels(split, data, trained_on)
-    judging_labels = np.where(judges, data.given_labels, UNLABELED)
-    run_labels.write_labels(judging, dataclasses.replace(data, test_ids=None, given_probabilities=None), judging_labels)
+    validation_labels = np.where(is_held_out, data.given_labels, UNLABELED)
+    run_labels.write_labels(validation, dataclasses.replace(data, test_ids=None, given_probabilities=None), validation_labels)
     # The file names the test images of a folder, so that a fraction is not to be taken again.
     fraction = 0.0 if data.test_ids is not None else config.test_fraction
-    fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(judging))
+    fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(validation))
     return Fold(fold, int((trained_on != UNLABELED).sum()), len(held_out))
 
 

@@ -25,7 +25,7 @@ _ORIENTATION = 0x0112
 _IMAGES_A_TASK = 16
 
 
-class Look(NamedTuple):
+class InspectedImage(NamedTuple):
     """What was seen of an image.
 
     Attributes:
@@ -51,12 +51,12 @@ class Look(NamedTuple):
     problem: str
 
 
-def look_at(data: ImageData) -> list[Look]:
+def inspect_images(data: ImageData) -> list[InspectedImage]:
     """Looks at all training images and then at all test images."""
     given = data.train_labels if data.given_labels is None else data.given_labels
     names = [str(row) for row in range(len(data.test_labels))] if data.test_ids is None else data.test_ids
     parts = ((data.train_images, data.train_ids, given, False), (data.test_images, names, data.test_labels, True))
-    looks: list[Look] = []
+    looks: list[InspectedImage] = []
     total = len(given) + len(names)
     # disable=None: no bar where the output is a file. Threads: nothing here holds Python's lock for long.
     with (
@@ -71,7 +71,7 @@ def look_at(data: ImageData) -> list[Look]:
                 own_names: Sequence[str] = own_names,
                 labels: np.ndarray = labels,
                 is_test: bool = is_test,
-            ) -> Look:
+            ) -> InspectedImage:
                 look = _of_photograph(images, row) if isinstance(images, Photographs) else _of_pixels(images[row])
                 bar.update()
                 return look._replace(name=own_names[row], label=int(labels[row]), is_test=is_test)
@@ -80,16 +80,16 @@ def look_at(data: ImageData) -> list[Look]:
     return looks
 
 
-_NOTHING = Look("", False, -1, b"", 0, 0, "", False, "")
+_NOTHING = InspectedImage("", False, -1, b"", 0, 0, "", False, "")
 
 
-def _of_pixels(pixels: np.ndarray) -> Look:
+def _of_pixels(pixels: np.ndarray) -> InspectedImage:
     kind = "grey pixels" if pixels.shape[-1] == 1 else "RGB pixels"
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
     return _NOTHING._replace(digest=digest, width=pixels.shape[1], height=pixels.shape[0], kind=kind)
 
 
-def _of_photograph(images: Photographs, row: int) -> Look:
+def _of_photograph(images: Photographs, row: int) -> InspectedImage:
     try:
         encoded = images.read(row)
     except OSError as error:
@@ -98,7 +98,7 @@ def _of_photograph(images: Photographs, row: int) -> Look:
     return look._replace(problem=_problem(encoded))
 
 
-def _header(encoded: bytes) -> Look:
+def _header(encoded: bytes) -> InspectedImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -127,19 +127,19 @@ class Copies(NamedTuple):
     """Images of equal content, two or more.
 
     Attributes:
-        looks: at them.
+        looks: the images.
         is_leak: whether test images are among them, and training images.
         is_contradiction: whether they have different labels.
     """
 
-    looks: Sequence[Look]
+    looks: Sequence[InspectedImage]
     is_leak: bool
     is_contradiction: bool
 
 
-def copies_among(looks: Sequence[Look]) -> Iterator[Copies]:
+def copies_among(looks: Sequence[InspectedImage]) -> Iterator[Copies]:
     """Groups of images whose bytes (or pixels) are equal."""
-    groups: dict[bytes, list[Look]] = defaultdict(list)
+    groups: dict[bytes, list[InspectedImage]] = defaultdict(list)
     for look in looks:
         if look.digest and not look.problem:
             groups[look.digest].append(look)
