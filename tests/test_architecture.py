@@ -1,6 +1,7 @@
 """Which package may import which, read from the imports; and other promises about the source as a whole."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -116,6 +117,12 @@ def test_source_is_ascii_and_short(path):
     text = path.read_text()
     assert text.isascii()
     assert len(text.splitlines()) <= 300
+
+
+def test_contributing_names_files_that_are_there():
+    named = set(re.findall(r"`((?:r2d2_tf|export|tests)/[\w/.]*)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert len(named) > 10
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 CHECKED_AT_ONCE = (

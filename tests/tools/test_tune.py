@@ -309,11 +309,11 @@ def test_too_few_labels_to_part_are_told():
 
 def test_a_held_out_image_is_an_unlabeled_one_in_training_and_judges(tmp_path):
     config, data = Config(), DATASETS["mnist5k"].load(None)
-    own = run_labels.given_labels(data, config, 10)
+    own = run_labels.training_labels(data, config, 10)
     folds = make_folds(config, Validation(), tmp_path / "folds")
     hidden = []
     for fold in folds:
-        given = run_labels.given_labels(data, fold.config, 10)
+        given = run_labels.training_labels(data, fold.config, 10)
         changed = np.flatnonzero(given != own)
         assert (given[changed] == UNLABELED).all()
         assert len(changed) == fold.num_validation == 50
@@ -330,7 +330,7 @@ def own_sets(path):
     known = DATASETS["mnist5k"].load(None)
     labels = np.where(np.arange(200) % 5, known.train_labels[::20], -1)
     np.savez(path / "own.npz", images=known.train_images[::20], labels=labels)
-    drawn = np.flatnonzero(run_labels.given_labels(known, Config(), 10) != UNLABELED)
+    drawn = np.flatnonzero(run_labels.training_labels(known, Config(), 10) != UNLABELED)
     wrong = (known.train_labels + 1) % 10
     labels = write_csv(path / "labels.csv", [(known.train_ids[row], wrong[row]) for row in drawn])
     names = [file.relative_to(path / "photos").as_posix() for file in sorted((path / "photos").rglob("*.*"))]
