@@ -5,16 +5,15 @@ repeated. Prints a Markdown table, errors in percent. If a run fails, the other 
 is then 1.
 """
 
-import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from r2d2_tf.config.command_line import from_command_line
-from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
+from tools.shared import runner
 from tools.shared.arguments import parse_seeds
-from tools.shared.runner import run_to_the_end
+from tools.shared.seed_table import Column, seed_table
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,11 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     summaries, failed = [], []
     try:
         for config, summary in zip(configs, finished, strict=True):
-            summary = summary or _train(config, others)
-            if summary is None:
+            try:
+                summaries.append(summary or runner.train([*others, f"--seed={config.seed}"]))
+            except runner.RunFailed:
                 failed.append(config.seed)
-            else:
-                summaries.append(summary)
     except KeyboardInterrupt:
         return 130
     if summaries:
@@ -64,32 +62,12 @@ def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
     return seeds, [a for a in arguments if a not in chosen]
 
 
-def _train(config: Config, others: Sequence[str]) -> dict[str, Any] | None:
-    """The summary of a run that is made now; None if it did not finish."""
-    command = [sys.executable, "-m", "r2d2_tf.train", *others, f"--seed={config.seed}"]
-    if run_to_the_end(command):
-        return None
-    return run_directory.read_summary(config.resolved_run_dir)
-
-
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """Test errors after each stage and seconds, a row a run, and their mean and standard deviation, as Markdown."""
     stages = list(summaries[0]["test_error_percent"])
-    rows = [[*(s["test_error_percent"][stage] for stage in stages), s["seconds"]["total"]] for s in summaries]
-    lines = [
-        "| seed | " + " | ".join(f"{stage.replace('_', ' ')} %" for stage in stages) + " | seconds |",
-        "|---" * (len(stages) + 2) + "|",
-    ]
-    lines += [_row(str(s["seed"]), values) for s, values in zip(summaries, rows, strict=True)]
-    columns = list(zip(*rows, strict=True))
-    lines.append(_row("mean", [statistics.mean(column) for column in columns]))
-    if len(rows) > 1:
-        lines.append(_row("standard deviation", [statistics.stdev(column) for column in columns]))
-    return "\n".join(lines)
-
-
-def _row(label: str, values: Sequence[float]) -> str:
-    return f"| {label} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
+    columns = [Column(f"{stage.replace('_', ' ')} %", [s["test_error_percent"][stage] for s in summaries]) for stage in stages]
+    columns.append(Column("seconds", [s["seconds"]["total"] for s in summaries]))
+    return seed_table([s["seed"] for s in summaries], columns)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from PIL import Image
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.photographs import Photographs
-from tools.check_data import proposal_trial
 from tools.check_data.proposal_trial import Trial, drawn, main, write_folder
+from tools.shared import runner
 
 FLAGS = ("--num_labels=20", "--num_unlabeled=60", "--num_test=30")
 
@@ -54,7 +54,7 @@ def test_photographs_are_written_as_the_files_that_they_are(tmp_path, data_dir):
 def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_twice(tmp_path, monkeypatch, capsys):
     commands = []
 
-    def run(command):
+    def run(command, pass_fds):
         commands.append(command)
         config = from_command_line(command[3:])
         config.resolved_run_dir.mkdir()
@@ -64,7 +64,7 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
         (config.resolved_run_dir / "summary.json").write_text(json.dumps({"test_error_percent": errors} | about))
         return 0
 
-    monkeypatch.setattr(proposal_trial, "run_to_the_end", run)
+    monkeypatch.setattr(runner, "run_to_the_end", run)
     arguments = [*FLAGS, "--seeds=0,1", f"--output_dir={tmp_path / 'out'}"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
@@ -82,7 +82,7 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
 
 
 def test_a_run_that_fails_and_bad_flags_are_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(proposal_trial, "run_to_the_end", lambda command: 1)
+    monkeypatch.setattr(runner, "run_to_the_end", lambda command, pass_fds: 1)
     assert main([*FLAGS, f"--output_dir={tmp_path / 'out'}"]) == 2
     assert "seed0-run did not finish; its own message says why" in capsys.readouterr().err
     for flags, message in (

@@ -6,7 +6,7 @@ from conftest import SHORT
 
 from r2d2_tf.config.command_line import from_command_line
 from tools.label_queue import queue_experiment
-from tools.shared import saved_table
+from tools.shared import runner, saved_table
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def pretend(finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     configs = []
 
-    def finish(command):
+    def finish(command, pass_fds):
         config = from_command_line(command[3:])
         configs.append(config)
         folder = shutil.copytree(finished_run, config.resolved_run_dir)
@@ -25,7 +25,7 @@ def pretend(finished_run, tmp_path, monkeypatch):
         (folder / "summary.json").write_text(json.dumps(summary | {"test_error_percent": {"stage_1": 30.0, "stage_3": error}}))
         return 0
 
-    monkeypatch.setattr(queue_experiment, "run_to_the_end", finish)
+    monkeypatch.setattr(runner, "run_to_the_end", finish)
     return configs
 
 
@@ -65,7 +65,7 @@ def test_what_is_finished_is_not_run_again_and_a_cold_start_has_its_own_stage_1(
 
 
 def test_a_run_that_fails_is_told(pretend, monkeypatch, capsys):
-    monkeypatch.setattr(queue_experiment, "run_to_the_end", lambda command: 3)
+    monkeypatch.setattr(runner, "run_to_the_end", lambda command, pass_fds: 3)
     assert queue_experiment.main([*SHORT, "--output_dir=out"]) == 1
     assert "the run in out/seed0 did not finish" in capsys.readouterr().err
 

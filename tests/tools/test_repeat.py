@@ -5,6 +5,7 @@ from conftest import SHORT
 
 from r2d2_tf.config.command_line import from_command_line
 from tools import repeat
+from tools.shared import runner
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def pretend(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = []
 
-    def finish(command):
+    def finish(command, pass_fds):
         commands.append(command)
         config = from_command_line(command[3:])
         folder = config.resolved_run_dir
@@ -28,7 +29,7 @@ def pretend(tmp_path, monkeypatch):
         (folder / "summary.json").write_text(json.dumps(summary))
         return 0
 
-    monkeypatch.setattr(repeat, "run_to_the_end", finish)
+    monkeypatch.setattr(runner, "run_to_the_end", finish)
     return commands
 
 
@@ -61,12 +62,12 @@ def test_a_finished_seed_is_not_run_again(pretend):
     ],
 )
 def test_seeds_that_fail_are_told_and_the_others_are_run(failing, said, pretend, monkeypatch, capsys):
-    finish = repeat.run_to_the_end
+    finish = runner.run_to_the_end
 
-    def run(command):
-        return 3 if from_command_line(command[3:]).seed in failing else finish(command)
+    def run(command, pass_fds):
+        return 3 if from_command_line(command[3:]).seed in failing else finish(command, pass_fds)
 
-    monkeypatch.setattr(repeat, "run_to_the_end", run)
+    monkeypatch.setattr(runner, "run_to_the_end", run)
     assert repeat.main(["--seeds=0,1,2", *SHORT]) == 1
     out, err = capsys.readouterr()
     assert err == f"error: {said}\n"

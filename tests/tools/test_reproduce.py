@@ -74,7 +74,7 @@ def pretend(tmp_path, monkeypatch):
         (folder / "summary.json").write_text(json.dumps(summary))
         return 0
 
-    monkeypatch.setattr(trainer, "run_to_the_end", finish)
+    monkeypatch.setattr(runner, "run_to_the_end", finish)
     return commands
 
 
@@ -185,7 +185,7 @@ def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, t
         return finish(command, pass_fds)
 
     finish = runner.run_to_the_end
-    monkeypatch.setattr(trainer, "run_to_the_end", stop_at_the_third)
+    monkeypatch.setattr(runner, "run_to_the_end", stop_at_the_third)
     assert reproduce.main(["--table=4", *arguments]) == 130
     assert "| squared_l2 | 0 | not run | 6.35 | - |" in (tmp_path / "out" / "table4_mnist5k.md").read_text()
     assert len(read_records(tmp_path / "out", "table4_mnist5k_seed0.csv")) == 2
@@ -193,13 +193,10 @@ def test_an_interrupted_table_is_on_disk_with_what_is_done(pretend, arguments, t
 
 def test_a_run_that_a_living_process_trains_is_waited_for(tmp_path, capfd):
     # As a killed program leaves it: a child that holds the inherited lock.
-    path = tmp_path / "run.lock"
-    with path.open("a") as lock:
-        runner.wait_for_lock(lock, tmp_path / "run")
-        child = subprocess.Popen(["sleep", "1"], pass_fds=[lock.fileno()])
+    with runner.alone(tmp_path / "run") as lock:
+        child = subprocess.Popen(["sleep", "1"], pass_fds=[lock])
     assert capfd.readouterr().out == ""
-    with path.open("a") as lock:
-        runner.wait_for_lock(lock, tmp_path / "run")
+    with runner.alone(tmp_path / "run"):
         assert child.wait(timeout=0.5) == 0, "it was waited for"
     assert "which a living process trains" in capfd.readouterr().out
 
@@ -274,8 +271,8 @@ def test_a_program_that_is_interrupted_is_given_the_time_to_save(tmp_path):
     )
     # A test that runs in the background inherits that Ctrl-C is ignored.
     outer = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tools import training\n"
-        f"training.run_to_the_end([sys.executable, '-c', {program!r}])"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tools.shared import runner\n"
+        f"runner.run_to_the_end([sys.executable, '-c', {program!r}])"
     )
     command = [sys.executable, "-c", outer]
     # Ctrl-C reaches all processes of a terminal: here, of a session.

@@ -13,7 +13,6 @@ Each seed has folders of its own in --output_dir: the same command goes on where
 import dataclasses
 import json
 import shutil
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,8 @@ from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.check_data import __main__ as check_data
 from tools.shared.arguments import parse_seeds
-from tools.shared.runner import run_to_the_end
+from tools.shared.runner import RunFailed, train
+from tools.shared.seed_table import Column, seed_table
 
 TABLE_FILE = "table.md"
 _TRIAL_FILE = "trial.json"
@@ -117,32 +117,24 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
             asked = [f"--data_dir={photos}", "--sheet=", f"--hours={trial.hours}", f"--config_out={flagfile}"]
             if check_data.main(asked):
                 raise ValueError(f"nothing is proposed for {photos}, as said above")
-        command = ["-m", "r2d2_tf.train", f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"]
-        if run_to_the_end([sys.executable, *command]):
-            raise ValueError(f"the run in {run_dir} did not finish; its own message says why")
+        try:
+            return train([f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"])
+        except RunFailed as error:
+            raise ValueError(error) from error
     return run_directory.read_summary(run_dir)
 
 
 def table_text(trial: Trial, summaries: Mapping[int, Mapping[str, Any]], configs: Sequence[str]) -> str:
     """The table in Markdown."""
-    errors = {seed: summary["test_error_percent"] for seed, summary in summaries.items()}
-    stages = [stage for stage in _STAGES if any(stage in own for own in errors.values())]
-    lines = [
-        f"| seed | {' | '.join(stage.replace('_', ' ') for stage in stages)} | seconds |",
-        "|---" * (len(stages) + 2) + "|",
-    ]
-    for seed, own in errors.items():
-        cells = [f"{own[stage]:.1f}" if stage in own else "" for stage in stages]
-        lines.append(f"| {seed} | {' | '.join(cells)} | {summaries[seed]['seconds']['total']:.0f} |")
-    if len(errors) > 1:
-        of_all = [[own[stage] for own in errors.values() if stage in own] for stage in stages]
-        # Not of the seeds alone whose proposal has the stage.
-        means = [f"{statistics.mean(own):.1f}" if len(own) == len(errors) else "" for own in of_all]
-        lines.append(f"| mean | {' | '.join(means)} | |")
+    errors = [summary["test_error_percent"] for summary in summaries.values()]
+    stages = [stage for stage in _STAGES if any(stage in own for own in errors)]
+    columns = [Column(stage.replace("_", " "), [own.get(stage) for own in errors], decimals=1) for stage in stages]
+    seconds = [summary["seconds"]["total"] for summary in summaries.values()]
+    columns.append(Column("seconds", seconds, decimals=0, summarized=False))
     whence = [" / ".join(sorted({str(own.get(name)) for own in summaries.values()})) for name in ("git_commit", "machine")]
     return (
-        "\n".join(lines)
-        + f"\n\nErrors in percent on {trial.num_test:,} other training images of {trial.dataset}: {trial.num_labels:,} "
+        f"{seed_table(list(summaries), columns)}\n\n"
+        f"Errors in percent on {trial.num_test:,} other training images of {trial.dataset}: {trial.num_labels:,} "
         f"labeled, {trial.num_unlabeled:,} unlabeled, {' / '.join(sorted(set(configs)))}. Commit {whence[0]}; "
         f"{whence[1]}.\n"
     )

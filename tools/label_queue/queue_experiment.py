@@ -10,7 +10,6 @@ nothing that is finished. Which images are asked for depends on no test image an
 a data set that is made for choosing, such as --dataset=mnist5k_dev.
 """
 
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from r2d2_tf.system.messages import one_line
 from tools.label_queue import __main__ as label_queue
 from tools.shared import saved_table
 from tools.shared.arguments import parse_seeds
-from tools.shared.runner import run_to_the_end
+from tools.shared.runner import summary_of
+from tools.shared.seed_table import Column, seed_table
 
 _OWN = ("seeds", "strategies", "count", "output_dir", "cold", "nocold")
 TABLE_FILE = "table.md"
@@ -77,20 +77,8 @@ def split_text(first_run: Path, strategy: str, count: int, seed: int) -> str:
 
 
 def final_error(arguments: Sequence[str]) -> float:
-    """Percent of test images that are wrong at the end of a run, which is made now if need be.
-
-    Raises:
-        RuntimeError: if the run does not finish.
-        ValueError: if its folder holds another run.
-    """
-    config = from_command_line(arguments)
-    summary = run_directory.finished_summary(config)
-    if summary is None:
-        print(f"\n{config.resolved_run_dir}", flush=True)
-        if run_to_the_end([sys.executable, "-m", "r2d2_tf.train", *arguments]):
-            raise RuntimeError(f"the run in {config.resolved_run_dir} did not finish; its own message says why")
-        summary = run_directory.read_summary(config.resolved_run_dir)
-    return list(summary["test_error_percent"].values())[-1]
+    """Percent of test images that are wrong at the end of a run, which is made now if need be; see runner.summary_of."""
+    return list(summary_of(arguments)["test_error_percent"].values())[-1]
 
 
 def errors_of(experiment: Experiment, seed: int) -> dict[str, float]:
@@ -108,23 +96,14 @@ def errors_of(experiment: Experiment, seed: int) -> dict[str, float]:
 def table_text(experiment: Experiment, errors: Mapping[int, Mapping[str, float]]) -> str:
     """The table in Markdown."""
     *others, last = experiment.strategies
-    columns = {name: [own[name] for own in errors.values()] for name in ("before", *experiment.strategies)}
-    columns |= {f"{name} - {last}": [own[name] - own[last] for own in errors.values()] for name in others}
-    lines = ["| seed | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [_row(str(seed), [values[i] for values in columns.values()]) for i, seed in enumerate(errors)]
-    lines.append(_row("mean", [statistics.mean(values) for values in columns.values()]))
-    if len(errors) > 1:
-        lines.append(_row("standard deviation", [statistics.stdev(values) for values in columns.values()]))
+    columns = [Column(name, [own[name] for own in errors.values()]) for name in ("before", *experiment.strategies)]
+    columns += [Column(f"{name} - {last}", [own[name] - own[last] for own in errors.values()]) for name in others]
     start = "a stage 1 of its own" if experiment.cold else "the first run's network"
     return (
-        "\n".join(lines)
-        + f"\n\nFinal test error in percent: before, and with {experiment.count} more labels, trained from {start}. Flags: "
+        f"{seed_table(list(errors), columns)}\n\n"
+        f"Final test error in percent: before, and with {experiment.count} more labels, trained from {start}. Flags: "
         f"{' '.join(experiment.arguments)}. Commit {provenance.git_commit()}; {provenance.machine()}.\n"
     )
-
-
-def _row(label: str, values: Sequence[float]) -> str:
-    return f"| {label} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
 
 
 def define_flags() -> flags.FlagValues:

@@ -1,6 +1,5 @@
 """Makes the runs of a table, each in a process and a folder of its own; stage 1 is trained once for all that share it."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.system import provenance
 from r2d2_tf.train import STOPPED
 from tools.reproduce.results import Record, Run
-from tools.shared.runner import run_to_the_end, wait_for_lock
+from tools.shared import runner
 
 
 class Trainer:
@@ -49,19 +48,16 @@ class Trainer:
         folder = self._folder_of(run)
         if folder in self._stopped:
             return None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-            wait_for_lock(lock, folder)
-            if not self.is_trained(run):
-                command = [sys.executable, "-m", "r2d2_tf.train", *arguments, f"--run_dir={folder}"]
-                # The run inherits the lock and so holds it on if this program is killed.
-                code = run_to_the_end(command, pass_fds=[lock.fileno()])
-                if code == STOPPED:
-                    self._stopped.add(folder)
-                    return None
-                if code:
-                    raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why")
-        return run_directory.read_summary(folder)
+        with runner.alone(folder) as lock:
+            if self.is_trained(run):
+                return run_directory.read_summary(folder)
+            try:
+                return runner.train([*arguments, f"--run_dir={folder}"], pass_fds=[lock])
+            except runner.RunFailed as failed:
+                if failed.code != STOPPED:
+                    raise RuntimeError(f"the run of row {run.row.label!r} failed; its own message says why") from failed
+                self._stopped.add(folder)
+                return None
 
 
 def _record(run: Run, summary: dict[str, Any] | None) -> Record:

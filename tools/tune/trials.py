@@ -3,8 +3,7 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,7 +12,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
 from r2d2_tf.train import STOPPED
 from r2d2_tf.training.stages import plan
-from tools.shared.runner import wait_for_lock
+from tools.shared.runner import alone
 from tools.tune.budget import total_epochs
 from tools.tune.jobs import Job, run_jobs
 from tools.tune.records import Record, Records
@@ -81,7 +80,7 @@ class Trials:
         """
         began = time.monotonic()
         folder = self.records.folder / f"{number:04d}"
-        with _alone(folder) as lock:
+        with alone(folder) as lock:
             done = self.records.of(number)
             if done is None:
                 configs = [configured(fold.config, setting, stage_2_epochs=epochs) for fold in self.folds]
@@ -111,10 +110,10 @@ class Trials:
 
     def _stage_1(self, configs: Sequence[Config]) -> list[Path]:
         """The folders of the stage 1 of each fold, which is trained now if need be."""
-        alone = [dataclasses.replace(c.stage_1_alone(), name=f"stage_1_fold_{fold}") for fold, c in enumerate(configs)]
-        jobs = [Job(c, self.folder / "stage_1" / f"fold_{fold}-{c.digest}") for fold, c in enumerate(alone)]
+        configs = [dataclasses.replace(c.stage_1_alone(), name=f"stage_1_fold_{fold}") for fold, c in enumerate(configs)]
+        jobs = [Job(c, self.folder / "stage_1" / f"fold_{fold}-{c.digest}") for fold, c in enumerate(configs)]
         if not all(_is_finished(job.folder) for job in jobs):
-            with _alone(jobs[0].folder) as lock:
+            with alone(jobs[0].folder) as lock:
                 self._run(jobs, "stage 1", lock)
         return [job.folder for job in jobs]
 
@@ -143,15 +142,6 @@ class Trials:
                 raise RuntimeError(
                     f"the run in {job.folder} ended with exit code {code}: {job.error()} (all it said: {job.log})"
                 )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Waits until no other process works on `folder`; gives the lock to be inherited by those that do now."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        wait_for_lock(lock, folder)
-        yield lock.fileno()
 
 
 def _is_finished(folder: Path) -> bool:

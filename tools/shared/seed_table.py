@@ -1,0 +1,45 @@
+"""Runs that differ in their seed alone, as a table."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """What was measured of each run.
+
+    Attributes:
+        title: of the column.
+        values: one a seed; None where a run has none.
+        decimals: that are written.
+        summarized: whether its mean and its standard deviation mean anything.
+    """
+
+    title: str
+    values: Sequence[float | None]
+    decimals: int = 2
+    summarized: bool = True
+
+    def cell(self, value: float | None) -> str:
+        """A value as it is written."""
+        return "" if value is None else f"{value:.{self.decimals}f}"
+
+    def measured(self) -> list[float]:
+        """The values that a mean is taken of: all, or none, as those of some seeds alone would tell of these only."""
+        found = [value for value in self.values if value is not None]
+        return found if self.summarized and len(found) == len(self.values) else []
+
+
+def seed_table(seeds: Sequence[int], columns: Sequence[Column]) -> str:
+    """A line a seed, then the mean and, of several seeds, the standard deviation, as Markdown."""
+    rows = [(str(seed), [column.cell(column.values[i]) for column in columns]) for i, seed in enumerate(seeds)]
+    rows.append(("mean", [column.cell(statistics.mean(own)) if (own := column.measured()) else "" for column in columns]))
+    if len(seeds) > 1:
+        deviations = [column.cell(statistics.stdev(own)) if (own := column.measured()) else "" for column in columns]
+        rows.append(("standard deviation", deviations))
+    lines = [_line("seed", [column.title for column in columns]), "|---" * (len(columns) + 1) + "|"]
+    return "\n".join([*lines, *(_line(label, cells) for label, cells in rows)])
+
+
+def _line(label: str, cells: Iterable[str]) -> str:
+    return " ".join(f"| {cell}".rstrip() for cell in (label, *cells)) + " |"
