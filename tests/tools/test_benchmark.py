@@ -12,9 +12,10 @@ from conftest import make_strategy, table_values
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from tools.benchmark import __main__ as benchmark
-from tools.benchmark.arms import checkpoints, export, input, networks, prediction, replicas, startup, steps, tables
+from tools.benchmark.arms import checkpoints, export, input, networks, photographs, prediction, replicas, startup, steps, tables
 from tools.benchmark.measuring import PartFailed, Row, alternate, in_fresh_process, spread, table
 from tools.benchmark.settings import CASES, PARTS, Settings, define_flags, parse
+from tools.reproduce import fake_data
 
 TINY = Settings(backbones=("lenet",), batch_sizes=(8,), rounds=2, seconds=0.0, rows=2_000, classes=10, threads=2, quick=True)
 LENET = TINY.cases[0]
@@ -95,7 +96,19 @@ def test_each_network_has_its_batch_size():
 def test_every_part_is_a_module():
     for name in PARTS:
         assert importlib.util.find_spec(f"tools.benchmark.arms.{name}") is not None
-    assert all(hasattr(module, "part") for module in (checkpoints, export, input, prediction, replicas, startup, steps, tables))
+    modules = (checkpoints, export, input, photographs, prediction, replicas, startup, steps, tables)
+    assert all(hasattr(module, "part") for module in modules)
+
+
+def test_photographs_are_measured_where_there_is_a_folder_of_them(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"imagenette.* needs --data_dir"):
+        settings_of("--parts=photographs")
+    with pytest.raises(ValueError, match=r"imagenette.* is not in --data_dir"):
+        settings_of(f"--data_dir={tmp_path}")
+    monkeypatch.setattr("tools.benchmark.settings.check_tfds", lambda name, data_dir: data_dir)
+    assert "photographs" not in settings_of().parts
+    assert settings_of(f"--data_dir={tmp_path}").parts == tuple(PARTS)
+    assert settings_of(f"--data_dir={tmp_path}", "--parts=steps").parts == ("steps",)
 
 
 @pytest.mark.parametrize(
@@ -274,3 +287,14 @@ def test_a_step_in_pytorch_does_the_same_to_loss_network_and_table(name):
 def test_replicas_train_on_the_same_global_batch():
     row = replicas.measure(LENET, TINY, make_strategy(1), make_strategy(2))
     assert row.ratio("2 replicas / 1, images/s") > 0
+
+
+@pytest.mark.slow
+def test_photographs_of_training_and_prediction_are_measured_beside_the_least(tmp_path):
+    fake_data.make("imagenette", tmp_path)
+    settings = replace(TINY, data_dir=str(tmp_path))
+    rows = benchmark.rows_of(in_fresh_process("photographs:part", settings))
+    assert [row.what for row in rows] == ["training, batch 32", "prediction, batch 32"]
+    for row in rows:
+        assert len(row.numbers) == 4
+        assert all(min(values) > 0 and len(values) == 2 for values in row.numbers.values())

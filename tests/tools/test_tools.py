@@ -8,7 +8,6 @@ import pytest
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.readers.tfds import FAKE
-from tools.benchmark.arms import photographs
 from tools.reproduce import __main__ as reproduce
 from tools.reproduce import fake_data, paper_tables, results, run_plan, trainer
 from tools.shared import cost
@@ -174,17 +173,3 @@ def test_a_trial_of_a_table_at_full_size_steps_every_row_and_calls_its_data_fake
 def test_a_set_that_needs_no_data_folder_has_no_fake(tmp_path):
     fake_data.make("mnist5k", tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_the_speed_of_photographs_is_a_line_for_each_way_to_have_them(tmp_path, capsys):
-    fake_data.make("imagenette", tmp_path)
-    assert photographs.main([f"--data_dir={tmp_path}", "--rounds=1", "--images=32"]) == 0
-    out = capsys.readouterr().out
-    assert re.findall(r"^\| ([a-z ]+) \| [\d,]+ \([\d,]+ to [\d,]+\) \| [\d.]+ ", out, re.M) == [
-        "training",
-        "prediction",
-        "the least",
-    ]
-    assert photographs.main([f"--data_dir={tmp_path / 'none'}"]) == 2
-    assert capsys.readouterr().err.startswith("error: data set imagenette")

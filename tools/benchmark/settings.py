@@ -12,6 +12,8 @@ from absl import flags
 
 from r2d2_tf.config.command_line import parse_flags
 from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.readers.tfds import check_tfds
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system.messages import one_line
 
@@ -31,8 +33,12 @@ PARTS = {
     "startup": "importing, and the time to the first step's end",
     "export": "latency of the exported models, one image at a time",
     "checkpoints": "what checkpoints cost, as shares of a run's time",
+    "photographs": "reading, decoding and cropping the photographs of Imagenette, beside the least that could be done",
 }
 """Part, which is the name of its module -> what it measures."""
+PHOTOGRAPHS = "imagenette"
+"""The data set of the part `photographs`, a key of DATASETS."""
+_DEFAULT_PARTS = tuple(name for name in PARTS if name != "photographs")
 _QUICK = {"backbones": ["lenet", "conv_small"], "rounds": 2, "seconds": 0.2, "rows": 20_000}
 _MOST_ROWS, _MOST_BATCH = 100_000_000, 1_000_000
 
@@ -51,11 +57,12 @@ class Settings:
         classes: its width.
         folder: where files are written.
         threads: of TensorFlow and of PyTorch.
+        data_dir: of prepared TFDS sets, for the part photographs alone.
         quick: shorten also what neither rounds nor seconds shorten.
         torch_compile: PyTorch compiles the loss and its gradient.
     """
 
-    parts: tuple[str, ...] = tuple(PARTS)
+    parts: tuple[str, ...] = _DEFAULT_PARTS
     backbones: tuple[str, ...] = tuple(CASES)
     batch_sizes: tuple[int, ...] = tuple(config.batch_size for config in CASES.values())
     rounds: int = 7
@@ -64,6 +71,7 @@ class Settings:
     classes: int = 1000
     folder: str = tempfile.gettempdir()
     threads: int = 1
+    data_dir: str = ""
     quick: bool = False
     torch_compile: bool = False
 
@@ -78,7 +86,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of the program in `flag_values`."""
     default = Settings()
     define = {"flag_values": flag_values}
-    flags.DEFINE_list("parts", list(default.parts), f"what to measure, among {', '.join(PARTS)}", **define)
+    parts = f"what to measure, among {', '.join(PARTS)}; with --data_dir all, unless given"
+    flags.DEFINE_list("parts", list(default.parts), parts, **define)
+    flags.DEFINE_string("data_dir", "", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for photographs", **define)
     flags.DEFINE_list("backbones", list(default.backbones), f"networks, among {', '.join(CASES)}", **define)
     flags.DEFINE_list("batch_sizes", [], "images a training batch, one for each of --backbones", **define)
     flags.DEFINE_integer("rounds", default.rounds, "alternating rounds", lower_bound=1, **define)
@@ -105,7 +115,8 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
     parse_flags(flag_values, arguments)
     given = {name: flag_values[name].value for name in flag_values if flag_values[name].present}
     asked = {name: flag_values[name].value for name in _QUICK} | (_QUICK if flag_values["quick"].value else {}) | given
-    parts, backbones = flag_values["parts"].value, asked["backbones"]
+    data_dir, backbones = flag_values["data_dir"].value, asked["backbones"]
+    parts = list(PARTS) if data_dir and "parts" not in given else flag_values["parts"].value
     if not math.isfinite(asked["seconds"]):
         raise ValueError("seconds (nan) must be a number: change --seconds")
     _check_among("parts", parts, PARTS)
@@ -120,11 +131,14 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
         classes=flag_values["classes"].value,
         folder=flag_values["folder"].value,
         threads=flag_values["threads"].value or num_cpus(),
+        data_dir=str(Path(data_dir).expanduser()) if data_dir else "",
         quick=flag_values["quick"].value,
         torch_compile=flag_values["torch_compile"].value,
     )
     # Configs check batch sizes.
     _ = settings.cases
+    if "photographs" in parts:
+        check_tfds(str(DATASETS[PHOTOGRAPHS].tfds_name), Path(settings.data_dir) if data_dir else None)
     run_directory.check_writable(Path(settings.folder))
     if flag_values["json"].value:
         run_directory.check_writable(Path(flag_values["json"].value).absolute().parent)

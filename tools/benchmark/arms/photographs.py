@@ -1,114 +1,80 @@
-"""`python -m tools.photograph_speed --data_dir=DIR`: how fast are photographs read, decoded and cropped?
+"""Photographs of Imagenette read, decoded and cropped, beside the least that could be done.
 
-On Imagenette, in alternating rounds: training batches and reprediction's, as a run makes them, and as the least that could
-be done a random-resized crop of images whose bytes lie in memory, each decoded whole by a parallel map. Prints images a
-second, and milliseconds of processor time an image, which say more on a busy machine.
+Training batches and reprediction's, as a run makes them; and a random-resized crop of images whose bytes lie in memory, each
+decoded whole by a parallel map. Processor time says more than speed on a busy machine.
 """
 
-import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import numpy as np
-from absl import flags
+import tensorflow as tf
 
-from r2d2_tf.config.command_line import parse_flags, run_program
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
-from r2d2_tf.system.startup import import_tensorflow_quietly
+from r2d2_tf.data.decoding import decode, random_crop
+from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.training import pipeline
+from r2d2_tf.training.stages import plan
+from tools.benchmark.arms import networks
+from tools.benchmark.measuring import Row
+from tools.benchmark.settings import PHOTOGRAPHS, Settings
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+CONFIG = Config(
+    dataset=PHOTOGRAPHS, backbone="resnet18", batch_size=32, crop_scale=0.25, translate=0, flip=True, rounds="999:0.1"
+)
+SPEED, COST = "images/s", "processor time an image, ms"
+LEAST = "the least"
+_STEPS, _QUICK_STEPS = 94, 10
+"""Batches that each way makes in a round."""
+_IN_MEMORY = 1000
 
-    from r2d2_tf.data.photographs import Photographs
 
-BATCH = 32
-CROP_SCALE = 0.25
-Speeds = dict[str, list[tuple[float, float]]]
-"""Images a second, and milliseconds of processor time an image, of each round."""
+def part(settings: Settings) -> list[dict[str, Any]]:
+    """The rows of this part."""
+    networks.prepare(settings)
+    data = DATASETS[CONFIG.dataset].load(Path(settings.data_dir))
+    return [row.to_json() for row in measure(cast(Photographs, data.train_images), settings)]
 
 
-def measure(photographs: "Photographs", *, rounds: int, images: int) -> Speeds:
-    """Speeds of each way to have `images` images."""
-    from r2d2_tf.training import pipeline
-    from r2d2_tf.training.stages import plan
-
-    config = Config(
-        dataset="imagenette",
-        backbone="resnet18",
-        batch_size=BATCH,
-        crop_scale=CROP_SCALE,
-        translate=0,
-        flip=True,
-        rounds="999:0.1",
-    )
-    rows = np.arange(len(photographs))
+def measure(photographs: Photographs, settings: Settings) -> list[Row]:
+    """Training and prediction, each beside the least."""
+    rows, steps = np.arange(len(photographs)), _QUICK_STEPS if settings.quick else _STEPS
     labeled, unlabeled = rows[::10], rows[rows % 10 > 0]
+    size = CONFIG.batch_size
+    ways: dict[str, Callable[[], tf.data.Dataset]] = {
+        "training": lambda: pipeline.training_batches(photographs, labeled, unlabeled, plan(CONFIG)[1], seed=0),
+        "prediction": lambda: pipeline.prediction_batches(photographs, np.resize(rows, (steps + 1) * size), size),
+        LEAST: lambda: _least(photographs),
+    }
+    measured = {name: [_speed_and_cost(make(), steps)] for name, make in ways.items()}
+    for number in range(1, settings.rounds):
+        for name in list(ways)[:: 1 if number % 2 == 0 else -1]:
+            measured[name].append(_speed_and_cost(ways[name](), steps))
+    numbers = {name: dict(zip((SPEED, COST), map(list, zip(*own, strict=True)), strict=True)) for name, own in measured.items()}
+    least = {f"{LEAST}: {name}": values for name, values in numbers.pop(LEAST).items()}
+    ratio = {f"this / {LEAST}, processor time": (COST, f"{LEAST}: {COST}")}
+    return [Row(f"{name}, batch {size}", own | least, ratio, steps=steps) for name, own in numbers.items()]
 
-    def training() -> "tf.data.Dataset":
-        return pipeline.training_batches(photographs, labeled, unlabeled, plan(config)[1], seed=0)
 
-    def prediction() -> "tf.data.Dataset":
-        return pipeline.prediction_batches(photographs, np.resize(rows, images + BATCH), BATCH)
-
-    ways = {"training": training, "prediction": prediction, "the least": lambda: _least(photographs)}
-    speeds: Speeds = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, make in ways.items():
-            speeds[name].append(_speed(make, images))
-    return speeds
-
-
-def _least(photographs: "Photographs") -> "tf.data.Dataset":
-    import tensorflow as tf
-
-    from r2d2_tf.data.decoding import decode, random_crop
-
-    def crop(encoded: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _least(photographs: Photographs) -> tf.data.Dataset:
+    def crop(number: tf.Tensor, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.random.fold_in(tf.constant([0, 0]), tf.cast(number, tf.int32))
-        return random_crop(decode(encoded), CROP_SCALE, photographs.size, seed), number
+        return random_crop(decode(encoded), CONFIG.crop_scale, photographs.size, seed), number
 
-    encoded = [photographs.read(row) for row in range(min(len(photographs), 1000))]
-    images = tf.data.Dataset.from_tensor_slices(encoded).repeat().enumerate().map(lambda number, one: (one, number))
-    return images.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    encoded = [photographs.read(row) for row in range(min(len(photographs), _IN_MEMORY))]
+    images = tf.data.Dataset.from_tensor_slices(encoded).repeat().enumerate()
+    return images.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(CONFIG.batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _speed(make: Callable[[], "tf.data.Dataset"], images: int) -> tuple[float, float]:
-    batches = iter(make())
+def _speed_and_cost(dataset: tf.data.Dataset, steps: int) -> tuple[float, float]:
+    """Images a second, and milliseconds of processor time an image, once the first batch is there."""
+    batches = iter(dataset)
     next(batches)
     began, used = time.perf_counter(), time.process_time()
-    for _ in range(images // BATCH):
+    for _ in range(steps):
         next(batches)
-    count = images // BATCH * BATCH
-    return count / (time.perf_counter() - began), 1000 * (time.process_time() - used) / count
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    flag_values = flags.FlagValues()
-    flags.DEFINE_string("data_dir", None, "folder of prepared TFDS sets, one of them imagenette", flag_values=flag_values)
-    flags.DEFINE_integer("rounds", 5, "alternating rounds", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_integer("images", 3000, "images a round", lower_bound=BATCH, flag_values=flag_values)
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
-
-
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
-    import_tensorflow_quietly()
-    data_dir = flag_values["data_dir"].value
-    data = DATASETS["imagenette"].load(Path(data_dir).expanduser() if data_dir else None)
-    print("| | images/s | processor time an image, ms |\n|---|---|---|")
-    sizes = {name: flag_values[name].value for name in ("rounds", "images")}
-    for name, speeds in measure(cast("Photographs", data.train_images), **sizes).items():
-        second, cost = (sorted(values) for values in zip(*speeds, strict=True))
-        print(f"| {name} | {statistics.median(second):,.0f} ({second[0]:,.0f} to {second[-1]:,.0f}) | "
-              f"{statistics.median(cost):.2f} ({cost[0]:.2f} to {cost[-1]:.2f}) |")  # fmt: skip
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    images = steps * CONFIG.batch_size
+    return images / (time.perf_counter() - began), 1000 * (time.process_time() - used) / images
