@@ -12,7 +12,7 @@ from typing import NamedTuple
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.method.schedules import Round
-from tools.shared.cost import CPU_CORE, GPU
+from tools.shared.cost import CPU_CORE, GPU, Cost
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 UNTESTED = "adopted, untested"
@@ -236,21 +236,18 @@ def _size(facts: Facts, recipe: Recipe, choices: Sequence[Choice]) -> Choice:
 
 
 def seconds_of(facts: Facts, recipe: Recipe, choices: Sequence[Choice], side: int) -> float:
-    """About how long a run takes: training costs three forward passes, and each epoch is followed by an evaluation.
-
-    With the speeds of tools.cost: a GPU of 10 TFLOP/s, or one CPU core.
-    """
+    """About how long a run takes, evaluation after each epoch included, on a GPU or one CPU core; see tools.shared.cost."""
     value = {choice.flag: choice.value for choice in choices}
     epochs = int(value["supervised_epochs"])
-    trained, evaluated = epochs * facts.num_labeled, epochs * facts.num_test
+    trained, predicted = epochs * facts.num_labeled, epochs * facts.num_test
     if value["rounds"]:
         rounds = [int(part.partition(":")[0]) for part in value["rounds"].split(",")]
         finetune = int(value["finetune_epochs"])
         total = facts.num_labeled + facts.num_unlabeled
         trained += sum(rounds) * facts.num_unlabeled * 4 // 3 + finetune * total
-        evaluated += (sum(rounds) + finetune) * facts.num_test + (len(rounds) + 1) * facts.num_unlabeled
-    operations = 2 * recipe.multiply_adds * (side / recipe.side) ** 2
-    return (3 * trained + evaluated) * operations / (GPU if facts.has_gpu else CPU_CORE)
+        predicted += (sum(rounds) + finetune) * facts.num_test + (len(rounds) + 1) * facts.num_unlabeled
+    multiply_adds = recipe.multiply_adds * (side / recipe.side) ** 2
+    return Cost(trained, predicted).seconds(multiply_adds, GPU if facts.has_gpu else CPU_CORE)
 
 
 def remarks(facts: Facts) -> list[str]:

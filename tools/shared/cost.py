@@ -25,7 +25,7 @@ class Cost:
         """The rest, where `other` is done already."""
         return Cost(self.trained - other.trained, self.predicted - other.predicted)
 
-    def seconds(self, multiply_adds: int, speed: float) -> float:
+    def seconds(self, multiply_adds: float, speed: float) -> float:
         """Seconds at `speed` operations a second: a trained image costs three forward passes."""
         return (3 * self.trained + self.predicted) * 2 * multiply_adds / speed
 
