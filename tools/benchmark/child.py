@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.benchmark.measuring import PartFailed
+from tools.benchmark.measuring import PartFailed, Row
 from tools.benchmark.settings import Settings
 
 
@@ -21,7 +21,7 @@ def main(request_text: str, result: str) -> None:
     answer = getattr(importlib.import_module(f"tools.benchmark.arms.{module}"), function)(
         Settings(**values), *request["arguments"]
     )
-    Path(result).write_text(json.dumps(answer))
+    Path(result).write_text(json.dumps(answer, default=Row.to_json))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,7 @@ class Row:
 def alternate(arms: Mapping[str, Work], settings: Settings, *, steps: int = 0) -> tuple[dict[str, list[float]], int]:
     """Seconds of a step of each arm in each round, and how many steps an arm did in a round.
 
-    The arms take turns, in every other round backwards, so that what else the machine does meets them alike. All do the
-    same number of steps: as many as take the slowest `settings.seconds`, if `steps` does not say.
+    All do the same number of steps: as many as take the slowest `settings.seconds`, if `steps` does not say.
     """
     for work in arms.values():
         work(_WARM_UP)
@@ -70,11 +69,17 @@ def alternate(arms: Mapping[str, Work], settings: Settings, *, steps: int = 0) -
         slowest = max(seconds_of(functools.partial(work, _WARM_UP)) for work in arms.values()) / _WARM_UP
         steps = max(1, math.ceil(settings.seconds / slowest))
     measured: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(settings.rounds):
-        for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
-            gc.collect()
-            measured[name].append(seconds_of(functools.partial(arms[name], steps)) / steps)
+    for name in in_turns(arms, settings.rounds):
+        gc.collect()
+        measured[name].append(seconds_of(functools.partial(arms[name], steps)) / steps)
     return measured, steps
+
+
+def in_turns(names: Iterable[str], rounds: int) -> Iterator[str]:
+    """All names in each round, in every other one backwards, so that what else the machine does meets them alike."""
+    names = list(names)
+    for number in range(rounds):
+        yield from names[:: 1 if number % 2 == 0 else -1]
 
 
 def seconds_of(action: Callable[[], object]) -> float:
@@ -121,7 +126,7 @@ def spread(values: Sequence[float]) -> str:
 def in_fresh_process(function: str, settings: Settings, *arguments: Any) -> Any:
     """Calls `module:function` of this package in a new process: `function(settings, *arguments)`.
 
-    What it returns must be JSON. A new process has a peak of memory and devices of its own.
+    What it returns must be JSON, or Rows. A new process has a peak of memory and devices of its own.
 
     Raises:
         PartFailed: if it fails, or is killed for want of memory.

@@ -114,9 +114,10 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
     """
     parse_flags(flag_values, arguments)
     given = {name: flag_values[name].value for name in flag_values if flag_values[name].present}
-    asked = {name: flag_values[name].value for name in _QUICK} | (_QUICK if flag_values["quick"].value else {}) | given
-    data_dir, backbones = flag_values["data_dir"].value, asked["backbones"]
-    parts = list(PARTS) if data_dir and "parts" not in given else flag_values["parts"].value
+    asked = {name: flag_values[name].value for name in flag_values}
+    asked |= (_QUICK if asked["quick"] else {}) | given
+    data_dir, backbones = asked["data_dir"], asked["backbones"]
+    parts = list(PARTS) if data_dir and "parts" not in given else asked["parts"]
     if not math.isfinite(asked["seconds"]):
         raise ValueError("seconds (nan) must be a number: change --seconds")
     _check_among("parts", parts, PARTS)
@@ -124,24 +125,18 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
     settings = Settings(
         parts=tuple(parts),
         backbones=tuple(backbones),
-        batch_sizes=_batch_sizes(flag_values["batch_sizes"].value, backbones),
-        rounds=asked["rounds"],
-        seconds=asked["seconds"],
-        rows=asked["rows"],
-        classes=flag_values["classes"].value,
-        folder=flag_values["folder"].value,
-        threads=flag_values["threads"].value or num_cpus(),
+        batch_sizes=_batch_sizes(asked["batch_sizes"], backbones),
+        threads=asked["threads"] or num_cpus(),
         data_dir=str(Path(data_dir).expanduser()) if data_dir else "",
-        quick=flag_values["quick"].value,
-        torch_compile=flag_values["torch_compile"].value,
+        **{name: asked[name] for name in ("rounds", "seconds", "rows", "classes", "folder", "quick", "torch_compile")},
     )
     # Configs check batch sizes.
     _ = settings.cases
     if "photographs" in parts:
         check_tfds(str(DATASETS[PHOTOGRAPHS].tfds_name), Path(settings.data_dir) if data_dir else None)
     run_directory.check_writable(Path(settings.folder))
-    if flag_values["json"].value:
-        run_directory.check_writable(Path(flag_values["json"].value).absolute().parent)
+    if asked["json"]:
+        run_directory.check_writable(Path(asked["json"]).absolute().parent)
     return settings
 
 

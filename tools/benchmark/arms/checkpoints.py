@@ -19,8 +19,6 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.checkpoints import Checkpoints
-from r2d2_tf.runs.predictions import PredictionHistory
-from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.training import experiment
 from tools.benchmark.arms import networks
 from tools.benchmark.measuring import Row, seconds_of
@@ -32,11 +30,11 @@ _QUICK = ["--supervised_epochs=2", "--rounds=1:0.01", "--finetune_epochs=1", "--
 _GIB = 2**30
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part."""
     networks.prepare(settings)
     with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
-        return [large(Path(folder) / "large", settings).to_json(), of_a_run(Path(folder) / "run", settings).to_json()]
+        return [large(Path(folder) / "large", settings), of_a_run(Path(folder) / "run", settings)]
 
 
 def large(folder: Path, settings: Settings) -> Row:
@@ -46,19 +44,10 @@ def large(folder: Path, settings: Settings) -> Row:
     network = backbones.build("resnet18", (224, 224, 3), classes, mean=(0.5,) * 3, std=(0.25,) * 3)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
     optimizer.build(network.trainable_variables)
-    variables = {f"{number:04d}": variable for number, variable in enumerate([*network.variables, *optimizer.variables])}
-    history = PredictionHistory(table.unlabeled_rows)
     folder.mkdir()
-    checkpoints = Checkpoints(folder, "")
-
-    def restore() -> None:
-        newest = checkpoints.newest(print)
-        if newest is None:
-            raise OSError("the checkpoint that was written is not there")
-        newest.restore(variables, table, history)
-
+    save, restore = networks.checkpointing(folder, [*network.variables, *optimizer.variables], table)
     rounds = min(settings.rounds, MOST_ROUNDS)
-    saved = [seconds_of(lambda: checkpoints.save(RunState(2), variables, table, history)) for _ in range(rounds)]
+    saved = [seconds_of(save) for _ in range(rounds)]
     restored = [seconds_of(restore) for _ in range(rounds)]
     size = max(path.stat().st_size for path in (folder / run_directory.CHECKPOINTS).iterdir())
     run_directory.remove_checkpoints(folder)

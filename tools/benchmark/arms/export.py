@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,10 +22,10 @@ _CHECKED = 20
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part."""
     networks.prepare(settings)
-    return [measure(config, settings).to_json() for config in settings.cases]
+    return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:

@@ -1,7 +1,5 @@
 """Is the input a bottleneck? Order, gathering and augmentation alone, beside training on a ready batch."""
 
-from typing import Any
-
 import numpy as np
 
 from r2d2_tf.config.config import Config
@@ -19,10 +17,10 @@ READ_STEPS = 5
 INPUT, TRAINING = "input, images/s", "training, images/s"
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part."""
     networks.prepare(settings)
-    return [measure(config, settings).to_json() for config in settings.cases]
+    return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:

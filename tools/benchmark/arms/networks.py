@@ -1,6 +1,7 @@
 """What is trained in a benchmark: noise in the shape of a data set, and the project's own models on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,9 +14,13 @@ from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.losses import CLASS_LOSSES
 from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from tools.benchmark.measuring import Work
+from r2d2_tf.runs.checkpoints import Checkpoints
+from r2d2_tf.runs.predictions import PredictionHistory
+from r2d2_tf.runs.run_state import RunState
+from tools.benchmark.measuring import PartFailed, Work
 from tools.benchmark.settings import Settings
 
+Action = Callable[[], None]
 LEARNING_RATE = 1e-4
 """Low: trained on noise for long, a network would else end where numbers are tiny, and slow."""
 
@@ -87,3 +92,18 @@ def fitting(model: keras.Model, batches: tf.data.Dataset) -> Work:
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 
     return fit
+
+
+def checkpointing(folder: Path, variables: Sequence[keras.Variable], table: PseudoLabelTable) -> tuple[Action, Action]:
+    """How a run saves its variables and table in a checkpoint in `folder`, and how it restores them from there."""
+    named = {f"{number:04d}": variable for number, variable in enumerate(variables)}
+    history = PredictionHistory(table.unlabeled_rows)
+    checkpoints = Checkpoints(folder, "")
+
+    def restore() -> None:
+        newest = checkpoints.newest(print)
+        if newest is None:
+            raise PartFailed("the checkpoint that was written is not there")
+        newest.restore(named, table, history)
+
+    return lambda: checkpoints.save(RunState(2), named, table, history), restore

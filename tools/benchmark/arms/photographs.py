@@ -7,7 +7,7 @@ decoded whole by a parallel map. Processor time says more than speed on a busy m
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
 from tools.benchmark.arms import networks
-from tools.benchmark.measuring import Row
+from tools.benchmark.measuring import Row, in_turns
 from tools.benchmark.settings import PHOTOGRAPHS, Settings
 
 CONFIG = Config(
@@ -32,11 +32,11 @@ _STEPS, _QUICK_STEPS = 94, 10
 _IN_MEMORY = 1000
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part."""
     networks.prepare(settings)
     data = DATASETS[CONFIG.dataset].load(Path(settings.data_dir))
-    return [row.to_json() for row in measure(cast(Photographs, data.train_images), settings)]
+    return measure(cast(Photographs, data.train_images), settings)
 
 
 def measure(photographs: Photographs, settings: Settings) -> list[Row]:
@@ -49,10 +49,9 @@ def measure(photographs: Photographs, settings: Settings) -> list[Row]:
         "prediction": lambda: pipeline.prediction_batches(photographs, np.resize(rows, (steps + 1) * size), size),
         LEAST: lambda: _least(photographs),
     }
-    measured = {name: [_speed_and_cost(make(), steps)] for name, make in ways.items()}
-    for number in range(1, settings.rounds):
-        for name in list(ways)[:: 1 if number % 2 == 0 else -1]:
-            measured[name].append(_speed_and_cost(ways[name](), steps))
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for name in in_turns(ways, settings.rounds):
+        measured[name].append(_speed_and_cost(ways[name](), steps))
     numbers = {name: dict(zip((SPEED, COST), map(list, zip(*own, strict=True)), strict=True)) for name, own in measured.items()}
     least = {f"{LEAST}: {name}": values for name, values in numbers.pop(LEAST).items()}
     ratio = {f"this / {LEAST}, processor time": (COST, f"{LEAST}: {COST}")}

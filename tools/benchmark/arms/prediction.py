@@ -1,7 +1,5 @@
 """Reprediction beside a bare forward loop of the same network over the same batches."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from r2d2_tf.config.config import Config
@@ -14,10 +12,10 @@ from tools.benchmark.settings import Settings
 REPREDICTION, FORWARD = "reprediction, images/s", "forward alone, images/s"
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part."""
     networks.prepare(settings)
-    return [measure(config, settings).to_json() for config in settings.cases]
+    return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:

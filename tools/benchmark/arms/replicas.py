@@ -1,7 +1,5 @@
 """One and two replicas, on two logical CPUs, that train on the same global batch."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from r2d2_tf.config.config import Config
@@ -15,11 +13,11 @@ from tools.benchmark.settings import Settings
 ONE, TWO = "1 replica, images/s", "2 replicas, images/s"
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part; its process must be its own."""
     networks.prepare(settings)
     one, two = (devices.make_strategy(choice, 2) for choice in ("none", "mirrored"))
-    return [measure(config, settings, one, two).to_json() for config in settings.cases]
+    return [measure(config, settings, one, two) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings, one: tf.distribute.Strategy, two: tf.distribute.Strategy) -> Row:

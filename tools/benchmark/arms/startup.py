@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tools.benchmark.measuring import Row, in_fresh_process
+from tools.benchmark.measuring import Row, in_fresh_process, in_turns
 from tools.benchmark.settings import Settings
 
 PYTHON, LIBRARIES, PROJECT, STEP = (
@@ -18,21 +18,15 @@ PYTHON, LIBRARIES, PROJECT, STEP = (
 )
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The row of this part; what is timed happens in processes of their own."""
     functions = {PYTHON: "nothing", LIBRARIES: "import_libraries", PROJECT: "import_project", STEP: "first_step"}
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(settings.rounds):
-        for name in list(functions)[:: 1 if number % 2 == 0 else -1]:
-            began = time.time()
-            seconds[name].append(in_fresh_process(f"startup:{functions[name]}", settings) - began)
-    row = Row(
-        "configs/mnist5k.cfg, from the start of the process",
-        seconds,
-        {"r2d2_tf / TensorFlow and Keras, imported": (PROJECT, LIBRARIES), "first step / imported": (STEP, PROJECT)},
-        steps=1,
-    )
-    return [row.to_json()]
+    for name in in_turns(functions, settings.rounds):
+        began = time.time()
+        seconds[name].append(in_fresh_process(f"startup:{functions[name]}", settings) - began)
+    ratios = {"r2d2_tf / TensorFlow and Keras, imported": (PROJECT, LIBRARIES), "first step / imported": (STEP, PROJECT)}
+    return [Row("configs/mnist5k.cfg, from the start of the process", seconds, ratios, steps=1)]
 
 
 def nothing(settings: Settings) -> float:

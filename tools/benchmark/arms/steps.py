@@ -33,10 +33,10 @@ class CoupledSGD(keras.optimizers.SGD):
         super().apply([g + self.coupled_decay * w for g, w in zip(grads, weights, strict=True)], trainable_variables)
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part."""
     networks.prepare(settings)
-    return [measure(config, settings).to_json() for config in settings.cases]
+    return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:

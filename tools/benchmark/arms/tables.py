@@ -5,16 +5,12 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from r2d2_tf.runs.checkpoints import Checkpoints
-from r2d2_tf.runs.predictions import PredictionHistory
-from r2d2_tf.runs.run_state import RunState
 from tools.benchmark.arms import networks
 from tools.benchmark.measuring import PartFailed, Row, alternate, in_fresh_process
 from tools.benchmark.settings import CASES, Settings
@@ -27,7 +23,7 @@ _STEPS = 3
 _GIB = 2**30
 
 
-def part(settings: Settings) -> list[dict[str, Any]]:
+def part(settings: Settings) -> list[Row]:
     """The rows of this part: step times first, then peaks of memory."""
     networks.prepare(settings)
     sizes = sorted({SMALLEST, min(MIDDLE, settings.rows), settings.rows})
@@ -36,8 +32,7 @@ def part(settings: Settings) -> list[dict[str, Any]]:
         raise PartFailed(f"tables of {needed / _GIB:.1f} GiB do not fit into the free memory: lower --rows")
     # The peaks first: while their processes work, this one holds no table yet.
     peaks = {rows: in_fresh_process("tables:peaks", settings, rows) for rows in sizes}
-    rows = [*times(sizes, settings), *(memory(peaks, rows, settings.classes) for rows in sizes[1:])]
-    return [row.to_json() for row in rows]
+    return [*times(sizes, settings), *(memory(peaks, rows, settings.classes) for rows in sizes[1:])]
 
 
 def times(sizes: list[int], settings: Settings) -> list[Row]:
@@ -92,16 +87,11 @@ def peaks(settings: Settings, num_rows: int) -> dict[str, int]:
     every = tf.data.Dataset.range(num_rows).batch(_PREDICTION_BATCH)
     model.repredict(every.map(lambda rows: (tf.gather(pool, rows % SMALLEST), rows)))
     measured["repredict"] = peak_memory()
-    variables = {f"{number:04d}": variable for number, variable in enumerate([*model.variables, *model.optimizer.variables])}
-    history = PredictionHistory(table.unlabeled_rows)
     with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
-        checkpoints = Checkpoints(Path(folder), "")
-        checkpoints.save(RunState(2), variables, table, history)
+        save, restore = networks.checkpointing(Path(folder), [*model.variables, *model.optimizer.variables], table)
+        save()
         measured["save"] = peak_memory()
-        newest = checkpoints.newest(print)
-        if newest is None:
-            raise PartFailed("the checkpoint that was written is not there")
-        newest.restore(variables, table, history)
+        restore()
     measured["restore"] = peak_memory()
     return measured
 

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 import torch
 from torch import nn
@@ -165,34 +164,3 @@ class TorchD2:
             row_steps = self._row_step.index_select(0, rows).mul_(len(rows))
             self.table.index_add_(0, rows, pseudo_logits.grad.mul_(row_steps))
         return loss.detach()
-
-
-def copy_weights(network: keras.Model, arm: TorchD2) -> None:
-    """Gives the PyTorch network the weights of the Keras one."""
-    turned = arm.config.backbone in TURNED
-    layers = [layer for layer in network.layers[-1].layers if layer.weights]
-    modules = [module for module in arm.network if list(module.parameters())]
-    height_and_width = next((layer.input.shape[1:] for layer in network.layers[-1].layers if _flattens(layer)), None)
-    with torch.no_grad():
-        for layer, module in zip(layers, modules, strict=True):
-            values = [weight.numpy() for weight in layer.weights]
-            if isinstance(module, nn.Conv2d):
-                values[0] = np.transpose(values[0][::-1, ::-1] if turned else values[0], (3, 2, 0, 1))
-            elif isinstance(module, nn.Linear):
-                if height_and_width is not None:
-                    # The first dense layer reads flattened features, here channels first, in Keras channels last.
-                    values[0] = np.moveaxis(values[0].reshape(*height_and_width, -1), 2, 0).reshape(values[0].shape)
-                    height_and_width = None
-                values[0] = values[0].T
-            for target, value in zip(_tensors(module), values, strict=True):
-                target.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-
-
-def _flattens(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.Flatten)
-
-
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    """A module's parameters, and what batch normalisation keeps, in Keras' order."""
-    kept = [module.running_mean, module.running_var] if isinstance(module, nn.BatchNorm2d) else []
-    return [*module.parameters(), *kept]
