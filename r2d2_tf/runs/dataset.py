@@ -16,7 +16,7 @@ from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
 from r2d2_tf.data.readers.file_search import FilesBelow
 from r2d2_tf.data.readers.folder import OwnImages, own_images
-from r2d2_tf.data.readers.npz import NpzData, channel_statistics, read_npz
+from r2d2_tf.data.readers.npz import channel_statistics, read_npz
 from r2d2_tf.data.splits import check_num_labels
 
 _IMAGENET = DATASETS["imagenet2012"]
@@ -159,25 +159,19 @@ def _folder_data(images: OwnImages, size: int) -> ImageData:
 def _npz_spec(stamped: _Stamped, test_fraction: float) -> DatasetSpec:
     path = stamped[0]
     data = read_npz(path, test_fraction)
-    mean, std = channel_statistics(data.images)
-    height, width, channels = data.images.shape[1:]
-    ids = data.ids
+    images, ids = np.asarray(data.train_images), data.train_ids
+    mean, std = channel_statistics(images)
+    height, width, channels = images.shape[1:]
     return DatasetSpec(
         description=f"images in {path}, normalized with the statistics of its training images",
         image_shape=(height, width, channels),
         num_classes=len(data.class_names),
         mean=mean,
         std=std,
-        num_train=len(data.labels),
+        num_train=len(ids),
         # Read again: kept, the images would be in memory twice.
-        load=lambda data_dir: _npz_data(read_npz(path, test_fraction)),
+        load=lambda data_dir: read_npz(path, test_fraction),
         read_ids=lambda data_dir: ids,
         brings_labels=True,
         content=f"{stamped[1]}-{stamped[2]}",
-    )
-
-
-def _npz_data(data: NpzData) -> ImageData:
-    return ImageData(
-        data.images, data.labels, data.ids, data.test_images, data.test_labels, data.class_names, given_labels=data.labels
     )

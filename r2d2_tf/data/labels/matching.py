@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.data.labels.label_formats import LabelFile, plain_labels, read_rows
 from r2d2_tf.system.messages import one_line
 
@@ -18,7 +19,6 @@ _ROUNDING = 1e-3
 """By how much written probabilities may miss a sum of 1, or 0."""
 _TIE = 1e-6
 """Probabilities that differ by less are the same."""
-_UNLABELED = -1
 _MOST_COMPARED = 20_000
 """File names among which one is looked for that may have been meant: more take too long."""
 
@@ -149,7 +149,7 @@ def labels_in(table: LabelFile, ids: Sequence[str], class_names: Sequence[str]) 
         ValueError: if a line names no image or no class, or asks for test images, which such a set has already.
     """
     rows, number_of = rows_named(table, ids), _numbers(class_names)
-    given = np.full(len(ids), _UNLABELED, np.int64)
+    given = np.full(len(ids), UNLABELED, np.int64)
     for number, row in enumerate(rows.tolist()):
         label = table.labels[number]
         if table.splits[number] == "test":
@@ -159,7 +159,7 @@ def labels_in(table: LabelFile, ids: Sequence[str], class_names: Sequence[str]) 
         if label and label not in number_of:
             near = difflib.get_close_matches(label, class_names, n=1, cutoff=0.0)[0]
             raise ValueError(one_line(f"{table.where(number)} has a label that is no class: {label!r}; did you mean {near!r}?"))
-        given[row] = number_of[label] if label else _UNLABELED
+        given[row] = number_of[label] if label else UNLABELED
     return given
 
 
@@ -173,7 +173,7 @@ def _numbers(class_names: Sequence[str]) -> dict[str, int]:
 def check_class_names(where: str, names: Iterable[str]) -> None:
     """Raises ValueError for a class that a file of labels could not name: -1, which is none, or with blanks at an end."""
     for name in names:
-        if name != name.strip() or name == str(_UNLABELED):
+        if name != name.strip() or name == str(UNLABELED):
             raise ValueError(
                 one_line(f"{where}: a class must not be called {name!r}, as a file of labels could not name it: rename it")
             )

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.labels.matching import check_class_names
 from r2d2_tf.data.readers.folder import NoTestImages, held_out
 from r2d2_tf.system.messages import one_line
@@ -15,29 +15,8 @@ _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
 _CHANNELS = (1, 3)
 
 
-@dataclass(frozen=True)
-class NpzData:
-    """What the file holds, test images apart.
-
-    Attributes:
-        images: `[rows, height, width, channels]` uint8.
-        labels: `[rows]` int64, -1 for none.
-        ids: made of the file's rows.
-        test_images: like `images`.
-        test_labels: `[images]` int64.
-        class_names: in the order of the labels.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    ids: list[str]
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
-
-
-def read_npz(path: Path, test_fraction: float) -> NpzData:
-    """Reads the file whole.
+def read_npz(path: Path, test_fraction: float) -> ImageData:
+    """Reads the file whole: all labels are given, and ids are made of the file's rows.
 
     Args:
         path: of the file.
@@ -59,9 +38,9 @@ def read_npz(path: Path, test_fraction: float) -> NpzData:
         raise NoTestImages(f"data_dir ({path}) has no test_images: give --test_fraction=0.2")
     if test_fraction:
         is_test = held_out(ids, labels, test_fraction)
-        left = [identifier for identifier, held in zip(ids, is_test, strict=True) if not held]
-        return NpzData(images[~is_test], labels[~is_test], left, images[is_test], labels[is_test], class_names)
-    return NpzData(images, labels, ids, test_images, test_labels, class_names)
+        ids = [identifier for identifier, held in zip(ids, is_test, strict=True) if not held]
+        test_images, test_labels, images, labels = images[is_test], labels[is_test], images[~is_test], labels[~is_test]
+    return ImageData(images, labels, ids, test_images, test_labels, class_names, given_labels=labels)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -13,6 +13,7 @@ import numpy as np
 from r2d2_tf.data.cache import Findings
 from r2d2_tf.data.readers.tfrecord import read_examples
 from r2d2_tf.data.readers.tfrecord_index import PhotographIndex, photograph_index
+from r2d2_tf.system.messages import one_line
 
 if TYPE_CHECKING:
     from r2d2_tf.data.photographs import Photographs
@@ -173,17 +174,13 @@ def download_tfds(name: str, data_dir: Path) -> None:
         builder.download_and_prepare()
     except AssertionError as error:
         # What TFDS says of a set that must be fetched by hand.
-        raise ValueError(f"data set {name} cannot be downloaded: {_one_line(error)}") from error
+        raise ValueError(f"data set {name} cannot be downloaded: {one_line(error)}") from error
     except Exception as error:
         # TFDS, requests, zipfile and TensorFlow each raise their own: a wrong checksum, a full disk, no permission, HTTP 404.
         raise ValueError(
-            f"data set {name} cannot be downloaded into {data_dir}: {type(error).__name__}: {_one_line(error)}; run the same "
+            f"data set {name} cannot be downloaded into {data_dir}: {type(error).__name__}: {one_line(error)}; run the same "
             f"command again when that is mended, or copy the folder {name} from a machine that has it"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _numbered(name: str, split: str, count: int) -> list[str]:

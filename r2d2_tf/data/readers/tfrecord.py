@@ -21,10 +21,10 @@ def read_examples(path: Path) -> Iterator[tuple[int, bytes, Any]]:
         while header := file.read(12):
             offset = file.tell()
             (length,) = struct.unpack("<Q", header[:8]) if len(header) == 12 else (size,)
-            if offset + length + 4 > size:
-                raise ValueError(f"{path} is damaged at byte {offset}: remove its folder and prepare the data set again")
-            record = file.read(length)
             try:
+                if offset + length + 4 > size:
+                    raise DecodeError("it ends too soon")
+                record = file.read(length)
                 features = _Example.FromString(record).features.feature
             except DecodeError as error:
                 message = f"{path} is damaged at byte {offset}: remove its folder and prepare the data set again"
