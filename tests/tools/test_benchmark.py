@@ -281,7 +281,7 @@ def both(name, num_rows=64):
     labels = networks.some_labels(num_rows, spec.num_classes, num_labeled=10)
     model = networks.build_model(config, PseudoLabelTable(labels, spec.num_classes))
     model.optimizer.learning_rate = 0.05
-    arm = module.TorchD2(config, spec.image_shape, labels, spec.num_classes, mean=spec.mean, std=spec.std, learning_rate=0.05)
+    arm = module.TorchD2(config, labels, 0.05)
     copy_weights(model.backbone, arm)
     return model, arm, networks.noise(spec.image_shape, 8), np.arange(6, 14)
 

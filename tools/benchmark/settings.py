@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class Settings:
     def cases(self) -> list[Config]:
         """One config a backbone, with its batch size."""
         sizes = zip(self.backbones, self.batch_sizes, strict=True)
-        return [Config(**asdict(CASES[name]) | {"batch_size": size}) for name, size in sizes]
+        return [replace(CASES[name], batch_size=size) for name, size in sizes]
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -74,19 +74,13 @@ class Dimension:
         """Whether the value can be tried."""
         return value in self.choices if self.choices else self.low <= value <= self.high
 
-    def below(self, limit: float) -> "Dimension":
-        """What of the dimension lies at `limit` or below; at least its lowest value must."""
+    def within(self, low: float = -math.inf, high: float = math.inf) -> "Dimension":
+        """What of the dimension lies from `low` to `high`; at least one of its own ends must."""
         if self.choices:
-            kept = tuple(choice for choice in self.choices if choice <= limit * _TOLERANCE)
-            return replace(self, choices=kept, high=kept[-1])
-        return replace(self, high=max(self.low, min(self.high, _rounded(limit))))
-
-    def above(self, limit: float) -> "Dimension":
-        """What of the dimension lies at `limit` or above; at least its highest value must."""
-        if self.choices:
-            kept = tuple(choice for choice in self.choices if choice * _TOLERANCE >= limit)
-            return replace(self, choices=kept, low=kept[0])
-        return replace(self, low=min(self.high, max(self.low, _rounded(limit))))
+            kept = tuple(choice for choice in self.choices if low <= choice * _TOLERANCE and choice <= high * _TOLERANCE)
+            return replace(self, choices=kept, low=kept[0], high=kept[-1])
+        least, most = max(self.low, _rounded(low)), min(self.high, _rounded(high))
+        return replace(self, low=min(self.high, least), high=max(self.low, most))
 
     def spread(self, count: int) -> list[float | int]:
         """Evenly spaced values, both ends among them; the choices if there are any."""
@@ -183,7 +177,7 @@ class Space:
     def _within(dimension: Dimension, values: Setting) -> Dimension:
         """Beta's range as far as it is below the alpha of `values`; any other as it is."""
         is_bound = dimension.name == "beta" and "alpha" in values
-        return dimension.below(BETA_TO_ALPHA * values["alpha"]) if is_bound else dimension
+        return dimension.within(high=BETA_TO_ALPHA * values["alpha"]) if is_bound else dimension
 
 
 def _is_valid(setting: Setting) -> bool:
@@ -216,9 +210,9 @@ def space_of(config: Config, dimensions: Sequence[Dimension]) -> Space:
             "or lower beta's"
         )
     if alpha:
-        by_name["alpha"] = alpha.above(least_beta / BETA_TO_ALPHA)
+        by_name["alpha"] = alpha.within(low=least_beta / BETA_TO_ALPHA)
     if beta:
-        by_name["beta"] = beta.below(BETA_TO_ALPHA * most_alpha)
+        by_name["beta"] = beta.within(high=BETA_TO_ALPHA * most_alpha)
     ordered = sorted(by_name.values(), key=lambda d: ("alpha", "beta", d.name).index(d.name))
     own = {name: 1.0 if name == RATE_FACTOR else getattr(config, name) for name in (d.name for d in ordered)}
     space = Space(tuple(ordered), own)

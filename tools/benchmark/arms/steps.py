@@ -98,16 +98,7 @@ def _torch_steps(config: Config, labels: np.ndarray, images: np.ndarray, rows: n
     torch.set_num_threads(settings.threads)
     # As TensorFlow does.
     torch.set_flush_denormal(True)
-    spec = DATASETS[config.dataset]
-    arm = TorchD2(
-        config,
-        spec.image_shape,
-        labels,
-        spec.num_classes,
-        mean=spec.mean,
-        std=spec.std,
-        learning_rate=networks.LEARNING_RATE,
-    )
+    arm = TorchD2(config, labels, networks.LEARNING_RATE)
     if settings.torch_compile:
         arm.compile()
     ready, ready_rows = arm.batch(images), torch.from_numpy(rows)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.pseudo_labels import REFERENCE_BATCH
 
@@ -91,35 +92,22 @@ class TorchD2:
     """Network, table and optimizer; `step` is one step of D2.
 
     Args:
-        config: network and hyperparameters.
-        image_shape: (height, width, channels).
+        config: data set, network and hyperparameters.
         labels: given class of each row, `[rows]`, -1 where there is none.
-        num_classes: width of a row.
-        mean: mean of each channel, in 0..1.
-        std: standard deviation of each channel, in 0..1.
         learning_rate: of the network.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        image_shape: Sequence[int],
-        labels: np.ndarray,
-        num_classes: int,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        learning_rate: float,
-    ) -> None:
+    def __init__(self, config: Config, labels: np.ndarray, learning_rate: float) -> None:
         self.config = config
-        self.network = NETWORKS[config.backbone](image_shape, num_classes).to(memory_format=torch.channels_last)
-        self.table = torch.zeros(len(labels), num_classes)
+        spec = DATASETS[config.dataset]
+        self.network = NETWORKS[config.backbone](spec.image_shape, spec.num_classes).to(memory_format=torch.channels_last)
+        self.table = torch.zeros(len(labels), spec.num_classes)
         labeled = np.flatnonzero(labels != UNLABELED)
         self.table[labeled, labels[labeled]] = config.label_logit
         self._row_step = torch.tensor(labels == UNLABELED, dtype=torch.float32)[:, None]
         self._row_step *= -config.pseudo_label_lr / REFERENCE_BATCH
-        self._scale = torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1)
-        self._offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
+        self._scale = torch.tensor([1 / (255 * s) for s in spec.std]).view(1, -1, 1, 1)
+        self._offset = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)]).view(1, -1, 1, 1)
         self._loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.loss
         # PyTorch's SGD adds weight_decay to the gradient: coupled L2.
         self.optimizer = torch.optim.SGD(
