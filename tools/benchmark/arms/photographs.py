@@ -15,7 +15,7 @@ import tensorflow as tf
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.decoding import decode, random_crop
-from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.data.photographs import PARALLEL, Photographs
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
 from tools.benchmark.arms import networks
@@ -65,7 +65,7 @@ def _least(photographs: Photographs) -> tf.data.Dataset:
 
     encoded = [photographs.read(row) for row in range(min(len(photographs), _IN_MEMORY))]
     images = tf.data.Dataset.from_tensor_slices(encoded).repeat().enumerate()
-    return images.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(CONFIG.batch_size).prefetch(tf.data.AUTOTUNE)
+    return pipeline.read_ahead(images.map(crop, **PARALLEL).batch(CONFIG.batch_size))
 
 
 def _speed_and_cost(dataset: tf.data.Dataset, steps: int) -> tuple[float, float]:
