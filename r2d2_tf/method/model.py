@@ -14,6 +14,7 @@ from r2d2_tf.method import mixed_precision as precision
 from r2d2_tf.method.losses import ClassLoss, compatibility, prediction_entropy, r2d2_loss
 from r2d2_tf.method.metrics import Measures
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.method.row_measures import RowMeasures
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 
@@ -236,18 +237,9 @@ class R2D2Model(keras.Model):
         return tf.cast(self._note_comparison(rows, self._logits(images, training=False)), tf.int64)
 
     def _note_comparison(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Notes history.MEASURES of `rows`, and returns how many there are."""
-        log_p, log_pseudo_p = tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows))
-        predicted = tf.argmax(log_p, -1)
-        measures = (
-            tf.cast(tf.argmax(log_pseudo_p, -1), tf.float32),
-            tf.cast(predicted, tf.float32),
-            tf.exp(tf.gather(log_pseudo_p, predicted, axis=1, batch_dims=1)),
-            tf.exp(tf.reduce_max(log_p, -1)),
-            self.class_loss(log_p, log_pseudo_p),
-            prediction_entropy(log_p),
-        )
-        self.table.note(*self._shared(rows, tf.stack(measures, axis=1)))
+        """Notes the RowMeasures of `rows`, and returns how many there are."""
+        measures = RowMeasures.of(tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows)), self.class_loss)
+        self.table.note(*self._shared(rows, measures.stacked()))
         return tf.shape(rows)[0]
 
     def _sum_over(self, batches: Batches, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.method.row_measures import RowMeasures
 
 REFERENCE_BATCH = 512
 """The batch for which lambda is quoted: the authors average the loss over 512 images."""
@@ -18,8 +19,6 @@ _HOST = "/CPU:0"
 _CHUNK_BYTES = 2**22
 """Of what is read or written at once: few, so that it stays in caches and that copies of it cost no memory worth mention."""
 _IN_CHECKPOINT = "table"
-NOTE_WIDTH = 6
-"""Numbers that can be noted of a row."""
 
 
 class NotFinite(ArithmeticError):
@@ -70,7 +69,7 @@ class PseudoLabelTable:
         with tf.init_scope(), tf.device(_HOST):
             self.variable = tf.Variable(tf.zeros([self.num_rows, num_classes]), trainable=False, name="pseudo_logits")
             self._predicted_sums = tf.Variable(tf.zeros([self.num_rows]), trainable=False, name="predicted_sums")
-            self._notes = tf.Variable(tf.zeros([self.num_rows, NOTE_WIDTH]), trainable=False, name="notes")
+            self._notes = tf.Variable(tf.zeros([self.num_rows, len(RowMeasures._fields)]), trainable=False, name="notes")
             self._given_labels = tf.constant(labels)
         for rows in _chunks(self.labeled_rows, num_classes):
             if probabilities is not None:
@@ -138,14 +137,16 @@ class PseudoLabelTable:
             _scatter_update(self.variable, rows, new)
             _scatter_update(self._predicted_sums, rows, tf.reduce_sum(new, -1))
 
-    def note(self, rows: tf.Tensor, values: tf.Tensor) -> None:
-        """Keeps what was measured of `rows`, `[batch, NOTE_WIDTH]`, until it is measured again."""
+    def note(self, rows: tf.Tensor, measures: tf.Tensor) -> None:
+        """Keeps the RowMeasures of `rows`, stacked, until they are measured again."""
         with tf.device(_HOST):
-            _scatter_update(self._notes, rows, values)
+            _scatter_update(self._notes, rows, measures)
 
-    def notes(self, rows: np.ndarray) -> np.ndarray:
-        """What was last measured of `rows`, `[rows, NOTE_WIDTH]`."""
-        return tf.raw_ops.ResourceGather(resource=self._notes.handle, indices=rows, dtype=tf.float32).numpy()
+    def notes(self, rows: np.ndarray) -> RowMeasures:
+        """What was last measured of `rows`."""
+        return RowMeasures.from_stacked(
+            tf.raw_ops.ResourceGather(resource=self._notes.handle, indices=rows, dtype=tf.float32).numpy()
+        )
 
     def predicted_sums(self, rows: np.ndarray) -> np.ndarray:
         """Sum of each of `rows` when it was last predicted, `[rows]`: eq. 12-13 say that learning keeps it."""
