@@ -1,7 +1,12 @@
 """What a step measures, summed over the images of an epoch."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
+
+Logs = dict[str, Any]
+"""What was measured of an epoch, by name: what callbacks are given, and add to."""
 
 MEANS_OF_ALL = ("loss", "class_loss", "entropy")
 MEANS_OF_DESCRIBED = ("largest_prediction", "largest_pseudo_label")
