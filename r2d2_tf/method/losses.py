@@ -34,6 +34,22 @@ CLASS_LOSSES: dict[str, ClassLoss] = {
 }
 
 
+def name_of(class_loss: ClassLoss) -> str:
+    """Its name in CLASS_LOSSES; raises ValueError if it has none."""
+    names = [name for name, function in CLASS_LOSSES.items() if function is class_loss]
+    if not names:
+        raise ValueError(f"class_loss is a function of your own, without a name: those with one are {', '.join(CLASS_LOSSES)}")
+    return names[0]
+
+
+def cross_entropy(log_p: tf.Tensor, pseudo_logits: tf.Tensor, soft: tf.Tensor | None) -> tf.Tensor:
+    """Of the predictions against the rows' largest classes, or, where `soft` (`[batch]` bool), all of the row."""
+    hard = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
+    if soft is None:
+        return hard
+    return tf.where(soft, -tf.reduce_sum(tf.nn.softmax(pseudo_logits) * log_p, -1), hard)
+
+
 def prediction_entropy(log_p: tf.Tensor) -> tf.Tensor:
     """Entropy of the prediction, the paper's L_e."""
     return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)

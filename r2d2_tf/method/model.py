@@ -11,13 +11,17 @@ from r2d2_tf.backbones.layers import head_of
 from r2d2_tf.distributed.workers import Batches, of_all_processes
 from r2d2_tf.method import finite
 from r2d2_tf.method import mixed_precision as precision
-from r2d2_tf.method.losses import ClassLoss, compatibility, prediction_entropy, r2d2_loss
-from r2d2_tf.method.metrics import Measures
+from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss, compatibility, cross_entropy, name_of, prediction_entropy, r2d2_loss
+from r2d2_tf.method.metrics import EvaluationMeasures, Measures, true_classes
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.method.row_measures import RowMeasures
 
 Batch = tuple[tf.Tensor, tf.Tensor]
+_NUMBERS = ("alpha", "beta", "pseudo_label_lr", "processes")
+_SWITCHES = ("weight_decay", "compatibility", "use_unlabeled", "learn_pseudo_labels", "trains_head_alone")
 
 
+@keras.saving.register_keras_serializable(package="r2d2_tf")
 class R2D2Model(keras.Model):
     """Trains `backbone` on batches of (images, rows); the pseudo-label table is the only source of targets.
 
@@ -30,6 +34,9 @@ class R2D2Model(keras.Model):
 
     While `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation: their
     running statistics stay, and no image is dropped out. `train_head_alone` turns it on and off between steps.
+
+    `evaluate`, of (images, true classes), and so `fit` with `validation_data`, gives `loss`, the cross entropy, and `error`, in
+    percent; images of class -1 do not count. Network and table are saved apart: `backbone.save` and `table.save`.
 
     `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
     `between_batches` is called before each batch of an evaluation or prediction; what it raises abandons them.
@@ -70,9 +77,12 @@ class R2D2Model(keras.Model):
         self.use_unlabeled = False
         self.learn_pseudo_labels = False
         self.trains_head_alone = False
+        self.processes = processes
         self.shares_rows = processes > 1
         self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
         self.measures = Measures(table.num_classes)
+        self.evaluation = EvaluationMeasures()
+        self._evaluates = False
         self.resumes_epoch = False
         self.between_batches: Callable[[], object] = lambda: None
         self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
@@ -80,14 +90,15 @@ class R2D2Model(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """What is measured over the images of an epoch; `fit` resets them."""
-        return [self.measures]
+        """What is measured over the images of an epoch, or in `evaluate`; `fit` and `evaluate` reset it."""
+        # Never both: a validation between the last step of an epoch and its end would reset what the epoch measured.
+        return [self.evaluation if self._evaluates else self.measures]
 
     def reset_metrics(self) -> None:
-        """Forgets what was measured, but for the first time after `resumes_epoch` was set."""
-        if not self.resumes_epoch:
+        """Forgets what was measured, but of an epoch for the first time after `resumes_epoch` was set."""
+        if self._evaluates or not self.resumes_epoch:
             super().reset_metrics()
-        self.resumes_epoch = False
+        self.resumes_epoch &= self._evaluates
 
     def train_head_alone(self, alone: bool) -> None:
         """Switches, and has the step traced anew if that changes it; the optimizer, with all weights' momenta, stays."""
@@ -117,11 +128,12 @@ class R2D2Model(keras.Model):
                 if self.table.labeled_step:
                     losses += self.compatibility * compatibility(log_pseudo_p, self.table.given_labels(rows))
             else:
-                losses = class_loss = self._cross_entropy(log_p, pseudo_logits, rows)
+                soft = self.table.is_labeled(rows) if self.table.has_soft_labels else None
+                losses = class_loss = cross_entropy(log_p, pseudo_logits, soft)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(losses) / global_count
             scaled_loss = self.optimizer.scale_loss(loss)
-        # Loss scaling, where there is any (precision.py), is the weights' affair, not the rows'.
+        # Loss scaling, where there is any, is the weights' affair, not the rows'.
         gradients = precision.agreed(self.optimizer, tape.gradient(scaled_loss, weights))
         row_gradient = row_tape.gradient(loss, pseudo_logits)
         names = [f"the gradient of {weight.path}" for weight in weights]
@@ -134,7 +146,9 @@ class R2D2Model(keras.Model):
         # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
         decay = self.optimizer.scale_loss(self.weight_decay / replica.num_replicas_in_sync)
         self.optimizer.apply([checked[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
-        self._measure(losses, class_loss, entropy, log_p, log_pseudo_p, self.table.is_labeled(rows))
+        # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
+        described = tf.cast(self.table.is_labeled(rows) != self.use_unlabeled, tf.float32)
+        self.measures.update_state((losses, class_loss, entropy), log_p, log_pseudo_p, described)
         if self.learn_pseudo_labels:
             # A row's step is that of its own loss, whatever the batch: undo the mean.
             own_gradient = checked["a pseudo-logit's gradient"] * global_count
@@ -146,28 +160,6 @@ class R2D2Model(keras.Model):
             return {"images": tf.reshape(global_count, [1])}
         # All that the metric knows, under its names: Keras then reads an epoch's values over all replicas itself.
         return self.measures.result()
-
-    def _cross_entropy(self, log_p: tf.Tensor, pseudo_logits: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """Of the predictions against the rows' largest classes, or, where a given label is soft, all of its row; `[batch]`."""
-        hard = -tf.gather(log_p, tf.argmax(pseudo_logits, -1), axis=1, batch_dims=1)
-        if not self.table.has_soft_labels:
-            return hard
-        soft = -tf.reduce_sum(tf.nn.softmax(pseudo_logits) * log_p, -1)
-        return tf.where(self.table.is_labeled(rows), soft, hard)
-
-    def _measure(
-        self,
-        losses: tf.Tensor,
-        class_loss: tf.Tensor,
-        entropy: tf.Tensor,
-        log_p: tf.Tensor,
-        log_pseudo_p: tf.Tensor,
-        is_labeled: tf.Tensor,
-    ) -> None:
-        # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
-        described = tf.cast(is_labeled != self.use_unlabeled, tf.float32)
-        largest = tuple(tf.exp(tf.reduce_max(log_probabilities, -1)) for log_probabilities in (log_p, log_pseudo_p))
-        self.measures.update_state((losses, class_loss, entropy), largest, tf.argmax(log_p, -1), described)
 
     def _logits(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
         # Where a last batch has fewer images than there are replicas, a replica gets none, and oneDNN's convolution
@@ -181,12 +173,52 @@ class R2D2Model(keras.Model):
         padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
         return tf.cast(self.backbone(padded, training=training, num_images=count), tf.float32)[:count]
 
+    def _predicted(self, images: tf.Tensor) -> tf.Tensor:
+        return self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+
     def _shared(self, *values: tf.Tensor) -> Sequence[tf.Tensor]:
         """`values`, `[n, ...]` each, as they are to be applied to this process's table: those of all processes."""
         return of_all_processes(self._num_local_replicas, values) if self.shares_rows else values
 
     def _finite(self, tensors: dict[str, tf.Tensor], **excuse: Any) -> dict[str, tf.Tensor]:
         return finite.checked(tensors, in_all_replicas=self.shares_rows, **excuse)
+
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
+        """Keras' own, which its `fit` calls with a private argument: cross entropy and error of (images, true classes)."""
+        self._evaluates = True
+        try:
+            return super().evaluate(*arguments, **options)
+        finally:
+            self._evaluates = False
+
+    def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
+        """One step of `evaluate` on a replica's part of a batch of (images, true classes)."""
+        classes = true_classes(data)
+        self.evaluation.update_state(tf.nn.log_softmax(self._predicted(data[0])), classes)
+        # Keras then reads the metric over all replicas; of several processes it averages this, which must be of rank 1, first.
+        return {name: tf.reshape(value, [1]) if self.shares_rows else value for name, value in self.evaluation.result().items()}
+
+    def get_config(self) -> dict[str, Any]:
+        """All that the constructor takes but the table, and the switches; ValueError if the class loss is none of ours."""
+        named = {"class_loss": name_of(self.class_loss), "backbone": keras.saving.serialize_keras_object(self.backbone)}
+        return named | {name: getattr(self, name) for name in (*_NUMBERS, *_SWITCHES)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], table: PseudoLabelTable | None = None) -> "R2D2Model":
+        """The model of a config, its network freshly initialised, on `table`."""
+        if table is None:
+            raise ValueError(f"a config has no table of pseudo-labels: {cls.__name__}.from_config(config, table)")
+        numbers = {name: config[name] for name in _NUMBERS}
+        network, class_loss = keras.saving.deserialize_keras_object(config["backbone"]), CLASS_LOSSES[config["class_loss"]]
+        model = cls(network, table, class_loss=class_loss, **numbers)
+        for name in _SWITCHES:
+            setattr(model, name, config[name])
+        return model
+
+    def save(self, *_: Any, **__: Any) -> None:
+        """Raises ValueError: a file of Keras would lose the table, which belongs to its training images."""
+        how = "model.backbone.save('network.keras') and model.table.save('pseudo_labels.npz', ids)"
+        raise ValueError(f"an R2D2Model is not saved in one file: save its network and its pseudo-labels, by {how}")
 
     def evaluate_images(self, batches: Batches) -> tuple[int, int, np.ndarray]:
         """Predicts batches of (images, true classes) in evaluation mode.
@@ -217,7 +249,7 @@ class R2D2Model(keras.Model):
         self._sum_over(batches, self._compare_step)
 
     def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        logits = self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        logits = self._predicted(images)
         predicted = tf.argmax(logits, -1)
         counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
         in_top5 = tf.math.in_top_k(classes, logits, k=min(5, self.table.num_classes))
@@ -225,7 +257,7 @@ class R2D2Model(keras.Model):
         return tf.concat([errors, counts], 0)
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        logits = self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+        logits = self._predicted(images)
         changes = self.table.argmax_changes(rows, logits)
         # The old rows must have been read before new ones are written.
         with tf.control_dependencies([self._note_comparison(rows, logits), changes]):
@@ -236,18 +268,9 @@ class R2D2Model(keras.Model):
         return tf.cast(self._note_comparison(rows, self._logits(images, training=False)), tf.int64)
 
     def _note_comparison(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Notes history.MEASURES of `rows`, and returns how many there are."""
-        log_p, log_pseudo_p = tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows))
-        predicted = tf.argmax(log_p, -1)
-        measures = (
-            tf.cast(tf.argmax(log_pseudo_p, -1), tf.float32),
-            tf.cast(predicted, tf.float32),
-            tf.exp(tf.gather(log_pseudo_p, predicted, axis=1, batch_dims=1)),
-            tf.exp(tf.reduce_max(log_p, -1)),
-            self.class_loss(log_p, log_pseudo_p),
-            prediction_entropy(log_p),
-        )
-        self.table.note(*self._shared(rows, tf.stack(measures, axis=1)))
+        """Notes the RowMeasures of `rows`, and returns how many there are."""
+        measures = RowMeasures.of(tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows)), self.class_loss)
+        self.table.note(*self._shared(rows, measures.stacked()))
         return tf.shape(rows)[0]
 
     def _sum_over(self, batches: Batches, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:
@@ -260,9 +283,9 @@ class R2D2Model(keras.Model):
                 return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
 
             self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
-        total = np.int64(0)
         if isinstance(batches, tf.data.Dataset):
             batches = strategy.experimental_distribute_dataset(batches)
+        total = np.int64(0)
         for batch in batches:
             self.between_batches()
             total = total + self._functions[key](batch).numpy()

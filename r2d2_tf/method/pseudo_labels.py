@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.method.row_measures import RowMeasures
 
 REFERENCE_BATCH = 512
 """The batch for which lambda is quoted: the authors average the loss over 512 images."""
@@ -18,8 +19,7 @@ _HOST = "/CPU:0"
 _CHUNK_BYTES = 2**22
 """Of what is read or written at once: few, so that it stays in caches and that copies of it cost no memory worth mention."""
 _IN_CHECKPOINT = "table"
-NOTE_WIDTH = 6
-"""Numbers that can be noted of a row."""
+_MARKED_MEMBER = f"{_IN_CHECKPOINT}/marked_classes.npy"
 
 
 class NotFinite(ArithmeticError):
@@ -70,8 +70,9 @@ class PseudoLabelTable:
         with tf.init_scope(), tf.device(_HOST):
             self.variable = tf.Variable(tf.zeros([self.num_rows, num_classes]), trainable=False, name="pseudo_logits")
             self._predicted_sums = tf.Variable(tf.zeros([self.num_rows]), trainable=False, name="predicted_sums")
-            self._notes = tf.Variable(tf.zeros([self.num_rows, NOTE_WIDTH]), trainable=False, name="notes")
+            self._notes = tf.Variable(tf.zeros([self.num_rows, len(RowMeasures._fields)]), trainable=False, name="notes")
             self._given_labels = tf.constant(labels)
+        self._marked: np.ndarray | None = None
         for rows in _chunks(self.labeled_rows, num_classes):
             if probabilities is not None:
                 given = _clamped_logits(probabilities[rows], label_logit)
@@ -138,18 +139,35 @@ class PseudoLabelTable:
             _scatter_update(self.variable, rows, new)
             _scatter_update(self._predicted_sums, rows, tf.reduce_sum(new, -1))
 
-    def note(self, rows: tf.Tensor, values: tf.Tensor) -> None:
-        """Keeps what was measured of `rows`, `[batch, NOTE_WIDTH]`, until it is measured again."""
+    def note(self, rows: tf.Tensor, measures: tf.Tensor) -> None:
+        """Keeps the RowMeasures of `rows`, stacked, until they are measured again."""
         with tf.device(_HOST):
-            _scatter_update(self._notes, rows, values)
+            _scatter_update(self._notes, rows, measures)
 
-    def notes(self, rows: np.ndarray) -> np.ndarray:
-        """What was last measured of `rows`, `[rows, NOTE_WIDTH]`."""
-        return tf.raw_ops.ResourceGather(resource=self._notes.handle, indices=rows, dtype=tf.float32).numpy()
+    def notes(self, rows: np.ndarray) -> RowMeasures:
+        """What was last measured of `rows`."""
+        return RowMeasures.from_stacked(
+            tf.raw_ops.ResourceGather(resource=self._notes.handle, indices=rows, dtype=tf.float32).numpy()
+        )
 
     def predicted_sums(self, rows: np.ndarray) -> np.ndarray:
         """Sum of each of `rows` when it was last predicted, `[rows]`: eq. 12-13 say that learning keeps it."""
         return tf.raw_ops.ResourceGather(resource=self._predicted_sums.handle, indices=rows, dtype=tf.float32).numpy()
+
+    def largest_classes(self, rows: np.ndarray) -> np.ndarray:
+        """Largest class of each of `rows`, `[rows]` int32."""
+        return np.concatenate([np.zeros(0, np.int32), *(logits.argmax(1).astype(np.int32) for _, logits in self.walk(rows))])
+
+    def mark_classes(self) -> None:
+        """Remembers, in checkpoints too, the largest class that each unlabeled row has now."""
+        self._marked = self.largest_classes(self.unlabeled_rows)
+
+    def share_changed(self) -> float | None:
+        """Share (0..1) of the unlabeled rows whose largest class changed since `mark_classes`; None: it was never called."""
+        if self._marked is None:
+            return None
+        changed = np.count_nonzero(self.largest_classes(self.unlabeled_rows) != self._marked)
+        return changed / max(1, len(self.unlabeled_rows))
 
     def walk(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields `(rows, pseudo_logits)` in chunks: reading the variable at once would copy all of it."""
@@ -176,6 +194,9 @@ class PseudoLabelTable:
         self._write_logits(archive, f"{_IN_CHECKPOINT}/pseudo_logits.npy")
         with archive.open(f"{_IN_CHECKPOINT}/predicted_sums.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array(file, self.predicted_sums(np.arange(self.num_rows)), allow_pickle=False)
+        if self._marked is not None:
+            with archive.open(_MARKED_MEMBER, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, self._marked, allow_pickle=False)
 
     def read(self, archive: zipfile.ZipFile) -> None:
         """Takes over, chunk by chunk, what `write` wrote of a table of the same shape."""
@@ -189,6 +210,10 @@ class PseudoLabelTable:
                     values = np.frombuffer(file.read(4 * len(rows) * width), "<f4")
                     with tf.device(_HOST):
                         _scatter_update(variable, tf.constant(rows), tf.constant(values.reshape(len(rows), *shape[1:])))
+        self._marked = None
+        if _MARKED_MEMBER in archive.namelist():
+            with archive.open(_MARKED_MEMBER) as file:
+                self._marked = np.lib.format.read_array(file, allow_pickle=False)
 
     def _write_logits(self, archive: zipfile.ZipFile, name: str) -> None:
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.num_rows, self.num_classes)}

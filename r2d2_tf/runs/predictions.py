@@ -6,17 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-MEASURES = {
-    "pseudo_label_class": np.int16,
-    "predicted_class": np.int16,
-    "pseudo_label_probability": np.float32,
-    "predicted_probability": np.float32,
-    "class_loss": np.float32,
-    "entropy": np.float32,
-}
-"""What is kept of a row, in the order of `R2D2Model`'s notes: the largest class of row and prediction; both
-probabilities of the *predicted* class n (the paper's p~_n and p^_n); L_c and L_e in nats."""
-
+from r2d2_tf.method.row_measures import RowMeasures
 
 _IN_CHECKPOINT = "history"
 
@@ -32,27 +22,23 @@ class PredictionHistory:
         self.rows = rows
         self._entries: list[dict[str, np.ndarray]] = []
 
-    def add(self, values: np.ndarray, *, stage: int, epoch: int, replaced: bool, first: bool) -> None:
+    def add(self, measures: RowMeasures, *, stage: int, epoch: int, replaced: bool, first: bool) -> None:
         """Adds a comparison of all rows.
 
         Args:
-            values: `[rows, measures]`.
+            measures: of the rows.
             stage: number of the stage.
             epoch: epochs of the stage that were done.
             replaced: whether the predictions then replaced the rows.
             first: whether the rows held nothing yet; what is known of predictions alone is kept then.
         """
-        entry = {name: values[:, i].astype(kind) for i, (name, kind) in enumerate(MEASURES.items())}
-        if first:
-            entry["pseudo_label_class"][:] = -1
-            for name in ("pseudo_label_probability", "class_loss"):
-                entry[name][:] = np.nan
         place = {"stage": np.int16(stage), "epoch": np.int32(epoch), "replaced": np.bool_(replaced)}
-        self._entries.append({name: np.asarray(value) for name, value in place.items()} | entry)
+        known = measures.of_prediction_alone() if first else measures
+        self._entries.append({name: np.asarray(value) for name, value in place.items()} | known._asdict())
 
     def save(self, path: Path) -> None:
-        """Writes `rows`, and `stage`, `epoch`, `replaced` `[comparisons]` and MEASURES `[comparisons, rows]`."""
-        names = ("stage", "epoch", "replaced", *MEASURES)
+        """Writes `rows`, and `stage`, `epoch`, `replaced` `[comparisons]` and RowMeasures `[comparisons, rows]`."""
+        names = ("stage", "epoch", "replaced", *RowMeasures._fields)
         arrays = {name: np.array([entry[name] for entry in self._entries]) for name in names}
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, rows=self.rows, **arrays)

@@ -31,8 +31,7 @@ from r2d2_tf.training.callbacks.diagnostics import Diagnostics
 from r2d2_tf.training.callbacks.evaluation import Evaluation
 from r2d2_tf.training.callbacks.freezing import HeadFirst
 from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
-from r2d2_tf.training.callbacks.recording import EpochMeans, EpochRecorder
-from r2d2_tf.training.callbacks.reprediction import RepetitiveReprediction
+from r2d2_tf.training.callbacks.recording import EpochMeans, EpochRecorder, recorded_reprediction
 from r2d2_tf.training.pipeline import RunBatches
 from r2d2_tf.training.stages import Stage, plan
 
@@ -258,7 +257,7 @@ class Training:
                 Locator(self._progress, stage, state),
                 EpochMeans(),
                 HeadFirst(stage),
-                RepetitiveReprediction(stage, self._batches.unlabeled(), self.history, state),
+                *recorded_reprediction(stage, self._batches.unlabeled(), self.history, state),
                 Evaluation(self._batches.test(), len(data.test_images)),
                 Diagnostics(stage, table, run_labels.hidden_labels(data)),
                 *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),

@@ -1,3 +1,4 @@
+import json
 import re
 
 import keras
@@ -277,3 +278,94 @@ def test_the_true_class_counts_where_it_is_among_the_five_likeliest(strategy):
         options = {"alpha": 0.1, "beta": 0.03, "pseudo_label_lr": 1.0}
         model = R2D2Model(backbone, table, class_loss=CLASS_LOSSES["reverse_kl"], **options)
     assert model.evaluate_images(batches_of(logits[:, None, None], classes, 4))[:2] == (5, 3)
+
+
+def evaluated(model, images, classes):
+    """The oracle of `evaluate`: mean cross entropy, and error in percent."""
+    p = softmax(logits_of(model, images))
+    return {
+        "loss": pytest.approx(-np.log(p[np.arange(len(p)), classes]).mean(), rel=1e-5),
+        "error": pytest.approx(100 * (p.argmax(1) != classes).mean(), rel=1e-5),
+    }
+
+
+@pytest.mark.parametrize("processes_share_rows", [False, True])
+def test_keras_evaluates_true_classes_by_cross_entropy_and_error(strategy, processes_share_rows):
+    images, classes = tiny_images(7), np.array([0, 1, 2, 0, 1, 2, 0])
+    model = make_model(strategy, tiny_labels(7, 3))
+    # Then a step returns values of rank 1.
+    model.shares_rows = processes_share_rows
+    expected = evaluated(model, images, classes)
+    # The last batch, of one image, leaves a replica without any.
+    assert model.evaluate(images, classes, 3, verbose=0, return_dict=True) == expected
+    assert model.evaluate(batches_of(images, classes, 4), verbose=0) == [expected["loss"], expected["error"]]
+
+
+def test_labels_may_be_a_column_and_minus_1_does_not_count():
+    images, classes = tiny_images(7), np.array([0, 1, 2, -1, 1, 2, -1])
+    model = make_model(make_strategy(1), tiny_labels(7, 3))
+    expected = evaluated(model, images[classes >= 0], classes[classes >= 0])
+    assert model.evaluate(images, classes[:, None].astype(np.int32), verbose=0, return_dict=True) == expected
+
+
+def test_fit_validates_and_what_it_measures_of_training_stays(strategy):
+    images, classes = tiny_images(COUNT), tiny_labels(COUNT, COUNT)
+    model, other = (make_model(strategy, tiny_labels(COUNT, LABELED), rows=ROWS) for _ in range(2))
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            seen.append((float(logs["loss"]), float(self.model.get_metrics_result()["loss"])))
+
+    batches = batches_of(images, np.arange(COUNT), 5)
+    options = {"validation_data": (images, classes), "callbacks": [Watch()], "shuffle": False, "verbose": 0}
+    history = model.fit(batches, **options).history
+    assert {name: history[f"val_{name}"][0] for name in ("loss", "error")} == evaluated(model, images, classes)
+    expected = pytest.approx(fit(other, images, 5)["loss"], rel=1e-6)
+    assert seen == [(expected, expected)]
+    for weight, same in zip(weights_of(model), weights_of(other), strict=True):
+        np.testing.assert_array_equal(weight, same)
+
+
+def test_an_evaluation_before_fit_does_not_end_what_an_epoch_that_goes_on_had_measured():
+    images = tiny_images(COUNT)
+    model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED), rows=ROWS, pseudo_label_lr=0.0, learning_rate=1e-30)
+    whole = fit(model, images, 4)
+    model.resumes_epoch = True
+    model.evaluate(images, np.zeros(COUNT), verbose=0)
+    assert fit(model, images, 4)["predicted_classes"].tolist() == (2 * np.array(whole["predicted_classes"])).tolist()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(tiny_images(7),), (tiny_images(7), np.eye(3)[[0] * 7]), (tiny_images(7), np.zeros(7), 32, 0, np.ones(7))],
+    ids=["no_classes", "onehot", "weights"],
+)
+def test_what_cannot_be_evaluated_is_refused_in_a_line(arguments):
+    model = make_model(make_strategy(1), tiny_labels(7, 3))
+    with pytest.raises(ValueError, match="takes images and the number of each one's class") as error:
+        model.evaluate(*arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_makes_the_model_anew_on_a_table():
+    model = make_model(make_strategy(1), tiny_labels(7, 3), class_loss="forward_kl", weight_decay=0.3)
+    config = json.loads(json.dumps(model.get_config()))
+    other = R2D2Model.from_config(config, PseudoLabelTable(tiny_labels(5, 2), NUM_CLASSES))
+    assert {**other.get_config(), "backbone": None} == {**config, "backbone": None}
+    assert (other.class_loss, other.weight_decay, other.table.num_rows) == (CLASS_LOSSES["forward_kl"], 0.3, 5)
+    other.backbone.set_weights(model.backbone.get_weights())
+    np.testing.assert_array_equal(other(tiny_images(5)), model(tiny_images(5)))
+
+
+def test_what_is_not_in_a_config_or_a_file_of_keras_is_told_in_a_line(tmp_path):
+    model = make_model(make_strategy(1), tiny_labels(7, 3))
+    with pytest.raises(ValueError, match=r"model\.backbone\.save.* and model\.table\.save\('[a-z_.]*', ids\)$"):
+        model.save(tmp_path / "model.keras", overwrite=True)
+    assert not list(tmp_path.iterdir())
+    keras.saving.save_model(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"^a config has no table of pseudo-labels: R2D2Model\.from_config\(config, table\)$"):
+        keras.saving.load_model(tmp_path / "model.keras")
+    model.class_loss = lambda log_p, log_pseudo_p: 0.0
+    with pytest.raises(ValueError, match=r"^class_loss is a function of your own.*reverse_kl, forward_kl, squared_l2$"):
+        model.get_config()

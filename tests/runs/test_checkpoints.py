@@ -7,9 +7,10 @@ import pytest
 from conftest import NUM_CLASSES, table_values, tiny_labels
 
 from r2d2_tf.method.pseudo_labels import NotFinite, PseudoLabelTable
+from r2d2_tf.method.row_measures import TYPES, RowMeasures
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.checkpoints import CannotResume, Checkpoints
-from r2d2_tf.runs.predictions import MEASURES, PredictionHistory
+from r2d2_tf.runs.predictions import PredictionHistory
 from r2d2_tf.runs.run_state import RunState
 
 COUNT, LABELED = 12, 6
@@ -29,7 +30,7 @@ def table_of(value):
 def history_of(*values):
     history = PredictionHistory(np.arange(LABELED, COUNT))
     for number, value in enumerate(values):
-        measured = np.full((COUNT - LABELED, len(MEASURES)), value, np.float32)
+        measured = RowMeasures(*(np.full(COUNT - LABELED, value, kind) for kind in TYPES))
         history.add(measured, stage=2, epoch=number, replaced=True, first=not number)
     return history
 

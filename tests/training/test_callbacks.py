@@ -16,7 +16,7 @@ from r2d2_tf.system.interrupts import RunInterrupted
 from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
 from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped, is_collapsed, labeled_shares
 from r2d2_tf.training.callbacks.diagnostics import Diagnostics, table_statistics
-from r2d2_tf.training.callbacks.reprediction import RepetitiveReprediction
+from r2d2_tf.training.callbacks.recording import recorded_reprediction
 from r2d2_tf.training.stages import plan
 
 COUNT, LABELED = 12, 6
@@ -28,40 +28,19 @@ def fit(model, epochs, callbacks):
     return model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0).history
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_predictions_replace_the_rows_before_the_epochs_named_and_rates_drop_with_them(replicas):
-    model = make_model(make_strategy(replicas), tiny_labels(COUNT, LABELED), pseudo_label_lr=0.0)
-    predictions = batches_of(tiny_images(COUNT)[LABELED:], np.arange(LABELED, COUNT), 4)
-    tables, rates = [], []
-
-    class Watch(RepetitiveReprediction):
-        def on_train_batch_begin(self, batch, logs=None):
-            tables.append(table_values(self.model.table))
-            rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
-
-    model.fit(
-        batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT),
-        epochs=3,
-        callbacks=[Watch(STAGE, predictions, PredictionHistory(np.arange(LABELED, COUNT)), RunState(2))],
-        shuffle=False,
-        verbose=0,
-    )
-    assert rates == pytest.approx([0.3, 0.3, 0.1])
-    np.testing.assert_array_equal(tables[0], tables[1])
-    assert (tables[1][LABELED:] != tables[2][LABELED:]).all()
-    np.testing.assert_array_equal(tables[0][:LABELED], tables[2][:LABELED])
-
-
 def test_the_change_of_classes_is_logged_in_the_epochs_that_began_with_a_prediction():
     model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
     history = PredictionHistory(np.arange(LABELED, COUNT))
-    callback = RepetitiveReprediction(STAGE, batches_of(tiny_images(COUNT), np.arange(COUNT), 4), history, RunState(2))
-    callback.set_model(model)
+    batches = batches_of(tiny_images(COUNT), np.arange(COUNT), 4)
+    callbacks = recorded_reprediction(STAGE, batches, history, RunState(2))
+    for callback in callbacks:
+        callback.set_model(model)
     seen = []
     for epoch in range(3):
         logs = {}
-        callback.on_epoch_begin(epoch)
-        callback.on_epoch_end(epoch, logs)
+        for callback in callbacks:
+            callback.on_epoch_begin(epoch)
+        callbacks[0].on_epoch_end(epoch, logs)
         seen.append((logs["predicted"], "argmax_changes" in logs))
     assert seen == [(1, False), (0, False), (1, True)], "the first prediction changes nothing that was there"
 
@@ -74,13 +53,14 @@ def test_the_history_holds_each_row_beside_the_prediction_that_replaced_it(repli
     unlabeled = np.arange(LABELED, COUNT)
     history = PredictionHistory(unlabeled)
     stage = dataclasses.replace(STAGE, prediction_epochs=(0, 1), learning_rates=(0.3, 0.3))
-    callback = RepetitiveReprediction(stage, batches_of(tiny_images(COUNT)[LABELED:], unlabeled, 4), history, RunState(2))
-    callback.set_model(model)
+    batches = batches_of(tiny_images(COUNT)[LABELED:], unlabeled, 4)
+    callbacks = keras.callbacks.CallbackList(recorded_reprediction(stage, batches, history, RunState(2)), model=model)
+    callbacks.on_train_begin()
     for epoch in range(2):
-        callback.on_epoch_begin(epoch)
+        callbacks.on_epoch_begin(epoch)
         model.table.descend(tf.constant(unlabeled), tf.random.stateless_normal([6, NUM_CLASSES], [epoch, 0]), 64.0)
     before = table_values(model.table)[LABELED:]
-    callback.on_train_end()
+    callbacks.on_train_end()
     np.testing.assert_array_equal(table_values(model.table)[LABELED:], before)
     history.save(tmp_path / "predictions.npz")
     with np.load(tmp_path / "predictions.npz") as saved:
@@ -101,6 +81,21 @@ def test_the_history_holds_each_row_beside_the_prediction_that_replaced_it(repli
     np.testing.assert_allclose(last["pseudo_label_probability"], q[np.arange(len(q)), n], rtol=1e-5)
     np.testing.assert_allclose(last["class_loss"], (first * np.log(first / second)).sum(1), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(last["entropy"], -(p * np.log(p)).sum(1), rtol=1e-4)
+
+
+def test_no_checkpoint_is_written_while_rows_are_replaced_and_an_epoch_that_goes_on_keeps_what_was_found():
+    model = make_model(make_strategy(1), tiny_labels(COUNT, LABELED))
+    state, seen = RunState(2), []
+    model.between_batches = lambda: seen.append(state.consistent)
+    batches = batches_of(tiny_images(COUNT), np.arange(COUNT), COUNT)
+    callbacks = recorded_reprediction(STAGE, batches, PredictionHistory(model.table.unlabeled_rows), state)
+    fit(model, 1, callbacks)
+    # The second pass is the comparison at the end; RunCheckpoint would have set it true again.
+    assert seen == [False, False]
+    state.step, model.resumes_epoch, found = 1, True, state.argmax_changes
+    fit(model, 1, callbacks)
+    assert (state.argmax_changes, len(seen)) == (found, 3), "no second prediction"
+    assert found > 0
 
 
 def test_statistics_describe_the_unlabeled_rows_alone():

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import keras
 
+from r2d2_tf.method.metrics import Logs
 from r2d2_tf.runs.run_state import RunState
-from r2d2_tf.training.callbacks.diagnostics import Logs
 from r2d2_tf.training.stages import Stage
 
 _CHEAP = 0.02

@@ -1,15 +1,15 @@
 """Do the predictions collapse into few classes? Then a run stops, with the flag that most likely is wrong."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import numpy as np
 
+from r2d2_tf.method.metrics import Logs
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.training.stages import Stage
 
-Logs = dict[str, Any]
 _ENOUGH_A_CLASS = 100
 """Predictions a class from which a collapse can be told in the middle of an epoch."""
 _ENOUGH_EXPECTED = 10
@@ -80,8 +80,8 @@ class CollapseGuard(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         if epoch in self.stage.prediction_epochs and not self.state.step:
-            largest = [logits.argmax(1) for _, logits in self.table.walk(self.table.unlabeled_rows)]
-            counts = np.bincount(np.concatenate(largest), minlength=self.table.num_classes)
+            largest = self.table.largest_classes(self.table.unlabeled_rows)
+            counts = np.bincount(largest, minlength=self.table.num_classes)
             if epoch:
                 self._check(counts, "unlabeled", self.stage.advice)
             else:

@@ -1,15 +1,12 @@
 """What the predictions and the table look like after each epoch."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
+from r2d2_tf.method.metrics import Logs
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.training.callbacks.collapse import labeled_shares
 from r2d2_tf.training.stages import Stage
-
-Logs = dict[str, Any]
 
 
 class Diagnostics(keras.callbacks.Callback):

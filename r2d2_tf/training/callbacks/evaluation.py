@@ -3,7 +3,7 @@
 import keras
 
 from r2d2_tf.distributed.workers import Batches
-from r2d2_tf.training.callbacks.diagnostics import Logs
+from r2d2_tf.method.metrics import Logs
 
 TOP5_ABOVE_CLASSES = 20
 """With so few classes or fewer, the top-5 error says nothing."""

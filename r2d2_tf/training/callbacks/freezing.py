@@ -2,7 +2,7 @@
 
 import keras
 
-from r2d2_tf.training.callbacks.diagnostics import Logs
+from r2d2_tf.method.metrics import Logs
 from r2d2_tf.training.stages import Stage
 
 

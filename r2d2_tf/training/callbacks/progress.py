@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
+from r2d2_tf.method.metrics import Logs
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.training.stages import Stage
 
@@ -88,10 +88,10 @@ class Locator(keras.callbacks.Callback):
         self.stage = stage
         self.state = state
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._locate(self.state.step)
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._locate(self.state.step + 1)
 
     def _locate(self, step: int) -> None:
@@ -123,7 +123,7 @@ class ProgressReport(keras.callbacks.Callback):
         print("   epoch     rate     loss    class  entropy  test error  pseudo-label error  run's time left", flush=True)
         self._first_batch = True
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         stage, progress = self.stage, self.progress
         if epoch in stage.prediction_epochs and not self.state.step:
             progress.advance(progress.prediction_cost, timed=False)
@@ -138,13 +138,13 @@ class ProgressReport(keras.callbacks.Callback):
         )
         progress.restart_clock()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self.progress.advance(self.stage.batch_size, timed=not self._first_batch)
         self._first_batch = False
         self._bar.set_postfix_str(f"run: about {self.progress.time_left()} left", refresh=False)
         self._bar.update()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self.progress.advance(self.progress.evaluation_cost, timed=epoch > 0)
         self._bar.close()
         if logs["predicted"]:
