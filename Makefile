@@ -3,9 +3,10 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 RUN = .venv/bin/python -m
+INSTALL = .venv/bin/pip install --quiet --disable-pip-version-check
 CONFIG = configs/mnist5k.cfg
 
-.PHONY: quickstart test test-all check chromium
+.PHONY: quickstart test test-all check chromium renew
 
 # Interrupted, it goes on. After a change of the config: make quickstart ARGS=--new_run
 quickstart: .venv/installed
@@ -25,13 +26,27 @@ chromium:
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y --no-install-recommends chromium; } || \
 		echo "There is no Chromium, and apt-get is not here or not yours to use: tests of pages will skip."
 
-check: .venv/installed
+check: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# Writes both files of pins anew from what the project asks for, for every Python and system at once. Pins that stand are kept
+# where they still fit; all of the newest: make renew ARGS=--upgrade. Then: make test-all
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make renew" $(ARGS)
+renew: .venv/installed
+	$(INSTALL) uv
+	$(RUN) $(COMPILE) requirements.in -o requirements.txt
+	$(RUN) $(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements.txt)
+	{ echo "-r requirements.txt"; cat requirements-dev.txt; } >.venv/pins && mv .venv/pins requirements-dev.txt
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found: install one, or name it, as in make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	@touch $@

@@ -3,13 +3,14 @@
     python -m export.client --server=localhost:8501 --model=NAME IMAGE...
     python -m export.client --server=localhost:8500 --protocol=grpc --model=NAME IMAGE...
 
-This file stands alone: copy it to a client. REST needs requests and NumPy; gRPC needs grpcio, tensorflow-serving-api and
-TensorFlow, which that package imports.
+This file stands alone: copy it to a client. REST needs requests and NumPy; gRPC needs serving_protocol.py beside this file,
+grpcio and protobuf.
 """
 
 import argparse
 import base64
 import contextlib
+import importlib
 import json
 import math
 import sys
@@ -100,67 +101,61 @@ class RestClient:
 
 
 class GrpcClient:
-    """Speaks gRPC, as RestClient does REST. Raises ServerError if the packages that it needs are not installed."""
+    """Speaks gRPC, as RestClient does REST. Raises ServerError if what it needs is not there."""
 
     def __init__(self, server: str, model: str, *, version: int | None = None, timeout: float = 60.0) -> None:
         try:
             import grpc
-            import tensorflow as tf
-            from tensorflow_serving.apis import (
-                get_model_metadata_pb2,
-                get_model_status_pb2,
-                model_service_pb2_grpc,
-                predict_pb2,
-                prediction_service_pb2_grpc,
+
+            self._protocol: Any = importlib.import_module(
+                f"{__package__}.serving_protocol" if __package__ else "serving_protocol"
             )
         except ImportError as error:
-            raise ServerError("", f"gRPC needs grpcio, tensorflow-serving-api and TensorFlow ({error}): or use REST") from error
-        self._grpc, self._tf = grpc, tf
-        self._predict, self._metadata, self._status = predict_pb2, get_model_metadata_pb2, get_model_status_pb2
+            raise ServerError("", f"gRPC needs grpcio, protobuf and serving_protocol.py ({error}): or use REST") from error
+        self._grpc = grpc
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         options += [("grpc.enable_http_proxy", 0)] if _is_local(server) else []
         self._channel = grpc.insecure_channel(server, options=options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._model, self._version, self._timeout = model, version, timeout
 
     def predict(self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
         """See RestClient."""
-        request = self._addressed(self._predict.PredictRequest())
+        request = self._addressed("Predict")
         request.model_spec.signature_name = signature
         for name, values in inputs.items():
-            request.inputs[name].CopyFrom(self._tf.make_tensor_proto(values))
-        response = self._ask(self._predictions.Predict, request)
-        return {name: self._tf.make_ndarray(tensor) for name, tensor in sorted(response.outputs.items())}
+            self._protocol.set_tensor(request.inputs[name], values)
+        response = self._ask("Predict", request)
+        return {name: self._protocol.array_of(tensor) for name, tensor in sorted(response.outputs.items())}
 
     def metadata(self) -> dict[str, Any]:
         """See RestClient."""
         from google.protobuf.json_format import MessageToDict
 
-        request = self._addressed(self._metadata.GetModelMetadataRequest(metadata_field=["signature_def"]))
-        definitions = self._metadata.SignatureDefMap()
-        self._ask(self._predictions.GetModelMetadata, request).metadata["signature_def"].Unpack(definitions)
+        request = self._addressed("GetModelMetadata", metadata_field=["signature_def"])
+        definitions = self._protocol.SignatureDefMap()
+        self._ask("GetModelMetadata", request).metadata["signature_def"].Unpack(definitions)
         return {name: _dtypes(MessageToDict(definition)) for name, definition in definitions.signature_def.items()}
 
     def status(self) -> dict[int, str]:
         """See RestClient."""
-        response = self._ask(self._models.GetModelStatus, self._addressed(self._status.GetModelStatusRequest()))
-        names = self._status.ModelVersionStatus.State
+        response = self._ask("GetModelStatus", self._addressed("GetModelStatus"))
+        names = self._protocol.ModelVersionStatus.State
         return {state.version: names.Name(state.state) for state in response.model_version_status}
 
     def close(self) -> None:
         """See RestClient."""
         self._channel.close()
 
-    def _addressed(self, request: Any) -> Any:
+    def _addressed(self, method: str, **fields: Any) -> Any:
+        request = self._protocol.METHODS[method].request(**fields)
         request.model_spec.name = self._model
         if self._version is not None:
             request.model_spec.version.value = self._version
         return request
 
-    def _ask(self, method: Any, request: Any) -> Any:
+    def _ask(self, method: str, request: Any) -> Any:
         try:
-            return method(request, timeout=self._timeout)
+            return self._protocol.call(self._channel, method)(request, timeout=self._timeout)
         except self._grpc.RpcError as error:
             raise ServerError(error.code().name, str(error.details())[:300]) from error
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from serving_api import message_class
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis import predict_pb2
 
 from export.serving.addresses import listen
 from export.serving.server import Server, Settings
@@ -96,13 +96,14 @@ def in_base64(content: bytes) -> dict[str, str]:
 
 
 def request(signature: str = "", *, model: str = "tiny", version: int | None = None, **inputs: object):
-    message = predict_pb2.PredictRequest()
+    message = message_class("PredictRequest")()
     message.model_spec.name = model
     message.model_spec.signature_name = signature
     if version is not None:
         message.model_spec.version.value = version
     for name, values in inputs.items():
-        message.inputs[name].CopyFrom(values if isinstance(values, TensorProto) else tf.make_tensor_proto(values))
+        tensor = values if isinstance(values, TensorProto) else tf.make_tensor_proto(values)
+        message.inputs[name].MergeFromString(tensor.SerializeToString())
     return message
 
 

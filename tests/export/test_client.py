@@ -203,14 +203,19 @@ def test_a_failure_is_one_line(arguments, message, server, pictures, capsys):
     assert error.count("\n") == 1
 
 
-def test_the_file_stands_alone():
-    roots = {name.split(".")[0] for name in imported(ROOT / "export" / "client.py")}
+@pytest.mark.parametrize(
+    ("file", "packages"), [("client.py", {"numpy", "requests", "grpc", "google"}), ("serving_protocol.py", {"numpy", "google"})]
+)
+def test_the_file_stands_alone(file, packages):
+    roots = {name.split(".")[0] for name in imported(ROOT / "export" / file)}
     standard = {
         "argparse",
         "base64",
         "contextlib",
+        "importlib",
         "json",
         "math",
+        "re",
         "sys",
         "collections",
         "pathlib",
@@ -218,25 +223,27 @@ def test_the_file_stands_alone():
         "typing",
         "urllib",
     }
-    assert roots <= standard | {"numpy", "requests", "grpc", "google", "tensorflow", "tensorflow_serving"}
-    tree = ast.parse((ROOT / "export" / "client.py").read_text())
+    assert roots <= standard | packages
+    tree = ast.parse((ROOT / "export" / file).read_text())
     at_start = {a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names}
     assert not at_start & {"grpc", "tensorflow"}
 
 
-def test_rest_runs_as_a_copy_without_tensorflow_and_this_project(server, pictures, tmp_path):
-    for name in ("tensorflow", "grpc", "keras", "r2d2_tf", "export"):
+@pytest.mark.parametrize("files", [("client.py",), ("client.py", "serving_protocol.py")], ids=["client alone", "both files"])
+def test_a_copy_runs_without_tensorflow_and_this_project(server, pictures, tmp_path, files, protocol):
+    missing = ("tensorflow", "keras", "r2d2_tf", "export", "tensorflow_serving")
+    for name in missing if len(files) > 1 else (*missing, "grpc", "google"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('blocked')")
-    shutil.copy(ROOT / "export" / "client.py", tmp_path)
-    command = [sys.executable, "client.py", f"--server={server.rest}", "--model=tiny", str(pictures)]
+    for file in files:
+        shutil.copy(ROOT / "export" / file, tmp_path)
+    address = [f"--server={getattr(server, protocol)}", f"--protocol={protocol}", "--model=tiny"]
+    command = [sys.executable, "client.py", *address, str(pictures)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    how = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
-    done = subprocess.run(command, check=False, **how)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 5
-    done = subprocess.run(
-        [*command, "--protocol=grpc"], capture_output=True, text=True, cwd=tmp_path, check=False, env=environment
-    )
-    assert done.returncode == 2
-    assert "gRPC needs grpcio" in done.stderr
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    if protocol == "grpc" and len(files) == 1:
+        assert done.returncode == 2
+        assert "gRPC needs grpcio" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 5

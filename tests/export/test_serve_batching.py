@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from serving import ROW, RunningServer, Slow, expected, in_base64, png, random_images, request, wait_until, write_model
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from serving_api import stub
 
 from export.serving.batching import Batcher, Job, run_jobs
 from export.serving.errors import ServingError, graph_message, invalid
@@ -140,10 +140,10 @@ def test_many_clients_of_both_protocols_get_the_models_answers(folder):
         return answer["predictions"][0]["probabilities"]
 
     def by_grpc(number):
-        return stub.Predict(request(images=images[number : number + 1])).outputs["probabilities"].float_val
+        return predictions.Predict(request(images=images[number : number + 1])).outputs["probabilities"].float_val
 
     with RunningServer(folder) as server, grpc.insecure_channel(server.grpc) as channel, ThreadPoolExecutor(8) as pool:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        predictions = stub(channel, "PredictionService")
         for ask in (by_rest, by_grpc):
             np.testing.assert_allclose(list(pool.map(ask, range(len(images)))), wanted, atol=1e-6)
 
@@ -179,9 +179,9 @@ def test_a_full_queue_refuses_and_recovers(folder):
         assert status == 503
         assert "2 requests wait already" in answer["error"]
         with grpc.insecure_channel(server.grpc) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            predictions = stub(channel, "PredictionService")
             with pytest.raises(grpc.RpcError) as caught:
-                stub.Predict(request(images=random_images(1)))
+                predictions.Predict(request(images=random_images(1)))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         slow.gate.set()
         assert [future.result()[0] for future in (first, *others)] == [200, 200, 200]
@@ -198,9 +198,9 @@ def test_a_request_that_takes_too_long_is_given_up_and_leaves_the_queue(folder):
         assert "not answered within 0.3 seconds" in answer["error"]
         assert "serving_queued_requests 0.0" in server.ask("GET", "/metrics")[1]
         with grpc.insecure_channel(server.grpc) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            predictions = stub(channel, "PredictionService")
             with pytest.raises(grpc.RpcError) as caught:
-                stub.Predict(request(images=random_images(1)))
+                predictions.Predict(request(images=random_images(1)))
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         slow.gate.set()
         assert server.predict(ROW)[0] == 200

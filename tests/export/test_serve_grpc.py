@@ -8,17 +8,8 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import NAMES, RunningServer, expected, png, random_images, request, write_model
+from serving_api import message_class, stub
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-    regression_pb2,
-)
 
 from export.serving.protocols import grpc_service
 
@@ -44,12 +35,12 @@ def channel(server):
 
 @pytest.fixture(scope="module")
 def predictions(channel):
-    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    return stub(channel, "PredictionService")
 
 
 @pytest.fixture(scope="module")
 def models(channel):
-    return model_service_pb2_grpc.ModelServiceStub(channel)
+    return stub(channel, "ModelService")
 
 
 def refused(call, message) -> tuple[str, str]:
@@ -96,7 +87,7 @@ def test_encoded_images_and_logits(predictions):
 
 def test_large_messages_are_read_and_written_beside_the_event_loop(predictions, monkeypatch):
     threads = set()
-    for name in ("_shape", "_to_message"):
+    for name in ("_shape", "_write"):
         original = getattr(grpc_service, name)
 
         def noting(*arguments, original=original):
@@ -105,7 +96,7 @@ def test_large_messages_are_read_and_written_beside_the_event_loop(predictions, 
 
         monkeypatch.setattr(grpc_service, name, noting)
     predictions.Predict(request("echo", text=[b"a" * 80] * 1000, x=np.zeros(1000)))
-    assert threads == {("_shape", "converter"), ("_to_message", "converter")}
+    assert threads == {("_shape", "converter"), ("_write", "converter")}
 
 
 def test_the_output_filter_chooses_outputs(predictions):
@@ -119,10 +110,10 @@ def test_the_output_filter_chooses_outputs(predictions):
 
 
 def test_metadata_is_the_signatures_of_the_file(predictions):
-    message = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    message = message_class("GetModelMetadataRequest")(metadata_field=["signature_def"])
     message.model_spec.name = "tiny"
     response = predictions.GetModelMetadata(message)
-    signatures = get_model_metadata_pb2.SignatureDefMap()
+    signatures = message_class("SignatureDefMap")()
     assert response.metadata["signature_def"].Unpack(signatures)
     assert {"serving_default", "image_bytes", "logits"} <= set(signatures.signature_def)
     assert signatures.signature_def["logits"].inputs["images"].dtype == tf.uint8.as_datatype_enum
@@ -132,10 +123,10 @@ def test_metadata_is_the_signatures_of_the_file(predictions):
 
 
 def test_status_of_all_versions_and_of_one(models):
-    message = get_model_status_pb2.GetModelStatusRequest()
+    message = message_class("GetModelStatusRequest")()
     message.model_spec.name = "tiny"
     (state,) = models.GetModelStatus(message).model_version_status
-    assert (state.version, state.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+    assert (state.version, state.state) == (1, state.AVAILABLE)
     message.model_spec.version.value = 2
     assert refused(models.GetModelStatus, message) == ("NOT_FOUND", "model 'tiny' has no version 2: it has 1")
 
@@ -222,10 +213,10 @@ def test_what_is_no_message_is_refused_without_a_traceback(channel, content, cap
 
 def test_methods_that_are_not_served_say_so(predictions, models):
     calls = (
-        (predictions.Classify, classification_pb2.ClassificationRequest()),
-        (predictions.Regress, regression_pb2.RegressionRequest()),
-        (predictions.MultiInference, inference_pb2.MultiInferenceRequest()),
-        (models.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest()),
+        (predictions.Classify, message_class("ClassificationRequest")()),
+        (predictions.Regress, message_class("RegressionRequest")()),
+        (predictions.MultiInference, message_class("MultiInferenceRequest")()),
+        (models.HandleReloadConfigRequest, message_class("ReloadConfigRequest")()),
     )
     for call, message in calls:
         code, details = refused(call, message)

@@ -22,7 +22,7 @@ import pytest
 from conftest import ROOT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import ROW, RunningServer, Slow, expected, png, random_images, request, wait_until, write_model
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from serving_api import stub
 
 from export import serve
 from export.serving.addresses import listen
@@ -214,10 +214,10 @@ def keep_asking(server_address, answers, stopped):
 
 def keep_asking_grpc(address, answers):
     with grpc.insecure_channel(address) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        predictions = stub(channel, "PredictionService")
         while True:
             try:
-                stub.Predict(request(images=random_images(1)), timeout=20)
+                predictions.Predict(request(images=random_images(1)), timeout=20)
             except grpc.RpcError as error:
                 return error.code().name
             answers.append("OK")

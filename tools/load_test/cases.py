@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
 
+from export import serving_protocol
 from export.serving.folders import DEFAULT_SIGNATURE
 from tools.load_test.reference import Arrays, Reference
 
@@ -102,7 +101,7 @@ def _bad_grpc(reference: Reference, name: str, oversized_bytes: int) -> Iterator
         return Case(kind, body, frozenset([code]))
 
     image, key = reference.images[0], reference.input
-    huge = predict_pb2.PredictRequest.FromString(_message(name, "", {key: image}))
+    huge = serving_protocol.PredictRequest.FromString(_message(name, "", {key: image}))
     huge.inputs[key].tensor_shape.dim[0].size = 10**12
     huge.inputs[key].tensor_content = b""
     yield case("no message", b"\xff\xff\xff\xff")
@@ -129,11 +128,11 @@ def _encoded_body(content: bytes) -> dict[str, Any]:
 
 
 def _message(name: str, signature: str, inputs: dict[str, np.ndarray]) -> bytes:
-    message = predict_pb2.PredictRequest()
+    message = serving_protocol.PredictRequest()
     message.model_spec.name = name
     message.model_spec.signature_name = signature
     for key, value in inputs.items():
-        message.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        serving_protocol.set_tensor(message.inputs[key], value)
     return message.SerializeToString()
 
 
@@ -156,4 +155,5 @@ def _like(values: Any, wanted: np.ndarray | None) -> np.ndarray:
 
 def outputs_of_grpc(content: bytes) -> Arrays:
     """The outputs in an answer of gRPC, by name."""
-    return {name: tf.make_ndarray(t) for name, t in predict_pb2.PredictResponse.FromString(content).outputs.items()}
+    outputs = serving_protocol.PredictResponse.FromString(content).outputs
+    return {name: serving_protocol.array_of(tensor) for name, tensor in outputs.items()}

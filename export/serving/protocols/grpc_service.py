@@ -8,33 +8,21 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
-from tensorflow.core.framework import tensor_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
 from export.serving.errors import STOPPING, Code, ServingError, invalid
 from export.serving.folders import DEFAULT_SIGNATURE
 from export.serving.protocols import model_messages
 from export.serving.service import Service, as_serving_error, size_of
 from export.serving.signatures import Arrays, Signature
+from export.serving_protocol import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, VALUE_FIELDS, PredictResponse
 
 PROTOCOL = "grpc"
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
 NOT_SERVED = {
     PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"),
     MODEL_SERVICE: ("HandleReloadConfigRequest",),
 }
 
 Method = Callable[[Any], Awaitable[Message]]
-_VALUE_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int64: "int64_val",
-    tf.uint64: "uint64_val",
-    tf.uint32: "uint32_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-} | dict.fromkeys((tf.int32, tf.int16, tf.int8, tf.uint16, tf.uint8), "int_val")
 
 
 class GrpcService:
@@ -46,21 +34,15 @@ class GrpcService:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """One handler a service, for `add_generic_rpc_handlers`."""
-        served = {
-            PREDICTION_SERVICE: {
-                "Predict": self._handler(predict_pb2.PredictRequest, self.predict),
-                "GetModelMetadata": self._handler(get_model_metadata_pb2.GetModelMetadataRequest, self.metadata),
-            },
-            MODEL_SERVICE: {"GetModelStatus": self._handler(get_model_status_pb2.GetModelStatusRequest, self.status)},
+        answers = {"Predict": self.predict, "GetModelMetadata": self.metadata, "GetModelStatus": self.status}
+        served: dict[str, dict[str, grpc.RpcMethodHandler]] = {
+            service: {name: self._handler(None, _not_served(name)) for name in names} for service, names in NOT_SERVED.items()
         }
-        return [
-            grpc.method_handlers_generic_handler(
-                name, methods | {missing: self._handler(None, _not_served(missing)) for missing in NOT_SERVED[name]}
-            )
-            for name, methods in served.items()
-        ]
+        for name, (service, request_type, _) in METHODS.items():
+            served[service][name] = self._handler(request_type, answers[name])
+        return [grpc.method_handlers_generic_handler(service, methods) for service, methods in served.items()]
 
-    def _handler(self, request_type: type[Message] | None, method: Method) -> grpc.RpcMethodHandler:
+    def _handler(self, request_type: Any, method: Method) -> grpc.RpcMethodHandler:
         """A handler that gets bytes: gRPC would answer what is no message with an internal error, and log a traceback."""
 
         async def handle(content: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
@@ -86,7 +68,7 @@ class GrpcService:
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    async def predict(self, request: predict_pb2.PredictRequest) -> Message:
+    async def predict(self, request: Any) -> Message:
         """Predictions for a PredictRequest."""
         version = self._service.versions.get(request.model_spec.name, _number(request.model_spec))
         signature = version.signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
@@ -98,26 +80,26 @@ class GrpcService:
         outputs = await self._service.predict(version, signature, inputs)
 
         def answer() -> Message:
-            response = predict_pb2.PredictResponse()
+            response = PredictResponse()
             response.model_spec.name = request.model_spec.name
             response.model_spec.version.value = version.number
             response.model_spec.signature_name = signature.name
             for name in wanted:
-                response.outputs[name].CopyFrom(_to_message(outputs[name], signature.outputs[name].dtype))
+                _write(response.outputs[name], outputs[name], signature.outputs[name].dtype)
             return response
 
         return await self._service.convert(size_of(outputs.values()), answer)
 
-    async def metadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest) -> Message:
+    async def metadata(self, request: Any) -> Message:
         """Signatures for a GetModelMetadataRequest."""
         spec = request.model_spec
         return model_messages.metadata_message(self._service.versions, spec.name, _number(spec), list(request.metadata_field))
 
-    async def status(self, request: get_model_status_pb2.GetModelStatusRequest) -> Message:
+    async def status(self, request: Any) -> Message:
         """The versions and their states for a GetModelStatusRequest."""
         return model_messages.status_message(self._service.versions, request.model_spec.name, _number(request.model_spec))
 
-    def _inputs(self, request: predict_pb2.PredictRequest, signature: Signature) -> Arrays:
+    def _inputs(self, request: Any, signature: Signature) -> Arrays:
         signature.check_names(dict.fromkeys(request.inputs))
         shapes = {name: _shape(name, message) for name, message in request.inputs.items()}
         self._service.check_rows(signature.rows(shapes))
@@ -125,7 +107,7 @@ class GrpcService:
         signature.check(arrays)
         return arrays
 
-    def _array(self, name: str, message: tensor_pb2.TensorProto, signature: Signature) -> np.ndarray:
+    def _array(self, name: str, message: Any, signature: Signature) -> np.ndarray:
         wanted = signature.inputs[name].dtype
         if message.dtype != wanted.as_datatype_enum:
             raise invalid(f"input {name!r} is {_dtype_name(message.dtype)}; it must be {wanted.name}")
@@ -143,21 +125,21 @@ class GrpcService:
             raise invalid(f"input {name!r} does not hold {[*sides]} values of {wanted.name}: {error}") from None
 
 
-def _shape(name: str, message: tensor_pb2.TensorProto) -> tuple[int, ...]:
+def _shape(name: str, message: Any) -> tuple[int, ...]:
     sides = tuple(side.size for side in message.tensor_shape.dim)
     if message.tensor_shape.unknown_rank or any(side < 0 for side in sides):
         raise invalid(f"input {name!r} has no complete shape")
     return sides
 
 
-def _parsed(request_type: type[Message], content: bytes) -> Message:
+def _parsed(request_type: Any, content: bytes) -> Message:
     try:
         return request_type.FromString(content)
     except DecodeError:
         raise invalid(f"the message is no {request_type.DESCRIPTOR.name}") from None
 
 
-def _number(spec: model_pb2.ModelSpec) -> int | None:
+def _number(spec: Any) -> int | None:
     if spec.version_label:
         raise ServingError(Code.NOT_FOUND, f"there are no version labels here ({spec.version_label}): give a version number")
     return spec.version.value if spec.HasField("version") else None
@@ -177,10 +159,13 @@ def _dtype_name(number: int) -> str:
         return f"of an unknown type ({number})"
 
 
-def _to_message(array: np.ndarray, dtype: tf.DType) -> tensor_pb2.TensorProto:
-    """A TensorProto with its values in their own field, as TensorFlow Serving writes it: clients read `float_val`."""
-    if dtype not in _VALUE_FIELDS:
-        return tf.make_tensor_proto(array, dtype)
-    message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto())
-    getattr(message, _VALUE_FIELDS[dtype]).extend(array.ravel().tolist())
-    return message
+def _write(message: Any, array: np.ndarray, dtype: tf.DType) -> None:
+    """Fills a TensorProto, the values in their own field, as TensorFlow Serving writes it: clients read `float_val`."""
+    number = dtype.as_datatype_enum
+    if number not in VALUE_FIELDS:
+        message.MergeFromString(tf.make_tensor_proto(array, dtype).SerializeToString())
+        return
+    message.dtype = number
+    for side in array.shape:
+        message.tensor_shape.dim.add(size=side)
+    getattr(message, VALUE_FIELDS[number]).extend(array.ravel().tolist())

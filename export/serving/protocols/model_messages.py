@@ -3,10 +3,11 @@
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from export.serving.errors import Code, ServingError, invalid
 from export.serving.versions import ModelVersions
+from export.serving_protocol import GetModelMetadataResponse, GetModelStatusResponse, ModelVersionStatus, SignatureDefMap
 
 SIGNATURE_FIELD = "signature_def"
 _UNKNOWN_ERROR = 2
@@ -25,11 +26,9 @@ def status_message(versions: ModelVersions, name: str, number: int | None) -> An
     if not states:
         known = ", ".join(map(str, sorted(versions.states)))
         raise ServingError(Code.NOT_FOUND, f"model {name!r} has no version {number}: it has {known}")
-    response = get_model_status_pb2.GetModelStatusResponse()
+    response = GetModelStatusResponse()
     for n, state in states.items():
-        entry = response.model_version_status.add(
-            version=n, state=get_model_status_pb2.ModelVersionStatus.State.Value(state.name)
-        )
+        entry = response.model_version_status.add(version=n, state=ModelVersionStatus.State.Value(state.name))
         entry.status.error_code = _UNKNOWN_ERROR if state.error else 0
         entry.status.error_message = state.error
     return response
@@ -44,12 +43,12 @@ def metadata_message(versions: ModelVersions, name: str, number: int | None, fie
     if fields != [SIGNATURE_FIELD]:
         raise invalid(f"metadata_field is {fields}; it must be [{SIGNATURE_FIELD!r}]")
     version = versions.get(name, number)
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response = GetModelMetadataResponse()
     response.model_spec.name = versions.name
     response.model_spec.version.value = version.number
-    definitions = get_model_metadata_pb2.SignatureDefMap()
+    definitions = SignatureDefMap()
     for key, definition in version.definitions.items():
-        definitions.signature_def[key].CopyFrom(definition)
+        definitions.signature_def[key].MergeFromString(definition.SerializeToString())
     response.metadata[SIGNATURE_FIELD].Pack(definitions)
     return response
 
@@ -61,9 +60,12 @@ def status_json(message: Any) -> dict[str, Any]:
 
 def metadata_json(message: Any) -> dict[str, Any]:
     """GetModelMetadataResponse as REST answers it: the packed message is written out, without its type."""
-    definitions = get_model_metadata_pb2.SignatureDefMap()
+    definitions = SignatureDefMap()
     message.metadata[SIGNATURE_FIELD].Unpack(definitions)
-    return {"model_spec": _to_dict(message.model_spec), "metadata": {SIGNATURE_FIELD: _to_dict(definitions)}}
+    # TensorFlow's own description has the fields, too, that the protocol's leaves unread.
+    whole = {key: SignatureDef.FromString(d.SerializeToString()) for key, d in definitions.signature_def.items()}
+    written = {SIGNATURE_FIELD: {key: _to_dict(definition) for key, definition in whole.items()}}
+    return {"model_spec": _to_dict(message.model_spec), "metadata": {SIGNATURE_FIELD: written}}
 
 
 def _to_dict(message: Any) -> dict[str, Any]:
