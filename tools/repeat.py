@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
 from tools.shared.arguments import parse_seeds
@@ -19,28 +19,22 @@ from tools.shared.runner import run_to_the_end
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    if "--help" in arguments:
-        print(__doc__)
-        return 0
-    try:
-        seeds, others = _split_seeds(arguments)
-        configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
-        if any(config.run_dir for config in configs):
-            raise ValueError("--run_dir would put all seeds into one folder: leave it out")
-        finished = [run_directory.finished_summary(config) for config in configs]
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, __doc__, lambda: _repeat(arguments))
+
+
+def _repeat(arguments: Sequence[str]) -> int:
+    seeds, others = _split_seeds(arguments)
+    configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
+    if any(config.run_dir for config in configs):
+        raise ValueError("--run_dir would put all seeds into one folder: leave it out")
+    finished = [run_directory.finished_summary(config) for config in configs]
     summaries, failed = [], []
-    try:
-        for config, summary in zip(configs, finished, strict=True):
-            summary = summary or _train(config, others)
-            if summary is None:
-                failed.append(config.seed)
-            else:
-                summaries.append(summary)
-    except KeyboardInterrupt:
-        return 130
+    for config, summary in zip(configs, finished, strict=True):
+        summary = summary or _train(config, others)
+        if summary is None:
+            failed.append(config.seed)
+        else:
+            summaries.append(summary)
     if summaries:
         print(table(summaries))
     if failed:
