@@ -114,14 +114,9 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
         parts=tuple(parts),
         backbones=tuple(backbones),
         batch_sizes=_batch_sizes(flag_values["batch_sizes"].value, backbones),
-        rounds=asked["rounds"],
-        seconds=asked["seconds"],
-        rows=asked["rows"],
-        classes=flag_values["classes"].value,
-        folder=flag_values["folder"].value,
         threads=flag_values["threads"].value or num_cpus(),
-        quick=flag_values["quick"].value,
-        torch_compile=flag_values["torch_compile"].value,
+        **{name: asked[name] for name in ("rounds", "seconds", "rows")},
+        **{name: flag_values[name].value for name in ("classes", "folder", "quick", "torch_compile")},
     )
     # Configs check batch sizes.
     _ = settings.cases

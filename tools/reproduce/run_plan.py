@@ -9,7 +9,7 @@ from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE, check_tfds, find_tfds, is_fake, num_examples
 from r2d2_tf.data.splits import check_num_labels, parse_split
 from r2d2_tf.system.messages import markdown
-from tools.reproduce import fake_data, run_plan
+from tools.reproduce import fake_data
 from tools.reproduce.results import Results, Run
 from tools.reproduce.trainer import Trainer
 from tools.shared import cost
@@ -65,8 +65,8 @@ def _images(run: Run, *, is_trial: bool) -> tuple[int, str]:
         return spec.num_train, f"all of {config.dataset}"
     if is_trial:
         return spec.num_classes + fake_data.NUM_UNLABELED, FAKE
-    if run_plan.has_copy(config):
-        return run_plan.num_train(config), f"those of the copy of {spec.tfds_name} in {config.data_dir}"
+    if has_copy(config):
+        return num_train(config), f"those of the copy of {spec.tfds_name} in {config.data_dir}"
     return spec.num_train, f"those of the published {config.dataset} (there is no copy in --data_dir)"
 
 
