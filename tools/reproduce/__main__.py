@@ -25,7 +25,7 @@ from tools.reproduce import fake_data, run_plan
 from tools.reproduce.paper_tables import TABLES, rows_of
 from tools.reproduce.results import Results, Run, TableExperiment
 from tools.reproduce.trainer import Trainer
-from tools.shared.arguments import help_of_own, parse_own
+from tools.shared.arguments import help_of_own, parse_own, parse_seeds
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
     )
     config = from_command_line(experiment.arguments)
     rows = rows_of(table, config)
-    runs = [Run.of(row, experiment, seed) for seed in _seeds(own["seeds"].value) for row in rows]
+    runs = [Run.of(row, experiment, seed) for seed in sorted(parse_seeds(own["seeds"].value)) for row in rows]
     output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
     title = f"{TABLES[table].title} (there {TABLES[table].data}, here {config.dataset}), with {base}"
     if trial:
@@ -104,16 +104,6 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
     output = Results(output_dir, name, rows, experiment)
     command = "python -m tools.reproduce " + " ".join(_portable(arguments))
     return Job(config, experiment, runs, Trainer(folder), output, title, command)
-
-
-def _seeds(texts: Sequence[str]) -> list[int]:
-    try:
-        seeds = sorted({int(text) for text in texts})
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise ValueError(f"seeds ({','.join(texts)}) must be whole numbers, separated by commas, as in --seeds=0,1,2")
-    return seeds
 
 
 def _portable(arguments: Sequence[str]) -> list[str]:

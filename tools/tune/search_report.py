@@ -180,7 +180,7 @@ def _with_spread(record: Record) -> str:
 
 def _brief(reason: str) -> str:
     """The reason of a failure, without details and advice."""
-    return reason.split(";")[0].split(", which ")[0].replace("|", "/")
+    return reason.split(";")[0].split(", which ")[0]
 
 
 def _csv_lines(plan: Plan, records: Sequence[Record]) -> Iterator[list[object]]:
