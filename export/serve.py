@@ -6,6 +6,7 @@ and /metrics. SIGTERM or Ctrl-C stops it; what was read is still answered.
 """
 
 import asyncio
+import dataclasses
 import gc
 import json
 import logging
@@ -109,23 +110,10 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
 def _settings(values: flags.FlagValues, folder: Path, name: str) -> "Settings":
     from export.serving.server import Settings
 
-    same = (
-        "max_batch_size",
-        "max_queued",
-        "max_rows",
-        "max_body_bytes",
-        "max_held_bytes",
-        "request_timeout",
-        "poll_seconds",
-        "stop_seconds",
-    )
-    return Settings(
-        name=name,
-        folder=folder,
-        batch_timeout=values["batch_timeout_ms"].value / 1000,
-        max_connections=most_connections(values["max_connections"].value),
-        **{flag: values[flag].value for flag in same},
-    )
+    asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
+    asked["batch_timeout"] = values["batch_timeout_ms"].value / 1000
+    asked["max_connections"] = most_connections(asked["max_connections"])
+    return Settings(**asked | {"name": name, "folder": folder})
 
 
 def most_connections(wanted: int) -> int:
