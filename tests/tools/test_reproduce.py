@@ -118,9 +118,9 @@ def test_a_table_shares_stage_1_skips_what_is_done_and_counts_stopped_runs(prete
     stage_1 = [command for command in pretend if {"--rounds=", "--finetune_epochs=0"} <= set(command)]
     assert len(stage_1) == 2, "one a seed"
     assert sum("--stage_1_from=" in " ".join(command) for command in pretend) == 10
-    out = unpadded(capsys.readouterr().out)
-    assert "| alpha 0.1 | 2 | 4.50 +- 0.71 | 5.78 | -1.28 | 2.25 +- 0.35 | - |" in out
-    assert "| alpha 0.5 | 2 | (2 of 2 runs stopped) | 6.11 | - | - | - |" in out
+    out = capsys.readouterr().out
+    assert "| alpha 0.1 | 2 | 4.50 +- 0.71 | 5.78 | -1.28 | 2.25 +- 0.35 | - |" in unpadded(out)
+    assert "| alpha 0.5 | 2 | (2 of 2 runs stopped) | 6.11 | - | - | - |" in unpadded(out)
     assert "Run 4 of 10: alpha 0.4, seed 0" in out
     assert "Seeds 0, 1; commit abc; TensorFlow 2; " in out
     records = read_records(tmp_path / "out", "table2_mnist5k_seed1.csv")

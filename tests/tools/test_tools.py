@@ -132,7 +132,7 @@ def part_of_cifar100(tmp_path_factory):
 def test_rows_that_a_partial_copy_cannot_carry_are_told_before_any_is_run(
     flags, row, message, dry, part_of_cifar100, tmp_path, places, capsys, monkeypatch
 ):
-    monkeypatch.setattr(trainer.subprocess, "run", lambda *a, **k: pytest.fail("a row is run"))
+    monkeypatch.setattr(trainer.Trainer, "make", lambda *a, **k: pytest.fail("a row is run"))
     (tmp_path / "split").write_text("train_99999\n")
     flags = [flag.replace("SPLIT", str(tmp_path / "split")) for flag in flags]
     assert reproduce.main(["--table=6", "--scale=full", f"--data_dir={part_of_cifar100}", *places, *flags, *dry]) == 2
