@@ -19,17 +19,16 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.command_line import from_command_line, parse_flags, run_program
+from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.messages import one_line
 from tools.label_queue import selection
 from tools.shared import saved_table
-from tools.shared.arguments import parse_seeds
+from tools.shared.arguments import parse_own, parse_seeds
 from tools.shared.runner import run_to_the_end
 
-_OWN = ("seeds", "strategies", "count", "output_dir", "cold", "nocold")
 TABLE_FILE = "table.md"
 
 
@@ -141,14 +140,12 @@ def define_flags() -> flags.FlagValues:
 def _experiment(arguments: Sequence[str]) -> Experiment:
     """What a command line asks for, checked as far as that needs no run."""
     flag_values = define_flags()
-    own = [a for a in arguments if a.lstrip("-").partition("=")[0] in _OWN]
-    parse_flags(flag_values, own)
+    others = tuple(parse_own(flag_values, arguments))
     seeds = tuple(parse_seeds(flag_values["seeds"].value))
     strategies = tuple(dict.fromkeys(flag_values["strategies"].value))
     wrong = [name for name in strategies if name not in selection.STRATEGIES]
     if wrong or not strategies:
         raise ValueError(f"strategies ({','.join(wrong)}) must be among {', '.join(selection.STRATEGIES)}: change --strategies")
-    others = tuple(a for a in arguments if a not in own)
     config = from_command_line(others)
     if config.run_dir or config.split_file or config.new_run or config.warm_start or config.stage_1_from:
         taken = "--run_dir, --split_file, --new_run, --warm_start and --stage_1_from"
