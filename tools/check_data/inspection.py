@@ -13,6 +13,7 @@ from r2d2_tf.data.readers.folder import NoTestImages
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import forget, spec_of
 from r2d2_tf.system import files
+from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.check_data import data_text, proposal
 
@@ -125,7 +126,7 @@ def facts_of(
 def _draw(data: ImageData, usable: np.ndarray, path: Path, config: Config) -> None:
     from tools.check_data import image_sheet
 
-    image_sheet.draw(data, usable, f"{data_text.text(config.data_dir)}: training images, as a network sees them", path)
+    image_sheet.draw(data, usable, f"{config.data_dir}: training images, as a network sees them", path)
     print(f"\nA sheet of images is in {path}: look whether each row is of its class.")
 
 
@@ -158,7 +159,7 @@ def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_ima
     if not config_out:
         print("--config_out=my.cfg writes this as a flagfile.")
         return
-    title = f"{data_text.text(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
+    title = f"{one_line(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
     title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
     files.write_text(Path(config_out), proposal.flagfile([*about, *choices], title))
     print(f"Written to {config_out}. Next:\n  {run_directory.command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
