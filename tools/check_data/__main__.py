@@ -16,7 +16,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.runs import run_directory
-from tools.check_data.inspection import Asked, inspect
+from tools.check_data.data_check import Asked, check
 
 
 def define_flags() -> flags.FlagValues:
@@ -46,7 +46,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     for name in ("sheet", "config_out"):
         if flag_values[name].value:
             run_directory.check_writable(Path(flag_values[name].value).parent)
-    return inspect(Asked(**{name: flag_values[name].value for name in Asked._fields}))
+    return check(Asked(**{name: flag_values[name].value for name in Asked._fields}))
 
 
 if __name__ == "__main__":

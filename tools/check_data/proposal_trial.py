@@ -30,7 +30,7 @@ from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import inspection
+from tools.check_data import data_check
 from tools.shared.arguments import parse_seeds
 from tools.shared.runner import run_to_the_end
 
@@ -114,8 +114,8 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
             data = spec.load(trial.data_dir)
             write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed))
         if not flagfile.is_file():
-            asked = inspection.Asked(f"{photos}", hours=trial.hours, config_out=f"{flagfile}")
-            if inspection.inspect(asked):
+            asked = data_check.Asked(f"{photos}", hours=trial.hours, config_out=f"{flagfile}")
+            if data_check.check(asked):
                 raise ValueError(f"nothing is proposed for {photos}, as said above")
         command = ["-m", "r2d2_tf.train", f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"]
         if run_to_the_end([sys.executable, *command]):

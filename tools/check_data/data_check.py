@@ -51,7 +51,7 @@ def _config(asked: Asked) -> Config:
     return config
 
 
-def inspect(asked: Asked) -> int:
+def check(asked: Asked) -> int:
     """Prints what was found and what is proposed, and writes sheet and flagfile; returns the exit code.
 
     Raises:
