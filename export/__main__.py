@@ -4,7 +4,6 @@ A model takes uint8 images and returns probabilities. Each is held against the n
 near, how wrong and how fast it is stands in the table that is printed, and in report.md beside the models.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import backbones
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
@@ -70,13 +69,10 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    flag_values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     formats = list(dict.fromkeys(flag_values["format"].value))
     wrong = [name for name in formats if name not in FORMATS]
     if wrong or not formats:
@@ -106,8 +102,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
             if row not in bad:
                 formats.place(row.name, Path(unchecked), options.folder, options.version)
     report = _report(rows, summary, labels, options)
-    with files.written_whole(options.folder / REPORT_FILE) as path:
-        path.write_text(report)
+    files.write_text(options.folder / REPORT_FILE, report)
     print(f"\n{report}\nThis stands in {options.folder / REPORT_FILE} too.\n{_next_steps(options)}")
     for row in bad:
         print(f"error: {row.name} differs from the network by more than it may: {row.where} was not written", file=sys.stderr)
@@ -214,14 +209,12 @@ def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, opti
 def _next_steps(options: Options) -> str:
     from export.formats import EXPORTERS
 
-    python = shlex.quote(run_directory.shown(sys.executable))
-    first = options.folder / EXPORTERS[options.formats[0]].file_name
-    model, examples = (shlex.quote(str(path)) for path in (first, options.folder / "examples"))
-    lines = ["\nNext:", f"  {python} -m export.inference --model={model} --images={examples}"]
+    model = options.folder / EXPORTERS[options.formats[0]].file_name
+    commands = [run_directory.command_of("export.inference", f"--model={model}", f"--images={options.folder / 'examples'}")]
     if "saved_model" in options.formats:
-        folder = shlex.quote(str(options.folder / EXPORTERS["saved_model"].file_name))
-        lines.append(f"  {python} -m export.serve --model={folder}")
-    return "\n".join(lines)
+        folder = options.folder / EXPORTERS["saved_model"].file_name
+        commands.append(run_directory.command_of("export.serve", f"--model={folder}"))
+    return "\n  ".join(["\nNext:", *commands])
 
 
 if __name__ == "__main__":

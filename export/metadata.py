@@ -21,8 +21,7 @@ NUM_EXAMPLES = 10
 def write_beside(model: ServingModel, data: ImageData, summary: dict[str, Any], folder: Path) -> None:
     """Writes metadata.json, and a test image of each class into examples/."""
     folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(folder / inference.METADATA_FILE) as path:
-        path.write_text(json.dumps(_metadata(model, summary), indent=2) + "\n")
+    files.write_text(folder / inference.METADATA_FILE, json.dumps(_metadata(model, summary), indent=2) + "\n")
     _write_examples(folder / "examples", data.test_images, data.test_labels)
 
 

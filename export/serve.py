@@ -6,6 +6,7 @@ and /metrics. SIGTERM or Ctrl-C stops it; what was read is still answered.
 """
 
 import asyncio
+import dataclasses
 import gc
 import json
 import logging
@@ -22,8 +23,7 @@ from absl import flags
 
 from export.serving.addresses import Listener, authority, listen
 from export.serving.folders import check_model_folder
-from r2d2_tf.config.command_line import parse_flags
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -65,29 +65,20 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    values = define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\n{values.get_help()}")
-        return 0
-    try:
-        parse_flags(values, arguments)
-        if not values["model"].value:
-            raise ValueError("say which model to serve: --model=RUN/export/saved_model")
-        folder = Path(values["model"].value)
-        check_model_folder(folder)
-        name = values["name"].value or folder.resolve().name
-        if not name or any(c in _FORBIDDEN_IN_NAMES or not c.isprintable() or c.isspace() for c in name):
-            raise ValueError(
-                f"name ({name}) must be without spaces and {_FORBIDDEN_IN_NAMES}, as it stands in URLs: give --name"
-            )
-        listener = listen(values["host"].value, rest_port=values["rest_port"].value, grpc_port=values["grpc_port"].value)
-        with listener.rest_socket:
-            _serve(values, folder, name, listener)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_with_flags(arguments, __doc__, define_flags(), _start)
+
+
+def _start(values: flags.FlagValues) -> NoReturn:
+    if not values["model"].value:
+        raise ValueError("say which model to serve: --model=RUN/export/saved_model")
+    folder = Path(values["model"].value)
+    check_model_folder(folder)
+    name = values["name"].value or folder.resolve().name
+    if not name or any(c in _FORBIDDEN_IN_NAMES or not c.isprintable() or c.isspace() for c in name):
+        raise ValueError(f"name ({name}) must be without spaces and {_FORBIDDEN_IN_NAMES}, as it stands in URLs: give --name")
+    listener = listen(values["host"].value, rest_port=values["rest_port"].value, grpc_port=values["grpc_port"].value)
+    with listener.rest_socket:
+        _serve(values, folder, name, listener)
 
 
 def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener) -> NoReturn:
@@ -119,23 +110,10 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
 def _settings(values: flags.FlagValues, folder: Path, name: str) -> "Settings":
     from export.serving.server import Settings
 
-    same = (
-        "max_batch_size",
-        "max_queued",
-        "max_rows",
-        "max_body_bytes",
-        "max_held_bytes",
-        "request_timeout",
-        "poll_seconds",
-        "stop_seconds",
-    )
-    return Settings(
-        name=name,
-        folder=folder,
-        batch_timeout=values["batch_timeout_ms"].value / 1000,
-        max_connections=most_connections(values["max_connections"].value),
-        **{flag: values[flag].value for flag in same},
-    )
+    asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
+    asked["batch_timeout"] = values["batch_timeout_ms"].value / 1000
+    asked["max_connections"] = most_connections(asked["max_connections"])
+    return Settings(**asked | {"name": name, "folder": folder})
 
 
 def most_connections(wanted: int) -> int:

@@ -1,6 +1,7 @@
 """Two logical CPUs for every test, and small things to train."""
 
 import os
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -27,6 +28,11 @@ ROOT = Path(__file__).parent.parent
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+def unpadded(text: str) -> str:
+    """Markdown whose cells are as wide as what is in them."""
+    return re.sub(r" +\|", " |", text)
 
 
 def real_data_dir() -> Path:

@@ -37,7 +37,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
@@ -248,13 +248,10 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    flag_values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     out = Path(flag_values["out"].value).expanduser()
     if out.suffix not in WRITERS:
         raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.runs import run_directory
 from tools.shared import runner
 from tools.shared.arguments import parse_seeds
@@ -18,27 +18,21 @@ from tools.shared.seed_table import Column, seed_table
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    if "--help" in arguments:
-        print(__doc__)
-        return 0
-    try:
-        seeds, others = _split_seeds(arguments)
-        configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
-        if any(config.run_dir for config in configs):
-            raise ValueError("--run_dir would put all seeds into one folder: leave it out")
-        finished = [run_directory.finished_summary(config) for config in configs]
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, __doc__, lambda: _repeat(arguments))
+
+
+def _repeat(arguments: Sequence[str]) -> int:
+    seeds, others = _split_seeds(arguments)
+    configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
+    if any(config.run_dir for config in configs):
+        raise ValueError("--run_dir would put all seeds into one folder: leave it out")
+    finished = [run_directory.finished_summary(config) for config in configs]
     summaries, failed = [], []
-    try:
-        for config, summary in zip(configs, finished, strict=True):
-            try:
-                summaries.append(summary or runner.train([*others, f"--seed={config.seed}"]))
-            except runner.RunFailed:
-                failed.append(config.seed)
-    except KeyboardInterrupt:
-        return 130
+    for config, summary in zip(configs, finished, strict=True):
+        try:
+            summaries.append(summary or runner.train([*others, f"--seed={config.seed}"]))
+        except runner.RunFailed:
+            failed.append(config.seed)
     if summaries:
         print(table(summaries))
     if failed:

@@ -19,16 +19,36 @@ _LARGEST = 2**20
 _LONGEST_FLAG = 100
 
 
+def run_with_flags(
+    arguments: Sequence[str], about: str, flag_values: flags.FlagValues, work: Callable[[flags.FlagValues], int]
+) -> int:
+    """`run_program` where every argument is a flag: `work` gets them parsed; `about` stands above them in the help."""
+
+    def body() -> int:
+        parse_flags(flag_values, arguments)
+        return work(flag_values)
+
+    return run_program(arguments, f"{about}\n{flag_values.get_help()}", body)
+
+
 def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int]) -> int:
     """What every program does around its own work, `body`, which reads its flags and returns the exit code.
 
-    Prints `help_text` where `--help` is asked for. A ValueError or OSError is one line and exit code 2; Ctrl-C is 130.
+    Prints `help_text` where `--help` is asked for. A ValueError or OSError is one line and exit code 2; Ctrl-C is 130; and
+    where nobody reads the output any more, as behind `| head`, the program ends in silence with 1.
     """
-    if "--help" in arguments:
-        print(help_text)
-        return 0
     try:
-        return body()
+        if "--help" in arguments:
+            print(help_text)
+            code = 0
+        else:
+            code = body()
+        # What is left in the buffer would break the pipe when Python ends, with a traceback.
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -269,6 +270,11 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
 def title_of(summary: dict[str, Any]) -> str:
     """A finished run in a few words, for titles; a run on generated data is called so."""
     return f"{summary['name']}, seed {summary['seed']}{' (FAKE DATA)' if summary.get('fake_data') else ''}"
+
+
+def command_of(module: str, *arguments: str) -> str:
+    """The command that runs a module of this project, to be pasted into a shell."""
+    return shlex.join([shown(sys.executable), "-m", module, *arguments])
 
 
 def shown(path: str | Path) -> str:

@@ -24,9 +24,22 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def markdown(table: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table, its heads first; the columns are in line in a terminal, too, each to the left."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in table]
+def markdown(table: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a Markdown table, its heads first; the columns are in line in a terminal, too, each to the left.
+
+    A cell stays in its line and its column, whatever it quotes.
+    """
+    cells = [[one_line(cell).replace("|", "\\|") for cell in row] for row in table]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rows = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
     return [rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]]
+
+
+def columns(table: Sequence[Sequence[object]]) -> list[str]:
+    """The same for a terminal alone: the first column to the left, the others, of numbers, to the right."""
+    cells = [[one_line(cell) for cell in row] for row in table]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]

@@ -12,6 +12,7 @@ from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from tools.label_queue import __main__ as label_queue
+from tools.label_queue import selection
 from tools.shared import row_history, saved_table
 
 NAMES = ("cat", "dog", "owl")
@@ -89,11 +90,11 @@ def made_candidates(probability, label, flips, predicted, entropy=None, predicte
         path.append(np.where(np.array(flips) > i, 1 - path[-1], path[-1]))
     quiet = np.zeros(count) if predicted_entropy is None else np.array(predicted_entropy)
     moves = row_history.RowHistory(rows, path, ["x"] * len(path), [True] * len(path), np.array(predicted), quiet, quiet)
-    return label_queue.Candidates(rows, said, moves, NAMES)
+    return selection.Candidates(rows, said, moves, NAMES)
 
 
 def order(found, strategy, count=9, quota=0, seed=0):
-    return label_queue.chosen(found, label_queue.usefulness(found, strategy, seed), count, quota).tolist()
+    return selection.chosen(found, selection.usefulness(found, strategy, seed), count, quota).tolist()
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_each_strategy_has_its_order(four):
     assert order(four, "flips") == [0, 3, 2, 1]
     # Ranks: entropy 3 1 4 2, the network's 3 1 4 2, flips 4 1.5 1.5 3, contradicted 2 2 4 2.
     assert order(four, "mixed") == [2, 0, 3, 1]
-    assert label_queue.usefulness(four, "mixed", 0).tolist() == [12, 5.5, 13.5, 9]
+    assert selection.usefulness(four, "mixed", 0).tolist() == [12, 5.5, 13.5, 9]
 
 
 def test_a_quota_bounds_each_suggested_class():

@@ -143,7 +143,7 @@ def test_a_table_is_mapped_not_read(tmp_path):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from tools import saved_table
+from tools.shared import saved_table
 table = saved_table.read(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 saved_table.summarized(table)

@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from r2d2_tf.config.command_line import run_program
 from r2d2_tf.system import files, provenance
 from tools.benchmark.measuring import PartFailed, Row, in_fresh_process, table
 from tools.benchmark.settings import PARTS, Settings, define_flags, parse
@@ -23,15 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     define_flags(flag_values)
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}\n\nparts:")
-        print("\n".join(f"  {name}: {what}" for name, what in PARTS.items()))
-        return 0
-    try:
-        settings = parse(flag_values, arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parts = "\n".join(f"  {name}: {what}" for name, what in PARTS.items())
+    help_text = f"{__doc__}\n{flag_values.get_help()}\n\nparts:\n{parts}"
+    return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    settings = parse(flag_values, arguments)
     where = provenance_of(arguments, settings)
     print("\n".join(heading(where)))
     measured: dict[str, list[dict[str, Any]]] = {}
@@ -46,8 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         print("\n".join(["", f"**{name}**: {PARTS[name]}", *table(rows_of(measured[name]))]), flush=True)
     if flag_values["json"].value:
-        with files.written_whole(Path(flag_values["json"].value)) as path:
-            path.write_text(json.dumps(where | {"parts": measured}, indent=2) + "\n")
+        files.write_text(Path(flag_values["json"].value), json.dumps(where | {"parts": measured}, indent=2) + "\n")
     return 1 if failed else 0
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r2d2_tf.system.messages import markdown
 from tools.benchmark.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -98,10 +99,8 @@ def table(rows: Sequence[Row]) -> list[str]:
     """Lines of Markdown tables, ratios first; of numbers the median and the range. Rows of other columns have their own."""
     lines: list[str] = []
     for columns, of_these in itertools.groupby(rows, lambda row: [*row.ratio_of, *row.numbers]):
-        lines += ["", f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-        for row in of_these:
-            cells = [row.what, *(_ratio_cell(row, name) for name in row.ratio_of), *map(spread, row.numbers.values())]
-            lines.append(f"| {' | '.join(cells)} |")
+        cells = ([r.what, *(_ratio_cell(r, name) for name in r.ratio_of), *map(spread, r.numbers.values())] for r in of_these)
+        lines += ["", *markdown([["", *columns], *cells])]
     notes = dict.fromkeys(row.note for row in rows if row.note)
     return lines + [line for note in notes for line in ("", note)]
 

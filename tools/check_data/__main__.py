@@ -8,28 +8,15 @@ Exit codes: 0, it can be trained on; 1, something is wrong with images or labels
 looked at, and the line says why.
 """
 
-import dataclasses
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags, run_program
-from r2d2_tf.config.config import Config
-from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
-from r2d2_tf.data.image_data import ImageData
-from r2d2_tf.data.readers.folder import NoTestImages
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.dataset import forget, spec_of
-from r2d2_tf.system import files
-from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import data_text, proposal
-
-TEST_FRACTION = 0.2
-"""What is proposed where no test images are set apart."""
+from tools.check_data.data_check import Asked, check
 
 
 def define_flags() -> flags.FlagValues:
@@ -50,155 +37,16 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    flag_values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     if not flag_values["data_dir"].value:
         raise ValueError("say which images to look at: --data_dir=PHOTOS")
     for name in ("sheet", "config_out"):
         if flag_values[name].value:
             run_directory.check_writable(Path(flag_values[name].value).parent)
-    config = _config(flag_values)
-    return report(config, flag_values)
-
-
-def _config(flag_values: flags.FlagValues) -> Config:
-    """A config of the data alone; takes a fifth of the labeled images for testing where none are set apart."""
-    forget()
-    data_dir, dataset = (flag_values[name].value for name in ("data_dir", "dataset"))
-    dataset = dataset or ("npz" if Path(data_dir).suffix == ".npz" else "folder")
-    if dataset not in OWN_SETS and not dataset.startswith(TFDS_PREFIX):
-        raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
-    about = {name: flag_values[name].value for name in ("labels", "test_fraction", "num_labels")}
-    config = Config(dataset=dataset, data_dir=data_dir, translate=0, name="check_data", **about)
-    try:
-        spec_of(config)
-    except NoTestImages:
-        config = Config(
-            dataset=dataset, data_dir=data_dir, translate=0, name="check_data", **about | {"test_fraction": TEST_FRACTION}
-        )
-        spec_of(config)
-    return config
-
-
-def report(config: Config, flag_values: flags.FlagValues) -> int:
-    """Prints what was found and what is proposed, and writes sheet and flagfile."""
-    import_tensorflow_quietly()
-    import tensorflow as tf
-
-    from r2d2_tf.runs import run_labels
-    from tools.check_data.image_inspection import copies_among, inspect_images
-
-    spec = spec_of(config)
-    data = spec.load(config.data_path)
-    if data.given_labels is None:
-        data = dataclasses.replace(data, given_labels=run_labels.training_labels(data, config, spec.num_classes))
-    looks = inspect_images(data)
-    copies = list(copies_among(looks))
-    print(
-        "\n".join(
-            [
-                *data_text.count_lines(config, data),
-                "",
-                *data_text.size_lines(looks),
-                *data_text.other_lines(config),
-                *data_text.alike_lines(data.class_names),
-            ]
-        )
-    )
-    # What cannot be read is left out of training.
-    readable = [look for look in looks if not look.problem]
-    own = np.array([look.label for look in readable if not look.is_test], np.int64)
-    unlabeled = [name for number, name in enumerate(data.class_names) if not (own == number).any()]
-    problems = [
-        *data_text.unreadable_lines(looks),
-        *data_text.unlabeled_class_lines(unlabeled),
-        *data_text.copy_lines(copies, data.class_names),
-    ]
-    print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
-    sheet = flag_values["sheet"].value
-    if sheet:
-        _draw(data, np.array([not look.problem for look in looks if not look.is_test], bool), Path(sheet), config)
-    device = flag_values["device"].value
-    has_gpu = device == "gpu" or (device == "auto" and bool(tf.config.list_physical_devices("GPU")))
-    shorter = int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE]))
-    num_test = len(readable) - len(own)
-    facts = facts_of(
-        config, data, own, num_test=num_test, shorter_side=shorter, has_gpu=has_gpu, hours=flag_values["hours"].value
-    )
-    has_bad_images = len(readable) < len(looks)
-    _propose(config, facts, flag_values["config_out"].value, has_bad_images)
-    return 1 if has_bad_images or unlabeled or any(group.is_leak or group.is_contradiction for group in copies) else 0
-
-
-def facts_of(
-    config: Config, data: ImageData, given: np.ndarray, *, num_test: int, shorter_side: int, has_gpu: bool, hours: float
-) -> proposal.Facts:
-    """What a proposal follows from; `given` are the labels of the training images that can be read, -1 for none."""
-    counts = np.bincount(given[given >= 0], minlength=len(data.class_names))
-    images = data.train_images
-    return proposal.Facts(
-        config.dataset,
-        num_labeled=int(counts.sum()),
-        num_unlabeled=int((given < 0).sum()),
-        num_test=num_test,
-        fewest=int(counts.min()),
-        most=int(counts.max()),
-        num_classes=len(counts),
-        image_shape=images.shape[1:] if isinstance(images, np.ndarray) else None,
-        shorter_side=shorter_side,
-        has_gpu=has_gpu,
-        hours=hours,
-    )
-
-
-def _draw(data: ImageData, usable: np.ndarray, path: Path, config: Config) -> None:
-    from tools.check_data import image_sheet
-
-    with files.written_whole(path) as temporary:
-        image_sheet.draw(data, usable, f"{data_text.text(config.data_dir)}: training images, as a network sees them", temporary)
-    print(f"\nA sheet of images is in {path}: look whether each row is of its class.")
-
-
-def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_images: bool) -> None:
-    choices = proposal.propose(facts)
-    recipe = proposal.recipe_for(facts)
-    side = next((int(choice.value) for choice in choices if choice.flag == "image_size"), max(facts.image_shape or (0,)))
-    minutes = proposal.seconds_of(facts, recipe, choices, side) / 60
-    where = "a GPU of 10 TFLOP/s" if facts.has_gpu else "a CPU core of 40 GFLOP/s"
-    print("\nProposed:")
-    width = max(len(f"--{choice.flag}={choice.value}") for choice in choices)
-    for choice in choices:
-        reason = f"{choice.reason}; " if choice.reason else ""
-        print(f"  {f'--{choice.flag}={choice.value}':{width}}  {reason}{choice.status}")
-    duration = f"About {minutes:,.0f} minutes" if minutes >= 1 else "Under a minute"
-    print(f"{duration} on {where}: an estimate. --dry_run times it on your machine.")
-    for line in proposal.remarks(facts):
-        print(line)
-    about = [proposal.Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]
-    if config.labels:
-        about.append(proposal.Choice("labels", config.labels, "", "the data"))
-    elif config.dataset.startswith(TFDS_PREFIX):
-        about.append(
-            proposal.Choice("num_labels", f"{config.num_labels}", "labels are drawn; 0: all", "as tools.check_data was told")
-        )
-    if config.test_fraction:
-        about.append(proposal.Choice("test_fraction", f"{config.test_fraction:g}", "no test images are set apart", "adopted"))
-    if has_bad_images:
-        about.append(proposal.Choice("skip_bad_images", "true", "some images cannot be read", "see tools.check_data"))
-    if not config_out:
-        print("--config_out=my.cfg writes this as a flagfile.")
-        return
-    title = f"{data_text.text(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
-    title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
-    with files.written_whole(Path(config_out)) as path:
-        path.write_text(proposal.flagfile([*about, *choices], title))
-    python, flagfile = (shlex.quote(word) for word in (run_directory.shown(sys.executable), f"--flagfile={config_out}"))
-    print(f"Written to {config_out}. Next:\n  {python} -m r2d2_tf.train {flagfile}")
+    return check(Asked(**{name: flag_values[name].value for name in Asked._fields}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import PHOTOGRAPH_SIZE
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.readers.file_search import find_images
+from r2d2_tf.system.messages import columns, one_line
 
 if TYPE_CHECKING:
     from tools.check_data.image_inspection import Copies, InspectedImage
@@ -29,17 +30,11 @@ def count_lines(config: Config, data: ImageData) -> Iterator[str]:
     yield f"  {train.sum():,} labeled + {(given < 0).sum():,} unlabeled to train on, {test.sum():,} to test on{drawn}"
     order = np.argsort(-train, kind="stable")
     shown = order if len(order) <= 2 * MOST_NAMED else [*order[:MOST_NAMED], *order[-MOST_NAMED:]]
-    width = max(len("class"), *(len(text(data.class_names[c])) for c in shown))
-    yield f"  {'class':{width}}  labeled     test"
-    for place, c in enumerate(shown):
-        if place == MOST_NAMED and len(order) > len(shown):
-            yield f"  ... {len(order) - len(shown):,} more ..."
-        yield f"  {text(data.class_names[c]):{width}} {train[c]:8,} {test[c]:8,}"
-
-
-def text(name: str) -> str:
-    """A name for people, whatever characters it holds."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+    cells = [[data.class_names[c], f"{train[c]:,}", f"{test[c]:,}"] for c in shown]
+    lines = columns([["class", "labeled", "test"], *cells])
+    if len(order) > len(shown):
+        lines.insert(1 + MOST_NAMED, f"  ... {len(order) - len(shown):,} more ...")
+    yield from lines
 
 
 def size_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
@@ -93,7 +88,7 @@ def unlabeled_class_lines(names: Sequence[str]) -> Iterator[str]:
     """Classes of which no training image has a label."""
     if names:
         count = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
-        yield f"WITHOUT A LABEL: {count} no labeled training image, and could not be trained: {_some(names, text)}"
+        yield f"WITHOUT A LABEL: {count} no labeled training image, and could not be trained: {_some(names, one_line)}"
 
 
 def copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterator[str]:
@@ -102,7 +97,7 @@ def copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterat
     def names(group: "Copies") -> str:
         classes = (*class_names, "unlabeled")
         return " = ".join(
-            f"{look.name!r} ({'test, ' * look.is_test}{text(classes[look.label])})" for look in group.looks[:MOST_NAMED]
+            f"{look.name!r} ({'test, ' * look.is_test}{one_line(classes[look.label])})" for look in group.looks[:MOST_NAMED]
         )
 
     plain = [group for group in copies if not group.is_leak and not group.is_contradiction]

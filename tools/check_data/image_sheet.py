@@ -7,7 +7,8 @@ import numpy as np
 
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.training.pipeline import plain_images
-from tools.shared.plots import of_any_script, plain
+from tools.shared import plots
+from tools.shared.plots import plain
 
 MOST_ROWS, COLUMNS = 20, 8
 _INCHES = 1.1
@@ -23,13 +24,8 @@ def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
         title: of the sheet.
         path: of the picture.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = _rows(data, usable)
-    figure, axes = pyplot.subplots(
+    figure, axes = plots.pyplot().subplots(
         len(rows), COLUMNS, figsize=(COLUMNS * _INCHES + 1.6, len(rows) * _INCHES + 0.6), layout="constrained", squeeze=False
     )
     pixels_of = plain_images(data.train_images)
@@ -45,9 +41,7 @@ def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
                 )
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     figure.suptitle(plain(title), fontsize=10)
-    with of_any_script():
-        figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+    plots.save(figure, path, dpi=100)
 
 
 def _rows(data: ImageData, usable: np.ndarray) -> Sequence[tuple[str, np.ndarray]]:

@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import __main__ as check_data
+from tools.check_data import data_check
 from tools.shared.arguments import parse_seeds
 from tools.shared.runner import RunFailed, train
 from tools.shared.seed_table import Column, seed_table
@@ -114,8 +114,8 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
             data = spec.load(trial.data_dir)
             write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed))
         if not flagfile.is_file():
-            asked = [f"--data_dir={photos}", "--sheet=", f"--hours={trial.hours}", f"--config_out={flagfile}"]
-            if check_data.main(asked):
+            asked = data_check.Asked(f"{photos}", hours=trial.hours, config_out=f"{flagfile}")
+            if data_check.check(asked):
                 raise ValueError(f"nothing is proposed for {photos}, as said above")
         try:
             return train([f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"])
@@ -161,8 +161,7 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    flag_values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
 def _claim(trial: Trial) -> None:
@@ -179,9 +178,7 @@ def _claim(trial: Trial) -> None:
         partial.write_text(json.dumps(asked, indent=2) + "\n")
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     seeds = parse_seeds(flag_values["seeds"].value)
     data_dir = flag_values["data_dir"].value
     counts = {name: flag_values[name].value for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "hours")}

@@ -10,7 +10,6 @@ shows the error of all runs over their epochs.
 Exit code 1: the folder of a run, or its metrics.csv, could not be read, and the others were compared.
 """
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,8 @@ from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line, warn
 from tools.compare import comparison, comparison_text
 from tools.compare.comparison import Group
-from tools.shared import arguments as positional
 from tools.shared import models, run_records
+from tools.shared.arguments import parse_with_names
 from tools.shared.run_records import RunRecord
 
 REPORT_FILE, TABLE_FILE, PICTURE_FILE = "comparison.md", "runs.csv", "comparison.png"
@@ -38,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    names = positional.parse(flag_values, arguments)
+    names = parse_with_names(flag_values, arguments)
     out = Path(flag_values["out"].value) if flag_values["out"].value else None
     if out is not None:
         run_directory.check_writable(out)
@@ -102,15 +100,11 @@ def _write(folder: Path, groups: Sequence[Group], text: str) -> None:
     from tools.compare import comparison_picture
 
     folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(folder / REPORT_FILE) as path:
-        path.write_text(f"{text}\n\n![Test errors over the epochs]({PICTURE_FILE})\n", encoding="utf-8")
-    with files.written_whole(folder / TABLE_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows(_csv_rows(groups))
+    files.write_text(folder / REPORT_FILE, f"{text}\n\n![Test errors over the epochs]({PICTURE_FILE})\n")
+    files.write_csv(folder / TABLE_FILE, _csv_rows(groups))
     title = f"{' and '.join(sorted({run.config.dataset for group in groups for run in group.runs}))}: test error"
     fake = " (FAKE DATA)" if any(run.is_fake for group in groups for run in group.runs) else ""
-    with files.written_whole(folder / PICTURE_FILE) as path:
-        comparison_picture.draw(groups, title + fake, path)
+    comparison_picture.draw(groups, title + fake, folder / PICTURE_FILE)
 
 
 def _csv_rows(groups: Sequence[Group]) -> list[list[object]]:
@@ -128,7 +122,7 @@ def _csv_rows(groups: Sequence[Group]) -> list[list[object]]:
             cells: list[object] = [group.letter, run.name, str(run.folder), *group.flags.values(), run.config.seed, run.state]
             cells += [run.errors.get(stage) for stage in stages]
             cells += [run.last_top5_error, summary.get("seconds", {}).get("total"), *(summary.get(key) for key in known)]
-            rows.append(["" if cell is None else cell for cell in cells])
+            rows.append(cells)
     return rows
 
 

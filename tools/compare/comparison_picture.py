@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tools.compare.comparison import Group
-from tools.shared.plots import of_any_script, plain
+from tools.shared import plots
+from tools.shared.plots import plain
 from tools.shared.run_records import RunRecord
 
 _MOST_IN_LEGEND = 20
@@ -16,11 +17,9 @@ _LONGEST_LABEL = 90
 
 def draw(groups: Sequence[Group], title: str, path: Path) -> None:
     """Draws a thin line a run, in the color of its group, a thick one for the mean of a group, and each last error."""
-    import matplotlib
+    from matplotlib import ticker
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
+    pyplot = plots.pyplot()
     # Colors that are told apart up to ten; more groups are too many to be told apart by any.
     colors = [pyplot.get_cmap("tab10" if len(groups) <= 10 else "turbo")(_place(i, len(groups))) for i in range(len(groups))]
     has_ends = any(group.counted for group in groups)
@@ -40,9 +39,7 @@ def draw(groups: Sequence[Group], title: str, path: Path) -> None:
         one.grid(axis="y", color="black", alpha=0.1)
     _legend(figure, groups, colors)
     figure.suptitle(plain(title))
-    with of_any_script():
-        figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    plots.save(figure, path, dpi=110)
 
 
 def _place(number: int, count: int) -> int | float:

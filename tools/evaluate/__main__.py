@@ -11,10 +11,8 @@ classes down, predicted ones across), evaluation.png, and predictions.npz, by wh
 other.
 """
 
-import csv
 import dataclasses
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +66,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
     parse_flags(flag_values, arguments)
     task = _task(flag_values)
     images = evaluation_images.load(task.config, task.split, task.run_dir)
@@ -160,8 +157,8 @@ def _tell(task: Task, images: JudgedImages, all_metrics: Sequence[Classification
     for folder in folders:
         print(f"written to {folder}: {REPORT_FILE}, {CONFUSION_FILE}, {PICTURE_FILE}, {PREDICTIONS_FILE}")
     if task.run_dir is not None:
-        python = shlex.quote(run_directory.shown(sys.executable))
-        print(f"\nNext, beside other runs:\n  {python} -m tools.compare {shlex.quote(str(task.run_dir))} OTHER_RUN ...")
+        command = run_directory.command_of("tools.compare", str(task.run_dir), "OTHER_RUN", "...")
+        print(f"\nNext, beside other runs:\n  {command}")
 
 
 def _hold_against_the_run(task: Task, metrics: ClassificationMetrics) -> None:
@@ -209,20 +206,14 @@ def _as_json(task: Task, path: Path, subject: Subject, metrics: ClassificationMe
 
 def _write(folder: Path, report: dict[str, Any], metrics: ClassificationMetrics, subject: Subject, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(folder / REPORT_FILE) as path:
-        path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    with (
-        files.written_whole(folder / CONFUSION_FILE) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["true class", *subject.class_names])
-        writer.writerows([own, *counts] for own, counts in zip(subject.class_names, metrics.confusion.tolist(), strict=True))
+    files.write_text(folder / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    counts = zip(subject.class_names, metrics.confusion.tolist(), strict=True)
+    files.write_csv(folder / CONFUSION_FILE, [["true class", *subject.class_names], *([own, *row] for own, row in counts)])
     with files.written_whole(folder / PREDICTIONS_FILE) as path:
         arrays = {"labels": metrics.labels, "predicted": metrics.predicted, "confidence": metrics.confidence}
         np.savez(path, allow_pickle=False, **arrays)
-    with files.written_whole(folder / PICTURE_FILE) as path:
-        evaluation_picture.draw(metrics, subject.class_names, f"{subject.title}: {name}, {subject.images}", path)
+    title = f"{subject.title}: {name}, {subject.images}"
+    evaluation_picture.draw(metrics, subject.class_names, title, folder / PICTURE_FILE)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tools.shared import plots
 from tools.shared.classification_metrics import ClassificationMetrics, Reliability
-from tools.shared.plots import of_any_script, plain
+from tools.shared.plots import plain
 
 _MOST_CLASSES_WRITTEN = 20
 """Above that, cells have no numbers and classes no names."""
@@ -16,12 +17,7 @@ _LONGEST_NAME = 14
 
 def draw(metrics: ClassificationMetrics, class_names: Sequence[str], title: str, path: Path) -> None:
     """Draws the confusion matrix, the reliability diagram and the confidences below it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure = pyplot.figure(figsize=(13, 7), layout="constrained")
+    figure = plots.pyplot().figure(figsize=(13, 7), layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 2), height_ratios=(3, 1))
     _draw_confusion(figure, figure.add_subplot(grid[:, 0]), metrics.confusion, class_names)
     reliable = figure.add_subplot(grid[0, 1])
@@ -29,9 +25,7 @@ def draw(metrics: ClassificationMetrics, class_names: Sequence[str], title: str,
     _draw_confidences(figure.add_subplot(grid[1, 1], sharex=reliable), metrics)
     low, high = metrics.error_interval
     figure.suptitle(f"{plain(title)}\nerror {metrics.error:.2f} % (95 % interval {low:.2f} to {high:.2f})")
-    with of_any_script():
-        figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    plots.save(figure, path, dpi=110)
 
 
 def _draw_confusion(figure: Any, axes: Any, confusion: np.ndarray, class_names: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import columns
 from tools.shared.classification_metrics import NUM_BINS, ClassificationMetrics
 
 _MOST_CLASSES = 20
@@ -61,7 +61,7 @@ def _overview(all_metrics: Mapping[str, ClassificationMetrics]) -> list[str]:
         agreement = 100 * np.mean(metrics.predicted == first.predicted)
         rows.append([*cells, *([f"{agreement:.2f} %"] if several else [])])
     lines = [
-        *_aligned(rows),
+        *columns(rows),
         "NLL: negative log-likelihood, in nats. Brier: 0 (sure and right) to 2 (sure and wrong). Calibration: the expected",
         f"calibration error, mean distance of accuracy and confidence over {NUM_BINS} bins of equal width.",
     ]
@@ -79,7 +79,7 @@ def _by_class(metrics: ClassificationMetrics, class_names: Sequence[str]) -> lis
         there = there[np.argsort(-errors[there], kind="stable")][:_MOST_CLASSES]
     rows = [["class", "images", "error"]]
     rows += [[class_names[c], f"{images[c]:,}", f"{errors[c]:.1f} %"] for c in there.tolist()]
-    table = _aligned(rows)
+    table = columns(rows)
     bars = ["", *("#" * round(_BAR * errors[c] / 100) for c in there)]
     most = f", the worst {_MOST_CLASSES}" if len(class_names) > _MOST_CLASSES else ""
     return [f"Errors by class{most}:", *(f"{line}  {bar}".rstrip() for line, bar in zip(table, bars, strict=True))]
@@ -90,20 +90,10 @@ def _confused(metrics: ClassificationMetrics, class_names: Sequence[str]) -> lis
         cells = [[f"{count:,}" if count else "." for count in row] for row in metrics.confusion]
         rows = [["", *(name[:8] for name in class_names)]]
         rows += [[name, *own] for name, own in zip(class_names, cells, strict=True)]
-        return ["True classes down, predicted ones across:", *_aligned(rows)]
+        return ["True classes down, predicted ones across:", *columns(rows)]
     wrong = metrics.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]
     rows = [["true", "taken for", "images"], *([class_names[i], class_names[j], f"{wrong[i, j]:,}"] for i, j in pairs)]
-    return ["Most often mistaken:", *_aligned(rows)]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns in line, the first to the left, the others to the right; what anybody called a class stays in its line."""
-    rows = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+    return ["Most often mistaken:", *columns(rows)]

@@ -24,118 +24,24 @@ these very images, and so confirms them.
 """
 
 import csv
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
-from tools.shared import html, row_history, run_images, saved_table
+from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, usefulness, why
+from tools.shared import html, run_images, saved_table
 
 CSV_FILE = "queue.csv"
-STRATEGIES = ("mixed", "entropy", "margin", "flips", "random")
 MOST_IMAGES = 5000
 COLUMNS = ("file", "label", "split", "suggestion", "probability", "why")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The unlabeled rows of a run.
-
-    Attributes:
-        rows: of the table, `[rows]`.
-        said: what each row of the table says.
-        moves: how they moved.
-        class_names: in the order of the labels.
-    """
-
-    rows: np.ndarray
-    said: saved_table.RowSummary
-    moves: row_history.RowHistory
-    class_names: Sequence[str]
-
-    @property
-    def label(self) -> np.ndarray:
-        """Largest class of each, `[rows]`."""
-        return self.said.label[self.rows]
-
-    @property
-    def contradicted(self) -> np.ndarray:
-        """Whether the network's last prediction before fine-tuning says another class, `[rows]` bool."""
-        return self.moves.predicted != self.label
-
-
-def candidates(run_dir: Path, table: saved_table.SavedTable, class_names: Sequence[str]) -> Candidates:
-    """Reads what a run knows of its unlabeled rows.
-
-    Raises:
-        ValueError: if files are missing, damaged, or of different runs.
-    """
-    moves = row_history.read(run_dir / run_directory.HISTORY_FILE)
-    if not np.array_equal(moves.rows, table.unlabeled_rows):
-        raise ValueError(
-            f"{run_dir / run_directory.HISTORY_FILE} and {run_directory.TABLE_FILE} are of different runs: make the run again"
-        )
-    return Candidates(moves.rows, saved_table.summarized(table), moves, class_names)
-
-
-def usefulness(found: Candidates, strategy: str, seed: int) -> np.ndarray:
-    """How useful a label of each row would be, `[rows]`, by a key of STRATEGIES; only the order counts."""
-    entropy = found.said.entropy[found.rows]
-    if strategy == "entropy":
-        return entropy
-    if strategy == "margin":
-        # Not the difference, which is 1 in float32 for most rows.
-        return found.said.second[found.rows] / found.said.probability[found.rows]
-    if strategy == "flips":
-        return _rank(found.moves.flips) + _rank(entropy) / (len(entropy) + 1)
-    if strategy == "random":
-        return np.random.default_rng([seed, 6]).permutation(len(found.rows)).astype(np.float64)
-    signs = (entropy, found.moves.predicted_entropy, found.moves.flips, found.contradicted)
-    return np.sum([_rank(sign) for sign in signs], axis=0)
-
-
-def _rank(values: np.ndarray) -> np.ndarray:
-    """The mean rank of those that are alike, so that a sign that says nothing of them adds nothing to their order."""
-    from scipy.stats import rankdata
-
-    return rankdata(values)
-
-
-def chosen(found: Candidates, useful: np.ndarray, count: int, quota: int) -> np.ndarray:
-    """Indices into `found.rows` of the `count` most useful, at most `quota` of each class (0: any number), the best first."""
-    order = np.argsort(-useful, kind="stable")
-    if quota:
-        label = found.label[order]
-        places = np.argsort(label, kind="stable")
-        of_class = np.bincount(label, minlength=len(found.class_names))
-        rank_in_class = np.empty(len(order), np.int64)
-        rank_in_class[places] = np.arange(len(order)) - np.repeat(np.cumsum(of_class) - of_class, of_class)
-        order = order[rank_in_class < quota]
-    return order[:count]
-
-
-def why(found: Candidates, index: int, strategy: str) -> str:
-    """Why a row is asked for, in words."""
-    if strategy == "random":
-        return "drawn at random"
-    row = found.rows[index]
-    entropy = f"entropy {found.said.entropy[row]:.2f} nats"
-    flips = f"{found.moves.flips[index]} flips"
-    if strategy == "margin":
-        return f"ahead of the next class by {found.said.margin[row]:.3f}"
-    if strategy != "mixed":
-        return entropy if strategy == "entropy" else flips
-    other = f", the network said {found.class_names[found.moves.predicted[index]]}" * bool(found.contradicted[index])
-    return f"{entropy}, {flips}{other}"
 
 
 def queue_of(found: Candidates, ids: np.ndarray, order: np.ndarray, strategy: str) -> list[dict[str, str]]:
@@ -167,14 +73,6 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
     ]
 
 
-def write_lines(path: Path, lines: Sequence[dict[str, str]]) -> None:
-    """Writes the file, whole or not at all."""
-    with files.written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def define_flags() -> flags.FlagValues:
     """The flags of this program."""
     flag_values = flags.FlagValues()
@@ -192,13 +90,10 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    flag_values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
     _check_out(out)
@@ -211,9 +106,9 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     lines = queue_of(found, table.ids, order, options["strategy"])
     page = _page(lines, found.rows[order], images, run_directory.title_of(summary), options)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_lines(out, [*lines, *given_lines(run_dir, table, data.class_names)])
-    with files.written_whole(out.with_suffix(".html")) as path:
-        path.write_text(page, encoding="utf-8")
+    filled = [*lines, *given_lines(run_dir, table, data.class_names)]
+    files.write_csv(out, [COLUMNS, *([line[name] for name in COLUMNS] for line in filled)])
+    files.write_text(out.with_suffix(".html"), page)
     _say(out, len(lines), options["count"], config)
     print(f"Next, once the column label is filled in, train on from the run's network:\n  {next_command(run_dir, config, out)}")
     return 0
@@ -270,12 +165,8 @@ def next_command(run_dir: Path, config: Config, filled: Path) -> str:
     if config.dataset == "folder":
         replaced["test_fraction"] = 0.0
     flags_of_run = [f"--{name}={str(value).lower()}" for name, value in replaced.items() if getattr(config, name) != value]
-    words = [
-        *(run_directory.shown(sys.executable), "-m", "r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}"),
-        *flags_of_run,
-        *(f"--labels={filled}", f"--warm_start={run_dir}"),
-    ]
-    return shlex.join(words)
+    more = [*flags_of_run, f"--labels={filled}", f"--warm_start={run_dir}"]
+    return run_directory.command_of("r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}", *more)
 
 
 if __name__ == "__main__":

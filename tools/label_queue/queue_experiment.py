@@ -18,18 +18,17 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.command_line import from_command_line, parse_flags
+from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.messages import one_line
-from tools.label_queue import __main__ as label_queue
+from tools.label_queue import selection
 from tools.shared import saved_table
-from tools.shared.arguments import parse_seeds
+from tools.shared.arguments import parse_own, parse_seeds
 from tools.shared.runner import summary_of
 from tools.shared.seed_table import Column, seed_table
 
-_OWN = ("seeds", "strategies", "count", "output_dir", "cold", "nocold")
 TABLE_FILE = "table.md"
 
 
@@ -70,8 +69,8 @@ class Experiment:
 def split_text(first_run: Path, strategy: str, count: int, seed: int) -> str:
     """The labeled images of a run, and `count` more that a strategy asks for, as a split file."""
     table = saved_table.read(first_run / run_directory.TABLE_FILE)
-    found = label_queue.candidates(first_run, table, [str(number) for number in range(table.num_classes)])
-    order = label_queue.chosen(found, label_queue.usefulness(found, strategy, seed), count, quota=0)
+    found = selection.candidates(first_run, table, [str(number) for number in range(table.num_classes)])
+    order = selection.chosen(found, selection.usefulness(found, strategy, seed), count, quota=0)
     more = "".join(f"{name}\n" for name in table.ids[found.rows[order]].tolist())
     return f"{(first_run / run_directory.SPLIT_FILE).read_text()}# {strategy}, seed {seed}:\n{more}"
 
@@ -120,16 +119,12 @@ def define_flags() -> flags.FlagValues:
 def _experiment(arguments: Sequence[str]) -> Experiment:
     """What a command line asks for, checked as far as that needs no run."""
     flag_values = define_flags()
-    own = [a for a in arguments if a.lstrip("-").partition("=")[0] in _OWN]
-    parse_flags(flag_values, own)
+    others = tuple(parse_own(flag_values, arguments))
     seeds = tuple(parse_seeds(flag_values["seeds"].value))
     strategies = tuple(dict.fromkeys(flag_values["strategies"].value))
-    wrong = [name for name in strategies if name not in label_queue.STRATEGIES]
+    wrong = [name for name in strategies if name not in selection.STRATEGIES]
     if wrong or not strategies:
-        raise ValueError(
-            f"strategies ({','.join(wrong)}) must be among {', '.join(label_queue.STRATEGIES)}: change --strategies"
-        )
-    others = tuple(a for a in arguments if a not in own)
+        raise ValueError(f"strategies ({','.join(wrong)}) must be among {', '.join(selection.STRATEGIES)}: change --strategies")
     config = from_command_line(others)
     if config.run_dir or config.split_file or config.new_run or config.warm_start or config.stage_1_from:
         taken = "--run_dir, --split_file, --new_run, --warm_start and --stage_1_from"
@@ -150,26 +145,22 @@ def _experiment(arguments: Sequence[str]) -> Experiment:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    if "--help" in arguments:
-        print(f"{__doc__}\n{define_flags().get_help()}")
-        return 0
+    help_text = f"{__doc__}\n{define_flags().get_help()}"
+    return run_program(arguments, help_text, lambda: _run(_experiment(arguments)))
+
+
+def _run(experiment: Experiment) -> int:
+    run_directory.check_writable(experiment.folder)
+    errors = {}
     try:
-        experiment = _experiment(arguments)
-        run_directory.check_writable(experiment.folder)
-        errors = {}
         for seed in experiment.seeds:
             errors[seed] = errors_of(experiment, seed)
             text = table_text(experiment, errors)
             with files.written_whole(experiment.folder / TABLE_FILE) as path:
                 path.write_text(text)
-    except KeyboardInterrupt:
-        return 130
     except RuntimeError as error:
         print(f"error: {one_line(error)}; once that is mended, the same command goes on", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
     print(f"\n{text}\nThis stands in {experiment.folder / TABLE_FILE} too.")
     return 0
 

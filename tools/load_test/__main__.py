@@ -10,15 +10,14 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.load_test.load_settings import Settings, define_flags, parse
+from tools.load_test.load_settings import Settings, define_flags, settings_of
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{values.get_help()}", lambda: _test(parse(values, arguments)))
+    return run_with_flags(arguments, __doc__, define_flags(), lambda values: _test(settings_of(values)))
 
 
 def _test(settings: Settings) -> int:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from r2d2_tf.system.messages import markdown
 from tools.load_test.load import Tally
 from tools.load_test.reference import BATCH_SIZE
 
@@ -67,15 +68,15 @@ def table(tallies: Sequence[Tally], loops: Mapping[int, float]) -> str:
     """A row a stage."""
     heads = ["protocol", "at a time", "requests", "of them wrong on purpose", "images/s", "of a loop, 1 a call"]
     heads += [f"of a loop, {BATCH_SIZE} a call", "p50 ms", "p95 ms", "p99 ms"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows: list[list[object]] = [[*heads]]
     for tally in tallies:
         speed = len(tally.latencies) / tally.seconds if tally.seconds else 0.0
         points = np.percentile(tally.latencies, (50, 95, 99)) * 1000 if tally.latencies else [float("nan")] * 3
         cells = [tally.protocol, tally.concurrency, f"{tally.answered:,}", f"{tally.bad.total():,}", f"{speed:,.0f}"]
         cells += [f"{speed / loops[count]:.2f}" for count in (1, BATCH_SIZE)] + [f"{point:.1f}" for point in points]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        rows.append(cells)
     speeds = " and ".join(f"{speed:,.0f} images/s at {count} a call" for count, speed in loops.items())
-    return "\n".join([*lines, "", f"A loop around the SavedModel, in this process: {speeds}."])
+    return "\n".join([*markdown(rows), "", f"A loop around the SavedModel, in this process: {speeds}."])
 
 
 def broken_promises(found: LoadTestResult, *, tolerance: float) -> list[str]:

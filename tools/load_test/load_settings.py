@@ -7,7 +7,6 @@ from pathlib import Path
 from absl import flags
 
 from export.serving.folders import check_model_folder
-from r2d2_tf.config.command_line import parse_flags
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -56,13 +55,8 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
-    """The settings of a command line.
-
-    Raises:
-        ValueError: in one line, if they are wrong.
-    """
-    parse_flags(values, arguments)
+def settings_of(values: flags.FlagValues) -> Settings:
+    """The settings of parsed flags; raises ValueError if they are wrong."""
     if not values["model"].value:
         raise ValueError("say which model to test: --model=RUN/export/saved_model")
     model = Path(values["model"].value)
@@ -80,15 +74,11 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
     return Settings(
         model=model,
         name=values["name"].value or model.resolve().name,
-        requests=values["requests"].value,
         concurrency=concurrency,
-        malformed=values["malformed"].value,
-        seconds=values["seconds"].value,
         images=images if images.is_dir() else None,
-        tolerance=values["tolerance"].value,
-        seed=values["seed"].value,
         rest=rest,
         grpc=grpc,
+        **{name: values[name].value for name in ("requests", "malformed", "seconds", "tolerance", "seed")},
     )
 
 

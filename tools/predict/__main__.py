@@ -16,7 +16,6 @@ import functools
 import io
 import itertools
 import os
-import shlex
 import sys
 import time
 from collections import Counter, deque
@@ -31,13 +30,14 @@ from absl import flags
 from tqdm import tqdm
 
 from export import inference
+from r2d2_tf.config.command_line import run_program
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line
 from tools.predict import photograph_files
 from tools.predict.photograph_files import shown
-from tools.shared import arguments as positional
 from tools.shared import models
+from tools.shared.arguments import parse_with_names
 from tools.shared.models import Model
 
 STANDARD_OUTPUT = "-"
@@ -86,33 +86,22 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_string("out", "predictions.csv", "file to write; - is standard output", flag_values=flag_values)
     flags.DEFINE_integer("top", 5, "likeliest classes to write", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("batch_size", 32, "photographs a batch", lower_bound=1, flag_values=flag_values)
-    if "--help" in arguments:
-        print(f"{__doc__}\n{flag_values.get_help()}")
-        return 0
+    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+
+
+def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    names = parse_with_names(flag_values, arguments)
+    model, out, top, batch_size = (flag_values[name].value for name in ("model", "out", "top", "batch_size"))
+    if not model:
+        raise ValueError("say which model to use: --model=RUN/export/model.tflite, or --model=RUN")
+    models.check(Path(model))
+    photograph_files.check(names)
+    _check_output(out)
     try:
-        names = positional.parse(flag_values, arguments)
-        if not flag_values["model"].value:
-            raise ValueError("say which model to use: --model=RUN/export/model.tflite, or --model=RUN")
-        models.check(Path(flag_values["model"].value))
-        photograph_files.check(names)
-        _check_output(flag_values["out"].value)
-        return predict(
-            Path(flag_values["model"].value),
-            names,
-            flag_values["out"].value,
-            top=flag_values["top"].value,
-            batch_size=flag_values["batch_size"].value,
-        )
-    except BrokenPipeError:
-        # Whoever reads the table has enough of it. Python would complain once more as it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return predict(Path(model), names, out, top=top, batch_size=batch_size)
     except KeyboardInterrupt:
         print("\ninterrupted: there is no whole table", file=sys.stderr)
-        return 130
+        raise
 
 
 def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch_size: int) -> int:
@@ -132,9 +121,8 @@ def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch
         say(f"\nwritten to {out}")
     run = models.run_of(model_path)
     if run is not None:
-        python, run_flag = shlex.quote(run_directory.shown(sys.executable)), f"--run_dir={shlex.quote(str(run))}"
-        model_flag = "" if run == model_path else f" --model={shlex.quote(str(model_path))}"
-        say(f"\nNext, how often is it wrong?\n  {python} -m tools.evaluate {run_flag}{model_flag}")
+        own = [] if run == model_path else [f"--model={model_path}"]
+        say(f"\nNext, how often is it wrong?\n  {run_directory.command_of('tools.evaluate', f'--run_dir={run}', *own)}")
     return _report_failures(tally)
 
 

@@ -8,7 +8,6 @@ True classes of unlabeled images, where a data set knows them, appear as errors 
 Test labels appear as the test error alone.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
@@ -47,13 +46,10 @@ def define_flags() -> flags.FlagValues:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    flag_values = define_flags()
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
     if out.is_dir():
@@ -62,9 +58,9 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
     _check_files(run_dir)
     report(run_dir, config, summary, options, out)
-    python = shlex.quote(run_directory.shown(sys.executable))
     print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
-    print(f"Next, to have doubtful images labeled:\n  {python} -m tools.label_queue --run_dir={shlex.quote(str(run_dir))}")
+    command = run_directory.command_of("tools.label_queue", f"--run_dir={run_dir}")
+    print(f"Next, to have doubtful images labeled:\n  {command}")
     return 0
 
 
@@ -91,8 +87,7 @@ def report(run_dir: Path, config: Config, summary: dict[str, Any], options: dict
     content = contents.contents(found, run_dir)
     content["sheets"] = sheets.shown(found, sheets.all_sheets(found, options["max_images"]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(out) as path:
-        path.write_text(html.render("report.html", content), encoding="utf-8")
+    files.write_text(out, html.render("report.html", content))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE
@@ -25,6 +25,7 @@ from tools.reproduce import fake_data, run_plan
 from tools.reproduce.paper_tables import TABLES, rows_of
 from tools.reproduce.results import Results, Run, TableExperiment
 from tools.reproduce.trainer import Trainer
+from tools.shared.arguments import help_of_own, parse_own, parse_seeds
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,22 @@ class Job:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     own = _define_flags()
-    if "--help" in arguments:
-        print(f"{__doc__}\nIts own flags, with their defaults:\n{_flag_help(own)}")
-        return 0
-    try:
-        job = _read(arguments, own)
-        if job.experiment.fake_data is None:
-            run_plan.check(job.runs, is_needed=not own["dry_run"].value)
-    except (ValueError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(arguments, f"{__doc__}\n{help_of_own(own)}", lambda: _reproduce(arguments, own))
+
+
+def _reproduce(arguments: Sequence[str], own: flags.FlagValues) -> int:
+    job = _read(arguments, own)
+    if job.experiment.fake_data is None:
+        run_plan.check(job.runs, is_needed=not own["dry_run"].value)
     if own["dry_run"].value:
         print(run_plan.plan(job.runs, job.output, job.trainer))
         return 0
     try:
-        print(_run(job))
+        table = _run(job)
     except (RuntimeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    print(table)
     return 0
 
 
@@ -79,18 +76,15 @@ def _define_flags() -> flags.FlagValues:
     return own
 
 
-def _flag_help(own: flags.FlagValues) -> str:
-    defaults = {name: (own[name].default_as_str or "").strip("'") for name in own}
-    return "\n".join(f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items())
-
-
 def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
     """Reads a command line into `own` flags and what they ask for.
 
     Raises:
-        ValueError: if it cannot be done as it stands (absl's flags.Error: likewise).
+        ValueError: if it cannot be done as it stands.
     """
-    others = _split_flags(arguments, own)
+    others = parse_own(own, arguments)
+    if own["table"].value is None:
+        raise ValueError("say which table to reproduce: --table=1 to 8, or mnist")
     table, folder, trial = own["table"].value, Path(own["runs"].value), own["trial"].value
     base = own["base"].value or f"configs/{getattr(TABLES[table], own['scale'].value)}.cfg"
     experiment = TableExperiment(
@@ -98,7 +92,7 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
     )
     config = from_command_line(experiment.arguments)
     rows = rows_of(table, config)
-    runs = [Run.of(row, experiment, seed) for seed in _seeds(own["seeds"].value) for row in rows]
+    runs = [Run.of(row, experiment, seed) for seed in sorted(parse_seeds(own["seeds"].value)) for row in rows]
     output_dir, name = Path(own["output_dir"].value), f"table{table}_{config.name}"
     title = f"{TABLES[table].title} (there {TABLES[table].data}, here {config.dataset}), with {base}"
     if trial:
@@ -110,25 +104,6 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
     output = Results(output_dir, name, rows, experiment)
     command = "python -m tools.reproduce " + " ".join(_portable(arguments))
     return Job(config, experiment, runs, Trainer(folder), output, title, command)
-
-
-def _split_flags(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
-    """Reads the arguments that are of `own` flags; returns the others, which are of the experiment."""
-    names = {f"--{name}" for name in own} | {"--nodry_run", "--notrial"}
-    own(["reproduce", *(a for a in arguments if a.split("=")[0] in names)])
-    if own["table"].value is None:
-        raise ValueError("say which table to reproduce: --table=1 to 8, or mnist")
-    return [a for a in arguments if a.split("=")[0] not in names]
-
-
-def _seeds(texts: Sequence[str]) -> list[int]:
-    try:
-        seeds = sorted({int(text) for text in texts})
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise ValueError(f"seeds ({','.join(texts)}) must be whole numbers, separated by commas, as in --seeds=0,1,2")
-    return seeds
 
 
 def _portable(arguments: Sequence[str]) -> list[str]:

@@ -14,13 +14,13 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf import backbones
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
+from tools.shared import plots
 
 PICTURE = "features.png"
 BACKBONE = "lenet_2d"
@@ -81,23 +81,19 @@ def panels_of(networks: Sequence[Path], data: ImageData, labeled: np.ndarray, ba
 
 def draw(panels: Sequence[Panel], class_names: Sequence[str], title: str, path: Path) -> None:
     """Draws four panels in two rows."""
-    import matplotlib
+    from matplotlib.lines import Line2D
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 9), layout="constrained")
+    figure, axes = plots.pyplot().subplots(2, 2, figsize=(9, 9), layout="constrained")
     for place, (name, features, labels) in zip(axes.ravel(), panels, strict=True):
         size = 6 if len(features) < 5000 else 0.5
         place.scatter(*features.T, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=size, linewidths=0, rasterized=True)
         place.set_title(f"{name}\nvariance within classes: {variance_within(features, labels):.1f} %", fontsize=10)
         place.spines[["top", "right"]].set_visible(False)
         place.tick_params(labelsize=8)
-    colors = [pyplot.Line2D([], [], marker="o", linestyle="", color=f"C{c}", label=n) for c, n in enumerate(class_names)]
+    colors = [Line2D([], [], marker="o", linestyle="", color=f"C{c}", label=n) for c, n in enumerate(class_names)]
     figure.legend(handles=colors, loc="outside lower center", ncols=len(class_names), edgecolor="none")
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    plots.save(figure, path)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,12 +101,10 @@ def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets, if not that of the run", flag_values=flag_values)
-    return run_program(arguments, __doc__, lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     folder, config, summary = finished.named(flag_values["run_dir"].value)
     title = run_directory.title_of(summary)
     networks = networks_of(folder, config)
@@ -127,8 +121,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     print(title)
     for name, features, labels in panels:
         print(f"{name}: variance within classes {variance_within(features, labels):.1f} %")
-    with files.written_whole(folder / PICTURE) as path:
-        draw(panels, data.class_names, f"{title}: features, colored by true class", path)
+    draw(panels, data.class_names, f"{title}: features, colored by true class", folder / PICTURE)
     print(f"written to {folder / PICTURE}")
     return 0
 

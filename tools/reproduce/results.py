@@ -9,6 +9,7 @@ from pathlib import Path
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.system import files
+from r2d2_tf.system.messages import markdown
 from tools.reproduce import fake_data
 from tools.reproduce.paper_tables import Row
 
@@ -110,10 +111,7 @@ class Results:
         lines = [line for line in others if (line["row"], line["config_digest"]) != same] + [record]
         order = [row.label for row in self.rows]
         lines.sort(key=lambda line: order.index(line["row"]) if line["row"] in order else len(order))
-        with files.written_whole(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(lines)
+        files.write_csv(path, [COLUMNS, *([line.get(column) for column in COLUMNS] for line in lines)])
 
     def write_table(self, title: str, command: str) -> str:
         """Writes the table with its title, data, commits and machines as Markdown, and returns it.
@@ -131,7 +129,7 @@ class Results:
             [
                 f"{title}. Test error in percent after the last epoch: mean and standard deviation over the seeds.{images}",
                 "",
-                *markdown(self.rows, records),
+                *table_lines(self.rows, records),
                 "",
                 f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
                 f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
@@ -141,8 +139,7 @@ class Results:
             ]
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        with files.written_whole(self.folder / f"{self.name}.md") as path:
-            path.write_text(text + "\n")
+        files.write_text(self.folder / f"{self.name}.md", text + "\n")
         return f"{text}\n\nwritten to {self.folder / self.name}.md"
 
 
@@ -159,11 +156,10 @@ def _read(path: Path) -> list[Record]:
     return lines
 
 
-def markdown(rows: Sequence[Row], records: dict[tuple[str, int], Record]) -> list[str]:
+def table_lines(rows: Sequence[Row], records: dict[tuple[str, int], Record]) -> list[str]:
     """The lines of the table. Stopped runs are counted, and a row without runs reads `not run`."""
     top5 = any(row.paper_top5 is not None for row in rows) or any(record.get("final_top5") for record in records.values())
-    titles = ["", "seeds", "ours", "paper", "difference", *(["ours, top 5", "paper, top 5"] if top5 else [])]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    table = [["", "seeds", "ours", "paper", "difference", *(["ours, top 5", "paper, top 5"] if top5 else [])]]
     for row in rows:
         own = [record for (label, _), record in sorted(records.items()) if label == row.label]
         finished = [record for record in own if record["outcome"] == "finished"]
@@ -178,8 +174,8 @@ def markdown(rows: Sequence[Row], records: dict[tuple[str, int], Record]) -> lis
                 _with_spread([float(r["final_top5"]) for r in finished if r.get("final_top5")]) or ("-" if own else "not run"),
                 _cell(row.paper_top5),
             ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        table.append(cells)
+    return markdown(table)
 
 
 def _with_spread(values: Sequence[float]) -> str:

@@ -8,6 +8,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE, check_tfds, find_tfds, is_fake, num_examples
 from r2d2_tf.data.splits import check_num_labels, parse_split
+from r2d2_tf.system.messages import markdown
 from tools.reproduce import fake_data
 from tools.reproduce.results import Results, Run
 from tools.reproduce.trainer import Trainer
@@ -50,9 +51,7 @@ def plan(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
             f"Estimated times of training and prediction alone, if a GPU sustains {two_digits(cost.GPU / 1e12)} TFLOP/s",
             f"(with a small network it does not), or a CPU core {two_digits(cost.CPU_CORE / 1e9)} GFLOP/s, in float32:",
             "",
-            "| row | seed | state | images trained on | on a GPU | on a CPU core |",
-            "|---|---|---|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in rows),
+            *markdown([["row", "seed", "state", "images trained on", "on a GPU", "on a CPU core"], *rows]),
             "",
             f"Still to run: {gpu} on such a GPU, or {core} on such a core. Nothing was run.",
         ]

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags, run_program
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.runs import finished, run_directory
-from r2d2_tf.system import files
+from r2d2_tf.system.messages import markdown
+from tools.shared import plots
 
 PICTURE = "theorems.png"
 EQUAL = 1e-6
@@ -69,26 +70,18 @@ def comparisons(history: dict[str, np.ndarray], *, alpha: float, beta: float) ->
 
 def table(found: Sequence[Comparison]) -> str:
     """The comparisons as Markdown."""
-    lines = [
-        "| epochs done | | distance to the fixed point: median | 90 % below | rows within 0.05 | p~_n <= p^_n |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [["epochs done", "", "distance to the fixed point: median", "90 % below", "rows within 0.05", "p~_n <= p^_n"]]
     for c in found:
         median, high = np.quantile(c.distance, [0.5, 0.9])
         near = 100 * np.mean(c.distance < 0.05)
         holds = "by construction" if c.title.startswith("after") else f"{100 * np.mean(c.holds):.1f} %"
-        lines.append(f"| {c.epoch} | {c.title} | {median:.3f} | {high:.3f} | {near:.1f} % | {holds} |")
-    return "\n".join(lines)
+        lines.append([f"{c.epoch}", c.title, f"{median:.3f}", f"{high:.3f}", f"{near:.1f} %", holds])
+    return "\n".join(markdown(lines))
 
 
 def draw(found: Sequence[Comparison], title: str, path: Path) -> None:
     """Draws quartiles of the distance, and the share of rows for which the inequality holds, over the epochs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (upper, lower) = pyplot.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
+    figure, (upper, lower) = plots.pyplot().subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
     epochs = [c.epoch for c in found]
     quartiles = np.array([np.quantile(c.distance, [0.25, 0.5, 0.75]) for c in found]).T
     upper.fill_between(epochs, quartiles[0], quartiles[2], color="C0", alpha=0.2, linewidth=0, label="half of the rows")
@@ -107,20 +100,17 @@ def draw(found: Sequence[Comparison], title: str, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="black", alpha=0.1)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    plots.save(figure, path)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    return run_program(arguments, __doc__, lambda: _run(flag_values, arguments))
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
-def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """The program's own work; see command_line.run_program."""
-    parse_flags(flag_values, arguments)
+def _run(flag_values: flags.FlagValues) -> int:
     folder, config, summary = finished.named(flag_values["run_dir"].value)
     title = run_directory.title_of(summary)
     if config.class_loss != "reverse_kl":
@@ -130,8 +120,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     history = run_directory.read_arrays(folder / run_directory.HISTORY_FILE, HISTORY)
     found = comparisons(history, alpha=config.alpha, beta=config.beta)
     print(f"{title}\n\n{table(found)}")
-    with files.written_whole(folder / PICTURE) as path:
-        draw(found, f"{title}: theorems 1 and 2", path)
+    draw(found, f"{title}: theorems 1 and 2", folder / PICTURE)
     print(f"\nwritten to {folder / PICTURE}")
     return 0
 

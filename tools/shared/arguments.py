@@ -1,4 +1,4 @@
-"""The seeds that a command line asks for."""
+"""What a command line asks for beside plain flags: seeds, names, and the flags of a run."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,7 +22,27 @@ def parse_seeds(texts: Iterable[str]) -> list[int]:
     return seeds
 
 
-def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+def parse_own(own: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Parses the arguments that are of a tool's `own` flags; returns the others, which are a run's.
+
+    Raises:
+        ValueError: in one line, if a value is wrong.
+    """
+    names = {f"--{prefix}{name}" for name in own for prefix in ("", "no" * own[name].boolean)}
+    mine = [argument for argument in arguments if argument.partition("=")[0] in names]
+    parse_flags(own, mine)
+    return [argument for argument in arguments if argument not in mine]
+
+
+def help_of_own(own: flags.FlagValues) -> str:
+    """A tool's `own` flags, their defaults and what they mean."""
+    defaults = {name: (own[name].default_as_str or "").strip("'[]") for name in own}
+    return "Its own flags, with their defaults:\n" + "\n".join(
+        f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items()
+    )
+
+
+def parse_with_names(flag_values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parses `--flag=value` arguments and returns the others; after a `--` all are others.
 
     Raises:

@@ -1,8 +1,29 @@
-"""Names of classes and folders in Matplotlib's pictures."""
+"""Pictures of Matplotlib: where it is imported, how they are saved, and names of classes and folders in them."""
 
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from r2d2_tf.system import files
+
+
+def pyplot() -> Any:
+    """Matplotlib's, for files alone: here, as it takes a second to import."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def save(figure: Any, path: Path, dpi: int = 120) -> None:
+    """Writes a figure, whole or not at all, and ends it."""
+    with files.written_whole(path) as temporary, of_any_script():
+        figure.savefig(temporary, dpi=dpi)
+    pyplot().close(figure)
 
 
 def plain(text: str, longest: int | None = None) -> str:

@@ -1,8 +1,10 @@
 """Runs that differ in their seed alone, as a table."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from r2d2_tf.system.messages import markdown
 
 
 class Column(NamedTuple):
@@ -32,14 +34,10 @@ class Column(NamedTuple):
 
 def seed_table(seeds: Sequence[int], columns: Sequence[Column]) -> str:
     """A line a seed, then the mean and, of several seeds, the standard deviation, as Markdown."""
-    rows = [(str(seed), [column.cell(column.values[i]) for column in columns]) for i, seed in enumerate(seeds)]
-    rows.append(("mean", [column.cell(statistics.mean(own)) if (own := column.measured()) else "" for column in columns]))
+    rows = [["seed", *(column.title for column in columns)]]
+    rows += [[str(seed), *(column.cell(column.values[i]) for column in columns)] for i, seed in enumerate(seeds)]
+    rows.append(["mean", *(column.cell(statistics.mean(own)) if (own := column.measured()) else "" for column in columns)])
     if len(seeds) > 1:
-        deviations = [column.cell(statistics.stdev(own)) if (own := column.measured()) else "" for column in columns]
-        rows.append(("standard deviation", deviations))
-    lines = [_line("seed", [column.title for column in columns]), "|---" * (len(columns) + 1) + "|"]
-    return "\n".join([*lines, *(_line(label, cells) for label, cells in rows)])
-
-
-def _line(label: str, cells: Iterable[str]) -> str:
-    return " ".join(f"| {cell}".rstrip() for cell in (label, *cells)) + " |"
+        deviations = (column.cell(statistics.stdev(own)) if (own := column.measured()) else "" for column in columns)
+        rows.append(["standard deviation", *deviations])
+    return "\n".join(markdown(rows))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from tools.torture.exactness import differences
@@ -267,14 +267,10 @@ def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     flags.DEFINE_integer("kills", 50, "how often a run is killed", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("seed", 0, "of the random moments", flag_values=flag_values)
-    if "--help" in arguments:
-        print(__doc__)
-        return 0
-    try:
-        parse_flags(flag_values, arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_with_flags(arguments, __doc__, flag_values, _torture)
+
+
+def _torture(flag_values: flags.FlagValues) -> int:
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     print(f"runs and what they print: {folder}\ntraining the undisturbed run", flush=True)
     try:

@@ -18,20 +18,19 @@ workers: KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, a
 import sys
 from collections.abc import Sequence
 
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.config.command_line import run_program
+from tools.shared.arguments import help_of_own
 from tools.tune import options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code: 1, a run failed; 2, the command was wrong; 130, Ctrl-C."""
-    if "--help" in arguments:
-        print(f"{__doc__}\nIts own flags, with their defaults:\n{options.flag_help()}")
-        return 0
-    try:
-        chosen = options.read(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    help_text = f"{__doc__}\n{help_of_own(options.define_flags())}"
+    return run_program(arguments, help_text, lambda: _search(arguments))
+
+
+def _search(arguments: Sequence[str]) -> int:
+    chosen = options.read(arguments)
     # Only now: TensorFlow takes seconds to import, and a mistake in a flag should be told at once.
     from r2d2_tf.system.startup import import_tensorflow_quietly
 

@@ -47,8 +47,7 @@ class Job:
         """Writes the run's flagfile, and returns the command that makes the run, or goes on with it."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         flagfile = self.folder.with_name(f"{self.folder.name}.cfg")
-        with files.written_whole(flagfile) as path:
-            path.write_text(self.config.to_flagfile())
+        files.write_text(flagfile, self.config.to_flagfile())
         return [sys.executable, "-m", "r2d2_tf.train", f"--flagfile={flagfile}", f"--run_dir={self.folder}"]
 
     def error(self) -> str:

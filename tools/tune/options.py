@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.command_line import from_command_line, parse_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.runs import run_directory
@@ -115,13 +115,6 @@ def define_flags() -> flags.FlagValues:
     return own
 
 
-def flag_help() -> str:
-    """The flags, their defaults and what they mean."""
-    own = define_flags()
-    defaults = {name: "" if own[name].default is None else str(own[name].default).strip("[]") for name in own}
-    return "\n".join(f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items())
-
-
 def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
     """Reads a command line, and claims nothing.
 
@@ -142,12 +135,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         space=space,
         tuner=tuner,
         trials=trials if trials or tuner in ("grid", "hyperband") else _TRIALS,
-        grid_points=own["grid_points"].value,
-        folds=own["folds"].value,
-        validation_fraction=own["validation_fraction"].value,
         validation_dataset=named,
-        search_seed=own["search_seed"].value,
-        at_once=own["at_once"].value,
+        **{name: own[name].value for name in ("grid_points", "folds", "validation_fraction", "search_seed", "at_once")},
         folder=Path(own["output_dir"].value).expanduser(),
         command=shlex.join(["python", "-m", "tools.tune", *arguments]),
         tuner_id=_tuner_id(environment),
@@ -167,10 +156,7 @@ def _parse_own(own: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         is_range = name in _RANGES and any(sign in value for sign in ":,")
         is_mine = is_range or (name in own and name not in _RANGES)
         (mine if argument.startswith("--") and is_mine else others).append(argument)
-    try:
-        own(["tune", *mine])
-    except flags.Error as error:
-        raise ValueError(f"cannot read the flags: {error}; write --flag=value (--help lists them)") from error
+    parse_flags(own, mine)
     return others
 
 
@@ -266,9 +252,5 @@ def claim_folder(options: Options) -> None:
     """Makes the folder of a new search, and notes in it which one it is."""
     options.folder.mkdir(parents=True, exist_ok=True)
     if not check_folder(options):
-        for name, text in (
-            (_BASE_FILE, options.config.to_flagfile()),
-            (_SEARCH_FILE, json.dumps(options.identity(), indent=2) + "\n"),
-        ):
-            with files.written_whole(options.folder / name) as path:
-                path.write_text(text)
+        files.write_text(options.folder / _BASE_FILE, options.config.to_flagfile())
+        files.write_text(options.folder / _SEARCH_FILE, json.dumps(options.identity(), indent=2) + "\n")

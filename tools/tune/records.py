@@ -60,8 +60,7 @@ class Records:
 
     def add(self, record: Record) -> None:
         """Writes a trial down."""
-        with files.written_whole(self._path(record.number)) as path:
-            path.write_text(json.dumps(dataclasses.asdict(record)) + "\n")
+        files.write_text(self._path(record.number), json.dumps(dataclasses.asdict(record)) + "\n")
 
     def of(self, number: int) -> Record | None:
         """A trial, if it is finished."""

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from r2d2_tf.system.messages import one_line
 from tools.tune.budget import total_epochs
 from tools.tune.options import LOCK, Options, claim_folder
 from tools.tune.records import Record, best_of
-from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, markdown
+from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, table
 from tools.tune.trials import Trials
 from tools.tune.tuner import Search, make_oracle, planned_epochs
 from tools.tune.validation import Fold, Validation, make_folds
@@ -41,9 +40,6 @@ def run(options: Options) -> int:
         with _locked(options):
             claim_folder(options)
             return _search(options)
-    except ValueError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
     except (RuntimeError, OSError, grpc.RpcError) as error:
         told = error.details() if isinstance(error, grpc.Call) else error
         print(f"error: {one_line(told)}; once that is mended, the same command goes on", file=sys.stderr)
@@ -162,20 +158,19 @@ def _address() -> str:
 def _show_outcome(options: Options, plan: Plan, reporter: Reporter) -> int:
     best, records = reporter.write(), reporter.records.all()
     reporter.draw()
-    print(f"\n{markdown(plan, records)}\n")
+    print(f"\n{table(plan, records)}\n")
     files = "\n".join(f"  {name:12} {what}" for name, what in _FILES.items() if best or name != FLAGFILE)
     if best is None:
         print(f"Files in {options.folder}:\n{files}")
         print("error: all trials failed: lower --pseudo_label_lr or the rates of --rounds, or search them", file=sys.stderr)
         return 1
     own = " (the config's own setting)" if best.setting == plan.space.own else ""
-    python = shlex.quote(run_directory.shown(sys.executable))
-    flagfile = shlex.quote(str(options.folder / FLAGFILE))
+    flagfile = f"--flagfile={options.folder / FLAGFILE}"
     seeds = ",".join(str(options.config.seed + more) for more in (1, 2, 3))
     print(f"Best: trial {best.number}, {described(plan.space, best.setting)}{own}. Errors are on {plan.validated_on}.")
     print(
         f"\nFiles in {options.folder}:\n{files}\n\nNext, with the best setting and all labels, a run, or three of other seeds:"
     )
-    print(f"  {python} -m r2d2_tf.train --flagfile={flagfile}")
-    print(f"  {python} -m tools.repeat --seeds={seeds} --flagfile={flagfile}")
+    print(f"  {run_directory.command_of('r2d2_tf.train', flagfile)}")
+    print(f"  {run_directory.command_of('tools.repeat', f'--seeds={seeds}', flagfile)}")
     return 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tools.shared import plots
 from tools.tune.records import Record
 from tools.tune.space import Dimension, Space
 
@@ -25,12 +26,7 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
         title: of the picture.
         path: of the file.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7.2, 5.4), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(7.2, 5.4), layout="constrained")
     across = space.dimensions[0]
     up = space.dimensions[1] if len(space.dimensions) > 1 else None
     _set_scale(axes, "x", across)
@@ -45,8 +41,7 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize="medium", loc="left")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    plots.save(figure, path)
 
 
 def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, records: Sequence[Record]) -> None:

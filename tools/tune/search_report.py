@@ -1,9 +1,8 @@
 """What people get of a search: a line a trial, and at the end a table, a picture, and a flagfile with the best setting."""
 
-import csv
 import fcntl
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tqdm import tqdm
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.system import files, provenance
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import markdown, one_line
 from tools.tune.records import Record, Records, best_of
 from tools.tune.search_picture import draw
 from tools.tune.space import RATE_FACTOR, Setting, Space, configured
@@ -94,37 +93,30 @@ class Reporter:
             fcntl.flock(lock, fcntl.LOCK_EX)
             records = self.records.all()
             best = best_of(records)
-            _write_lines(self.folder / LINES, self.plan, records)
-            with files.written_whole(self.folder / TABLE) as path:
-                path.write_text(f"{self._caption()}\n\n{markdown(self.plan, records)}\n")
+            files.write_csv(self.folder / LINES, _csv_lines(self.plan, records))
+            caption = f"Error in percent on {self.plan.validated_on}, best first. Made by `{self.plan.command}`."
+            files.write_text(self.folder / TABLE, f"{caption}\n\n{table(self.plan, records)}\n")
             if best is not None:
-                with files.written_whole(self.folder / FLAGFILE) as path:
-                    path.write_text(flagfile(self.plan, records, best))
+                files.write_text(self.folder / FLAGFILE, flagfile(self.plan, records, best))
         return best
 
     def draw(self) -> None:
         """Draws the picture of what is known."""
         records = self.records.all()
         title = f"{self.plan.config.name}: error on {self.plan.validated_on}"
-        with files.written_whole(self.folder / PICTURE) as path:
-            draw(self.plan.space, records, best_of(records), title=title, path=path)
-
-    def _caption(self) -> str:
-        return f"Error in percent on {self.plan.validated_on}, best first. Made by `{self.plan.command}`."
+        draw(self.plan.space, records, best_of(records), title=title, path=self.folder / PICTURE)
 
 
-def markdown(plan: Plan, records: Sequence[Record]) -> str:
-    """The trials as a table, best first, those of shortened runs and the failed ones last."""
-    titles = ["trial", *_names(plan), "error %", "over folds", "seconds", ""]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+def table(plan: Plan, records: Sequence[Record]) -> str:
+    """The trials in Markdown, best first, those of shortened runs and the failed ones last."""
+    lines = [["trial", *_names(plan), "error %", "over folds", "seconds", ""]]
     for record in sorted(records, key=lambda r: (bool(r.failed), -r.epochs, r.error or 0.0, r.number)):
         own = "the config's own" if record.setting == plan.space.own else ""
         note = f"failed: {_brief(record.failed)}" if record.failed else own
         error = "-" if record.error is None else f"{record.error:.2f}"
         folds = ", ".join(f"{e:.2f}" for e in record.errors) or "-"
-        cells = [str(record.number), *_values(plan, record), error, folds, f"{record.seconds:.0f}", note]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([str(record.number), *_values(plan, record), error, folds, f"{record.seconds:.0f}", note])
+    return "\n".join(markdown(lines))
 
 
 def described(space: Space, setting: Setting) -> str:
@@ -188,26 +180,14 @@ def _with_spread(record: Record) -> str:
 
 def _brief(reason: str) -> str:
     """The reason of a failure, without details and advice."""
-    return reason.split(";")[0].split(", which ")[0].replace("|", "/")
+    return reason.split(";")[0].split(", which ")[0]
 
 
-def _write_lines(path: Path, plan: Plan, records: Sequence[Record]) -> None:
+def _csv_lines(plan: Plan, records: Sequence[Record]) -> Iterator[list[object]]:
     names = [dimension.name for dimension in plan.space.dimensions]
-    with files.written_whole(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["trial", *names, "epochs", "error", "spread", "errors", "images", "seconds", "worker", "failed"])
-        for r in records:
-            numbers = [math.nan if v is None else v for v in (r.error, r.spread)]
-            writer.writerow(
-                [
-                    r.number,
-                    *(r.setting[name] for name in names),
-                    r.epochs,
-                    *("" if math.isnan(number) else f"{number:.4g}" for number in numbers),
-                    " ".join(f"{error:.4g}" for error in r.errors),
-                    sum(r.sizes),
-                    r.seconds,
-                    r.worker,
-                    one_line(r.failed),
-                ]
-            )
+    yield ["trial", *names, "epochs", "error", "spread", "errors", "images", "seconds", "worker", "failed"]
+    for r in records:
+        numbers = ["" if v is None or math.isnan(v) else f"{v:.4g}" for v in (r.error, r.spread)]
+        errors = " ".join(f"{error:.4g}" for error in r.errors)
+        settings = [r.setting[name] for name in names]
+        yield [r.number, *settings, r.epochs, *numbers, errors, sum(r.sizes), r.seconds, r.worker, one_line(r.failed)]

@@ -66,8 +66,7 @@ class SearchOracle(keras_tuner.Oracle):
 
     def save(self) -> None:
         """Writes one file, which appears whole."""
-        with files.written_whole(Path(self._get_oracle_fname())) as path:
-            path.write_text(json.dumps(self.get_state()))
+        files.write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
 
     def _save_trial(self, trial: Trial) -> None:
         """Nothing: trials are in the oracle's own file."""
@@ -219,8 +218,7 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
         """As keras-tuner does, in files that appear whole."""
         if not self._is_worker():
             self.oracle.save()
-        with files.written_whole(Path(self._get_tuner_fname())) as path:
-            path.write_text("{}")
+        files.write_text(Path(self._get_tuner_fname()), "{}")
 
 
 def score_of(record: Record, failed_score: float) -> float:

@@ -88,8 +88,7 @@ def _check_same(folder: Path, fingerprints: Sequence[str]) -> None:
             f"the images or the labels changed since the search in {folder.parent} began: choose another --output_dir for what "
             "is there now"
         )
-    with files.written_whole(path) as partial:
-        partial.write_text(text)
+    files.write_text(path, text)
 
 
 def hold_out(labels: np.ndarray, validation: Validation, *, seed: int) -> list[np.ndarray]:

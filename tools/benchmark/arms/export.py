@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from export import inference
 from export.formats import write
 from export.serving_model import ServingModel
 from r2d2_tf.config.config import Config
@@ -35,12 +35,8 @@ def measure(config: Config, settings: Settings) -> Row:
     model = ServingModel(backbone, [str(number) for number in range(backbone.output_shape[-1])], images)
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:
         paths = {arm: write(kind, model, Path(name), version=1) for arm, kind in _FORMATS.items()}
-        predict: dict[str, Predict] = {
-            KERAS: model.predict,
-            SAVED_MODEL: _saved_model(paths[SAVED_MODEL]),
-            FLOAT32: _tflite(paths[FLOAT32], settings.threads),
-            INT8: _tflite(paths[INT8], settings.threads),
-        }
+        loaded = {arm: inference.load(path, num_threads=settings.threads).predict for arm, path in paths.items()}
+        predict: dict[str, Predict] = {KERAS: model.predict, **loaded}
         sizes = {arm: paths[arm].stat().st_size for arm in (FLOAT32, INT8)}
         seconds, steps = alternate({arm: _one_at_a_time(function, images) for arm, function in predict.items()}, settings)
         expected = predict[KERAS](images[:_CHECKED])
@@ -57,31 +53,6 @@ def measure(config: Config, settings: Settings) -> Row:
         note=f"{config.backbone}, untrained, largest difference of a probability: {', '.join(notes)}; files: {', '.join(kib)}.",
         steps=steps,
     )
-
-
-def _saved_model(path: Path) -> Predict:
-    loaded = tf.saved_model.load(str(path))
-
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        # Through the loaded object: its variables do not outlive it.
-        return loaded.signatures["serving_default"](images=tf.constant(pixels))["probabilities"].numpy()
-
-    return predict
-
-
-def _tflite(path: Path, threads: int) -> Predict:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=threads)
-    interpreter.allocate_tensors()
-    (put,), (get,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(put["index"], pixels)
-        interpreter.invoke()
-        return interpreter.get_tensor(get["index"])
-
-    return predict
 
 
 def _one_at_a_time(predict: Predict, images: np.ndarray) -> Work:

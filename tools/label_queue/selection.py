@@ -1,0 +1,105 @@
+"""Which unlabeled images a label is most useful of, by what a run knows of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r2d2_tf.runs import run_directory
+from tools.shared import row_history, saved_table
+
+STRATEGIES = ("mixed", "entropy", "margin", "flips", "random")
+"""See the text of tools.label_queue."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The unlabeled rows of a run.
+
+    Attributes:
+        rows: of the table, `[rows]`.
+        said: what each row of the table says.
+        moves: how they moved.
+        class_names: in the order of the labels.
+    """
+
+    rows: np.ndarray
+    said: saved_table.RowSummary
+    moves: row_history.RowHistory
+    class_names: Sequence[str]
+
+    @property
+    def label(self) -> np.ndarray:
+        """Largest class of each, `[rows]`."""
+        return self.said.label[self.rows]
+
+    @property
+    def contradicted(self) -> np.ndarray:
+        """Whether the network's last prediction before fine-tuning says another class, `[rows]` bool."""
+        return self.moves.predicted != self.label
+
+
+def candidates(run_dir: Path, table: saved_table.SavedTable, class_names: Sequence[str]) -> Candidates:
+    """Reads what a run knows of its unlabeled rows.
+
+    Raises:
+        ValueError: if files are missing, damaged, or of different runs.
+    """
+    moves = row_history.read(run_dir / run_directory.HISTORY_FILE)
+    if not np.array_equal(moves.rows, table.unlabeled_rows):
+        raise ValueError(
+            f"{run_dir / run_directory.HISTORY_FILE} and {run_directory.TABLE_FILE} are of different runs: make the run again"
+        )
+    return Candidates(moves.rows, saved_table.summarized(table), moves, class_names)
+
+
+def usefulness(found: Candidates, strategy: str, seed: int) -> np.ndarray:
+    """How useful a label of each row would be, `[rows]`, by a key of STRATEGIES; only the order counts."""
+    entropy = found.said.entropy[found.rows]
+    if strategy == "entropy":
+        return entropy
+    if strategy == "margin":
+        # Not the difference, which is 1 in float32 for most rows.
+        return found.said.second[found.rows] / found.said.probability[found.rows]
+    if strategy == "flips":
+        return _rank(found.moves.flips) + _rank(entropy) / (len(entropy) + 1)
+    if strategy == "random":
+        return np.random.default_rng([seed, 6]).permutation(len(found.rows)).astype(np.float64)
+    signs = (entropy, found.moves.predicted_entropy, found.moves.flips, found.contradicted)
+    return np.sum([_rank(sign) for sign in signs], axis=0)
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """The mean rank of those that are alike, so that a sign that says nothing of them adds nothing to their order."""
+    from scipy.stats import rankdata
+
+    return rankdata(values)
+
+
+def chosen(found: Candidates, useful: np.ndarray, count: int, quota: int) -> np.ndarray:
+    """Indices into `found.rows` of the `count` most useful, at most `quota` of each class (0: any number), the best first."""
+    order = np.argsort(-useful, kind="stable")
+    if quota:
+        label = found.label[order]
+        places = np.argsort(label, kind="stable")
+        of_class = np.bincount(label, minlength=len(found.class_names))
+        rank_in_class = np.empty(len(order), np.int64)
+        rank_in_class[places] = np.arange(len(order)) - np.repeat(np.cumsum(of_class) - of_class, of_class)
+        order = order[rank_in_class < quota]
+    return order[:count]
+
+
+def why(found: Candidates, index: int, strategy: str) -> str:
+    """Why a row is asked for, in words."""
+    if strategy == "random":
+        return "drawn at random"
+    row = found.rows[index]
+    entropy = f"entropy {found.said.entropy[row]:.2f} nats"
+    flips = f"{found.moves.flips[index]} flips"
+    if strategy == "margin":
+        return f"ahead of the next class by {found.said.margin[row]:.3f}"
+    if strategy != "mixed":
+        return entropy if strategy == "entropy" else flips
+    other = f", the network said {found.class_names[found.moves.predicted[index]]}" * bool(found.contradicted[index])
+    return f"{entropy}, {flips}{other}"
