@@ -32,7 +32,7 @@ tf.config.set_logical_device_configuration(
 
 def unpadded(text: str) -> str:
     """Markdown whose cells are as wide as what is in them."""
-    return re.sub(r" +\|", " |", text)
+    return re.sub(r"-+(?=\|)", "---", re.sub(r" +\|", " |", text))
 
 
 def real_data_dir() -> Path:
