@@ -95,7 +95,7 @@ def test_nothing_of_the_test_set_reaches_what_the_run_writes(data, tmp_path, mon
 )
 def test_bad_input_is_one_line(name, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "check_tfds", lambda *_: None)
+    monkeypatch.setattr("r2d2_tf.runs.preflight.check_tfds", lambda *_: None)
     (tmp_path / "labels.csv").write_text("file,label\ndigit,7\n")
     assert train.main([f"--evaluate_on={name}"]) == 2
     error = capsys.readouterr().err
