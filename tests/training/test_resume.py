@@ -19,7 +19,7 @@ from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.checkpoints import CannotResume, Checkpoints
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
-from r2d2_tf.training.callbacks import diagnostics
+from r2d2_tf.training.callbacks import checkpointing
 from r2d2_tf.training.callbacks.collapse import RunStopped
 from r2d2_tf.training.experiment import Experiment
 from r2d2_tf.training.loop import Training
@@ -178,7 +178,7 @@ def damage_rows_of(monkeypatch, table_at, times):
 def test_a_run_that_goes_wrong_rolls_back_with_half_the_rate_and_says_so(tmp_path, monkeypatch, capsys):
     flags = ["--rounds=3:0.01", "--on_divergence=rollback"]
     # A checkpoint after each epoch, however long it takes.
-    monkeypatch.setattr(diagnostics, "_CHEAP", math.inf)
+    monkeypatch.setattr(checkpointing, "_CHEAP", math.inf)
     damage_rows_of(monkeypatch, (2, 2), times=1)
     summary = start(tmp_path / "run", *flags)
     metrics = results_of(tmp_path / "run")["metrics.csv"]
