@@ -15,7 +15,7 @@ quickstart: .venv/installed
 	$(RUN) export.inference --model=runs/quickstart/export/model.tflite --images=runs/quickstart/export/examples
 
 test: check
-	$(RUN) pytest -n 2 --dist loadfile -m "not slow"
+	$(RUN) pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: check chromium
 	$(RUN) pytest

@@ -1,9 +1,12 @@
 """Two logical CPUs for every test, and small things to train."""
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -11,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
+import small_network
 import tensorflow as tf
 
 from r2d2_tf.data import cache
@@ -152,11 +156,47 @@ SHORT = (
 """Flags of a run of a few seconds on mnist5k, with short last batches in stages 1 and 3."""
 
 
+LIGHT = (*SHORT, f"--backbone={small_network.__name__}:strided")
+"""The same run with a network that costs next to nothing: for what does not depend on the network."""
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of the session to ask for it makes; each process gets a copy of its own to write into."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    shared = factory.getbasetemp().parent if is_worker else factory.getbasetemp()
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / name).exists():
+            make(shared / f"{name}.begun")
+            (shared / f"{name}.begun").rename(shared / name)
+    return Path(shutil.copytree(shared / name, factory.mktemp("copies") / name))
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short, finished run of mnist5k, made by the real entry point."""
     from r2d2_tf import train
 
-    folder = tmp_path_factory.mktemp("runs") / "short"
-    assert train.main([*SHORT, f"--run_dir={folder}"]) == 0
-    return folder
+    def make(folder: Path) -> None:
+        assert train.main([*SHORT, f"--run_dir={folder}"]) == 0
+
+    return made_once(tmp_path_factory, "short", make)
+
+
+@pytest.fixture
+def untouched_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That run as it ended, without what other tests have added."""
+    return made_once(tmp_path_factory, "short", lambda folder: pytest.fail("it was made for finished_run"))
+
+
+@pytest.fixture(scope="session")
+def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of `finished_run` in every format; to be read."""
+    from export import __main__ as export_command
+
+    formats = f"--format={','.join(export_command.FORMATS)}"
+
+    def make(folder: Path) -> None:
+        assert export_command.main([f"--run_dir={finished_run}", formats, f"--output_dir={folder}", "--latency_rounds=1"]) == 0
+
+    return made_once(tmp_path_factory, "exported", make)

@@ -36,6 +36,10 @@ def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed
 
     Raises:
         ValueError: if there are more labels than rows, or fewer than classes.
+
+    >>> labels = np.repeat([0, 1, 2], 100)
+    >>> np.bincount(labels[labeled_split(labels, 30, 3, seed=0)])
+    array([10, 10, 10])
     """
     check_num_labels(num_labels, num_classes, len(labels))
     generator = np.random.default_rng([seed, 0])

@@ -13,7 +13,12 @@ ClassLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def reverse_kl(log_p: tf.Tensor, log_pseudo_p: tf.Tensor) -> tf.Tensor:
-    """KL(prediction || pseudo-label), the paper's L_c (eq. 2)."""
+    """KL(prediction || pseudo-label), the paper's L_c (eq. 2).
+
+    >>> log_p, log_pseudo_p = tf.math.log([[0.5, 0.5]]), tf.math.log([[0.9, 0.1]])
+    >>> reverse_kl(log_p, log_pseudo_p).numpy().round(3)  # 0.5 log(0.5 / 0.9) + 0.5 log(0.5 / 0.1)
+    array([0.511], dtype=float32)
+    """
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_pseudo_p), axis=-1)
 
 
@@ -63,6 +68,9 @@ def compatibility(log_pseudo_p: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
     Args:
         log_pseudo_p: `[batch, classes]`.
         given: class of each image, `[batch]` int64; -1: none.
+
+    >>> compatibility(tf.math.log([[0.9, 0.1]]), tf.constant([1])).numpy().round(3)
+    array([2.303], dtype=float32)
     """
     onehot = tf.one_hot(given, tf.shape(log_pseudo_p)[-1], dtype=log_pseudo_p.dtype)
     return -tf.reduce_sum(onehot * log_pseudo_p, axis=-1)

@@ -50,6 +50,12 @@ class PseudoLabelTable:
 
     Raises:
         ValueError: if a label is neither -1 nor in `[0, num_classes)`.
+
+    >>> table = PseudoLabelTable(np.array([2, UNLABELED]), num_classes=3)
+    >>> rows = tf.constant([0, 1], tf.int64)
+    >>> table.repredict(rows, tf.constant([[5.0, 0.0, 0.0], [0.0, 1.0, -1.0]]))  # The first is clamped.
+    >>> table.gather(rows).numpy().tolist()
+    [[0.0, 0.0, 10.0], [0.0, 1.0, -1.0]]
     """
 
     def __init__(

@@ -21,6 +21,9 @@ def parse_rounds(text: str) -> tuple[Round, ...]:
     Raises:
         ValueError: if the list is empty or a round is not `epochs:learning_rate` with a whole number
             of epochs, 1 or more, and a positive, finite learning rate; or if there are too many epochs.
+
+    >>> parse_rounds("300:0.12,75:0.08")
+    (Round(epochs=300, learning_rate=0.12), Round(epochs=75, learning_rate=0.08))
     """
     rounds = tuple(_parse_round(part, text) for part in text.split(","))
     epochs = sum(r.epochs for r in rounds)
@@ -49,7 +52,11 @@ def round_learning_rates(rounds: tuple[Round, ...]) -> tuple[float, ...]:
 
 
 def round_starts(rounds: tuple[Round, ...]) -> tuple[int, ...]:
-    """The epoch (from 0) at which each round begins."""
+    """The epoch (from 0) at which each round begins.
+
+    >>> round_starts(parse_rounds("300:0.12,75:0.08,75:0.04"))
+    (0, 300, 375)
+    """
     return tuple(sum(r.epochs for r in rounds[:i]) for i in range(len(rounds)))
 
 
@@ -57,6 +64,9 @@ def cosine_learning_rates(base: float, epochs: int, length: int) -> tuple[float,
     """The learning rate of each of `epochs` epochs on a cosine from `base` that reaches 0 at epoch `length`.
 
     `length` may exceed `epochs` (the authors cut a cosine of 350 epochs at 300); 0 keeps the rate constant.
+
+    >>> [round(rate, 3) for rate in cosine_learning_rates(0.1, epochs=3, length=4)]
+    [0.1, 0.085, 0.05]
     """
     if length == 0:
         return (base,) * epochs

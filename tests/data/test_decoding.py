@@ -111,7 +111,7 @@ def test_a_webp_that_moves_is_refused_before_tensorflow_can_crash_on_it(tmp_path
     (tmp_path / "moves.webp").write_bytes(two_frames("WEBP"))
     program = (
         "import sys, tensorflow as tf\n"
-        "from r2d2_tf.photographs import decode\n"
+        "from r2d2_tf.data.decoding import decode\n"
         "data = tf.constant(open(sys.argv[1], 'rb').read())\n"
         "for function in (decode, tf.function(decode)):\n"
         "    for _ in range(20):\n"

@@ -8,6 +8,7 @@ import pyarrow
 import pytest
 import tensorflow as tf
 from conftest import (
+    LIGHT,
     NUM_CLASSES,
     StopAt,
     batches_of,
@@ -262,7 +263,8 @@ def test_what_a_run_learned_reads_back_hard_and_soft(ending, finished_run, tmp_p
 def test_another_run_trains_on_them_and_leaves_what_it_trained_on(finished_run, tmp_path, capsys):
     path = tmp_path / "labels.parquet"
     pseudo_labels.main([f"--run_dir={finished_run}", f"--out={path}", "--soft"])
-    flags = [*STAGE_1, f"--labels={path}", "--soft_labels", f"--run_dir={tmp_path / 'run'}", "--supervised_batch_size=500"]
+    flags = [*STAGE_1, LIGHT[-1], "--supervised_batch_size=500"]
+    flags += [f"--labels={path}", "--soft_labels", f"--run_dir={tmp_path / 'run'}"]
     assert train.main(flags) == 0
     assert "4,000 labeled (soft, " in capsys.readouterr().out
     ours, theirs = (

@@ -125,7 +125,8 @@ def test_workers_are_the_same_bit_for_bit(undisturbed):
     assert np.abs(ours["table"]).max() > 0
 
 
-@pytest.mark.parametrize("index", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
 def test_a_killed_worker_stops_the_other_and_the_pair_goes_on_bit_for_bit(index, undisturbed, tmp_path):
     run = tmp_path / "run"
     codes, seconds = disturb(run, FLAGS, index, signal.SIGKILL)

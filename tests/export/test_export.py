@@ -33,16 +33,8 @@ FILES = {
     "onnx": "model.onnx",
 }
 FULL_PRECISION = ("saved_model", "tflite", "onnx")
-ALL = f"--format={','.join(FILES)}"
 DYNAMIC = "tflite_dynamic"
 UNTIMED = "--latency_rounds=0"
-
-
-@pytest.fixture(scope="module")
-def exported(finished_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export")
-    assert export_command.main([f"--run_dir={finished_run}", ALL, f"--output_dir={folder}", "--latency_rounds=1"]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +96,15 @@ def test_a_model_that_differs_from_the_network_fails(finished_run, tmp_path, cap
     assert {path.name for path in tmp_path.iterdir()} == {"metadata.json", "report.md", "examples"}
 
 
-def test_exporting_again_replaces_the_files(finished_run, exported):
-    before = (exported / "saved_model" / "1" / "saved_model.pb").stat().st_ino
-    assert export_command.main([f"--run_dir={finished_run}", ALL, f"--output_dir={exported}", "--latency_rounds=1"]) == 0
-    assert {path.name for path in exported.iterdir()} == {*FILES.values(), "metadata.json", "report.md", "examples"}
-    assert [path.name for path in (exported / "saved_model").iterdir()] == ["1"]
-    assert (exported / "saved_model" / "1" / "saved_model.pb").stat().st_ino != before
+def test_exporting_again_replaces_the_files(finished_run, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "again")
+    files = [folder / "saved_model" / "1" / "saved_model.pb", folder / "model.tflite"]
+    before = [path.stat().st_ino for path in files]
+    again = [f"--run_dir={finished_run}", "--format=saved_model,tflite", f"--output_dir={folder}", UNTIMED]
+    assert export_command.main(again) == 0
+    assert {path.name for path in folder.iterdir()} == {*FILES.values(), "metadata.json", "report.md", "examples"}
+    assert [path.name for path in (folder / "saved_model").iterdir()] == ["1"]
+    assert all(path.stat().st_ino != number for path, number in zip(files, before, strict=True))
 
 
 def test_the_report_compares_all_formats(exported):

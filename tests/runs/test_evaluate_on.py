@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from conftest import LIGHT
 
 from r2d2_tf import train
 from r2d2_tf.config.config import Config
@@ -72,7 +72,7 @@ def broken_test_set(data: ImageData) -> ImageData:
 
 
 def test_nothing_of_the_test_set_reaches_what_the_run_writes(data, tmp_path, monkeypatch, capsys):
-    flags = [*SHORT, "--deterministic", f"--evaluate_on={written(tmp_path / 'held_out.txt', data, unlabeled_rows(data)[:30])}"]
+    flags = [*LIGHT, "--deterministic", f"--evaluate_on={written(tmp_path / 'held_out.txt', data, unlabeled_rows(data)[:30])}"]
     assert train.main([*flags, f"--run_dir={tmp_path / 'as_it_is'}"]) == 0
     assert "not on test images" in capsys.readouterr().out
     broken = dataclasses.replace(MNIST5K, load=lambda data_dir: broken_test_set(data))
@@ -95,7 +95,7 @@ def test_nothing_of_the_test_set_reaches_what_the_run_writes(data, tmp_path, mon
 )
 def test_bad_input_is_one_line(name, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "check_tfds", lambda *_: None)
+    monkeypatch.setattr("r2d2_tf.runs.preflight.check_tfds", lambda *_: None)
     (tmp_path / "labels.csv").write_text("file,label\ndigit,7\n")
     assert train.main([f"--evaluate_on={name}"]) == 2
     error = capsys.readouterr().err

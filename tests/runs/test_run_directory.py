@@ -203,7 +203,7 @@ def test_a_folder_in_use_is_refused_even_to_a_new_run_and_free_after_it(config):
 
 def test_the_lock_of_a_killed_process_is_gone_with_it(config):
     program = (
-        "import os, sys; from r2d2_tf import run_directory; from r2d2_tf.config import Config\n"
+        "import os, sys; from r2d2_tf.config.config import Config; from r2d2_tf.runs import run_directory\n"
         "with run_directory.claimed(Config(run_dir=sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, config.run_dir]

@@ -38,7 +38,7 @@ def test_a_signal_stops_at_once_while_there_is_nothing_to_lose():
 def test_a_second_signal_ends_the_process_at_once_even_within_a_step(numbers):
     # A long call that gives Python no chance to run a handler of its own, as a step of TensorFlow is.
     program = (
-        "import hashlib; from r2d2_tf.interrupts import StopSignals\n"
+        "import hashlib; from r2d2_tf.system.interrupts import StopSignals\n"
         "with StopSignals() as signals:\n"
         "    signals.defer(); print(flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 500_000_000)\n"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from export import __main__ as export_command
 from export import inference
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
@@ -139,13 +138,6 @@ def test_names_of_any_kind_stay_in_their_line_and_are_no_formula(tmp_path):
     text = evaluation_text.report(Subject("x", "", ODD_NAMES, False), {"m": found})
     assert all(c.isprintable() for line in text.splitlines() for c in line)
     assert re.search(r"\n  new line +1 +0.0 %\n", text)
-
-
-@pytest.fixture(scope="module")
-def exported(finished_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("evaluating")
-    assert export_command.main([f"--run_dir={finished_run}", "--format=tflite", f"--output_dir={folder}"]) == 0
-    return folder
 
 
 def reports(folder):

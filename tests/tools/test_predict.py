@@ -14,19 +14,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from export import __main__ as export_command
 from export import inference
 from r2d2_tf.data.datasets import DATASETS
 from tools.predict import __main__ as predict
 from tools.predict import photograph_files
 from tools.shared import models
-
-
-@pytest.fixture(scope="module")
-def exported(finished_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("predicting")
-    assert export_command.main([f"--run_dir={finished_run}", "--format=saved_model,tflite", f"--output_dir={folder}"]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

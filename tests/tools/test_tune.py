@@ -14,7 +14,7 @@ from pathlib import Path
 import keras_tuner
 import numpy as np
 import pytest
-from conftest import ROOT, SHORT, unpadded
+from conftest import LIGHT, ROOT, SHORT, unpadded
 from own_photographs import COLORS, colored_folder, write_csv
 from test_evaluate_on import broken_test_set
 
@@ -646,7 +646,7 @@ def test_no_test_image_or_label_reaches_a_search(in_process, tmp_path, monkeypat
             broken = dataclasses.replace(DATASETS["mnist5k"], load=lambda data_dir: broken_test_set(data))
             monkeypatch.setitem(DATASETS, "mnist5k", broken)
         folder = tmp_path / name
-        assert tune.main([*TINY, "--trials=1", f"--output_dir={folder}"]) == 0
+        assert tune.main([*TINY, LIGHT[-1], "--trials=1", f"--output_dir={folder}"]) == 0
         (only,) = Records(folder / "trials").all()
         assert only.sizes == (20,)
         metrics = (folder / "trials" / "0000" / "fold_0" / "metrics.csv").read_text().splitlines()

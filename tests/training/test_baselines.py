@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from conftest import LIGHT, SHORT
 
 from r2d2_tf import train
 
@@ -16,7 +16,7 @@ def summary_of(folder):
 
 
 def test_without_rounds_and_fine_tuning_a_run_is_stage_1_alone_and_promises_no_table(tmp_path, capsys):
-    assert train.main([*SHORT, *STAGE_1_ALONE, f"--run_dir={tmp_path}"]) == 0
+    assert train.main([*LIGHT, *STAGE_1_ALONE, f"--run_dir={tmp_path}"]) == 0
     summary = summary_of(tmp_path)
     assert list(summary["test_error_percent"]) == ["stage_1"]
     assert not (tmp_path / "pseudo_labels.npz").exists()
@@ -26,14 +26,14 @@ def test_without_rounds_and_fine_tuning_a_run_is_stage_1_alone_and_promises_no_t
 
 def test_all_images_may_be_labeled(tmp_path):
     flags = ["--num_labels=0", "--supervised_epochs=1"]
-    assert train.main([*SHORT, *STAGE_1_ALONE, *flags, f"--run_dir={tmp_path}"]) == 0
+    assert train.main([*LIGHT, *STAGE_1_ALONE, *flags, f"--run_dir={tmp_path}"]) == 0
     summary = summary_of(tmp_path)
     assert (summary["num_labels"], summary["num_unlabeled"]) == (4000, 0)
     assert len((tmp_path / "labeled.txt").read_text().splitlines()) == 4000
 
 
 def test_hard_pseudo_labels_are_one_prediction_and_cross_entropy_from_another_runs_stage_1(finished_run, tmp_path, capsys):
-    flags = ["--rounds=", "--finetune_from=prediction", "--finetune_epochs=2", f"--stage_1_from={finished_run}"]
+    flags = ["--rounds=", "--finetune_from=prediction", f"--stage_1_from={finished_run}"]
     assert train.main([*SHORT, *flags, f"--run_dir={tmp_path}"]) == 0
     assert "predicting the pseudo-labels for the first time" in capsys.readouterr().out
     assert list(summary_of(tmp_path)["test_error_percent"]) == ["stage_1", "stage_3"]

@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, SHORT
+from conftest import LIGHT, ROOT, SHORT
 
 from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line
@@ -44,13 +44,13 @@ def relative_difference(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(a)
 
 
-def test_a_run_leaves_every_file_it_promises(finished_run):
-    summary = json.loads((finished_run / "summary.json").read_text())
+def test_a_run_leaves_every_file_it_promises(untouched_run):
+    summary = json.loads((untouched_run / "summary.json").read_text())
     for name in summary["files"]:
-        assert (finished_run / name).exists(), name
-    seen = {path.name for path in finished_run.iterdir() if not path.name.startswith(".")}
+        assert (untouched_run / name).exists(), name
+    seen = {path.name for path in untouched_run.iterdir() if not path.name.startswith(".")}
     assert seen == {name.rstrip("/") for name in summary["files"]}
-    assert list((finished_run / "tensorboard").iterdir())
+    assert list((untouched_run / "tensorboard").iterdir())
 
 
 def test_the_summary_tells_errors_times_versions_commit_seed_and_devices(finished_run):
@@ -130,7 +130,7 @@ def test_one_and_two_replicas_make_the_same_table_and_weights(seed, tmp_path):
 
 def results_of(tmp_path, flags=(), change=lambda data, table: None):
     """Table and weights of a short run whose data may be changed after the split was drawn."""
-    experiment = Experiment(from_command_line([*SHORT, "--rounds=1:0.01", *flags, f"--run_dir={tmp_path}"]))
+    experiment = Experiment(from_command_line([*LIGHT, "--rounds=1:0.01", *flags, f"--run_dir={tmp_path}"]))
     experiment.data = change(experiment.data, experiment.table) or experiment.data
     with contextlib.redirect_stdout(io.StringIO()), run_directory.claimed(experiment.config) as folder:
         experiment.run(folder, 0.0)
@@ -157,11 +157,11 @@ def test_stage_1_never_reads_an_unlabeled_image(tmp_path):
 
     # Stage 2 at a rate that moves nothing: the weights are those that stage 1 left.
     flags = ["--rounds=1:1e-30", "--finetune_epochs=0", "--weight_decay=0"]
-    _, weights = results_of(tmp_path / "one", flags)
+    table, weights = results_of(tmp_path / "one", flags)
     painted_table, painted_weights = results_of(tmp_path / "two", flags, paint_over)
     for one, two in zip(weights, painted_weights, strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-20)
-    assert (painted_table != results_of(tmp_path / "three", flags)[0]).any(), "stage 2 does read them"
+    assert (painted_table != table).any(), "stage 2 does read them"
 
 
 def test_flags_reach_what_they_name():
@@ -199,19 +199,26 @@ def test_each_stage_has_a_fresh_nesterov_optimizer_and_the_seed_of_the_run(tmp_p
     assert set(orders) == {(1, 5), (2, 5), (3, 5)}
 
 
-def test_the_same_command_twice_is_bit_identical_with_deterministic(tmp_path):
-    for name in ("one", "two"):
-        code, out, err = command(*SHORT, "--deterministic", f"--run_dir={tmp_path / name}")
-        assert code == 0, out + err
-        assert err == ""
-    np.testing.assert_array_equal(*(table_of(tmp_path / name)["pseudo_logits"] for name in ("one", "two")))
-    for one, two in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"), strict=True):
+@pytest.fixture(scope="module")
+def commanded(tmp_path_factory):
+    """A run by a process of its own: its flags, folder and what it printed."""
+    flags, folder = (*SHORT, "--deterministic", "--max_steps=20"), tmp_path_factory.mktemp("commanded") / "run"
+    code, out, err = command(*flags, f"--run_dir={folder}")
+    assert code == 0, out + err
+    return flags, folder, out, err
+
+
+def test_the_same_command_twice_is_bit_identical_with_deterministic(commanded, tmp_path):
+    flags, folder, *_ = commanded
+    code, out, err = command(*flags, f"--run_dir={tmp_path}")
+    assert code == 0, out + err
+    np.testing.assert_array_equal(*(table_of(each)["pseudo_logits"] for each in (folder, tmp_path)))
+    for one, two in zip(weights_of(folder), weights_of(tmp_path), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_the_command_prints_plan_epochs_and_result_and_no_warning(tmp_path):
-    code, out, err = command(*SHORT, f"--run_dir={tmp_path / 'run'}")
-    assert code == 0
+def test_the_command_prints_plan_epochs_and_result_and_no_warning(commanded):
+    *_, out, err = commanded
     assert err == ""
     for part in ("100 labeled", "Stage 2 of 3: D2 and R2", "1/2", "Result:", " -m export --run_dir="):
         assert part in out
@@ -225,7 +232,7 @@ def test_stage_3_leaves_the_table_alone_and_a_last_prediction_replaces_it(tmp_pa
         "prediction": ["--finetune_from=prediction"],
     }.items():
         folder = tmp_path / name
-        run(from_command_line([*SHORT, "--supervised_epochs=1", *flags, f"--run_dir={folder}"]))
+        run(from_command_line([*LIGHT, "--supervised_epochs=1", *flags, f"--run_dir={folder}"]))
         tables[name] = table_of(folder)["pseudo_logits"]
     np.testing.assert_array_equal(tables["two stages"], tables["table"])
     assert (tables["table"] != tables["prediction"]).any()
@@ -248,7 +255,7 @@ def test_stage_3_leaves_the_table_alone_and_a_last_prediction_replaces_it(tmp_pa
 )
 def test_numbers_that_are_not_finite_stop_the_run_naming_stage_epoch_step_and_flag(flags, parts, tmp_path, capsys):
     folder = tmp_path / "run"
-    assert train.main([*SHORT, *flags, f"--run_dir={folder}"]) == train.STOPPED
+    assert train.main([*LIGHT, *flags, f"--run_dir={folder}"]) == train.STOPPED
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -288,8 +295,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("arguments", BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_writes_nothing(arguments, tmp_path, finished_run):
+IN_A_PROCESS = ("unknown flag", "batch smaller than replicas")
+"""Of BAD: before and after TensorFlow is imported. The latter divides the CPU, which a process does once."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path, finished_run, monkeypatch, capfd):
+    arguments = BAD[name]
     (tmp_path / "bad.cfg").write_text("--beta=0.01\nalpha=0.1\n")
     (tmp_path / "unknown.txt").write_text("mlxtend_9999\n")
     (tmp_path / "doubled.txt").write_text("mlxtend_0000\nmlxtend_0000\n")
@@ -298,18 +310,17 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, tmp_path, finished_
     (tmp_path / "other").mkdir()
     shutil.copy(finished_run / "config.cfg", tmp_path / "other")
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
-        [sys.executable, "-m", "r2d2_tf.train", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    if name in IN_A_PROCESS:
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        code, out, error = command(*arguments, cwd=tmp_path)
+    else:
+        capfd.readouterr()
+        code = train.main(arguments)
+        out, error = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -321,11 +332,11 @@ def test_help_lists_the_flags():
 
 
 @pytest.mark.parametrize("where", ["a_file/run", "/proc/run"])
-def test_a_place_that_cannot_be_written_is_one_line(where, tmp_path):
+def test_a_place_that_cannot_be_written_is_one_line(where, tmp_path, capfd):
     (tmp_path / "a_file").write_text("x")
-    code, out, err = command(f"--run_dir={tmp_path / where}")
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
+    assert train.main([f"--run_dir={tmp_path / where}"]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
 
 
 @pytest.mark.slow
