@@ -16,18 +16,18 @@ from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line, warn
 
 FOLDER_VARIABLE = "R2D2_TF_CACHE"
-"""Environment variable: the folder for findings, in place of the two that are chosen otherwise."""
+"""Environment variable: the folder for what was found, in place of the two that are chosen otherwise."""
 
 _FORMAT = 1
 _KEY = "key"
 
 
 @dataclass(frozen=True)
-class Findings:
+class FileCache:
     """Arrays that are a function of the contents of some files, in one .npz file a subject.
 
-    The name of that file is made of the names, sizes and times of change of the files, so that findings of a copy that
-    changed since are not found any more. They lie beside the files, for everybody who reads those, or where that folder
+    The name of that file is made of the names, sizes and times of change of the files, so that what was found in a copy that
+    changed since is not read any more. It lies beside the files, for everybody who reads those, or where that folder
     cannot be written to, in the user's own cache folder.
 
     Attributes:

@@ -155,17 +155,17 @@ def _unreadable(data: ImageData) -> list[str]:
 
 def _unreadable_rows(photographs: Photographs, bar: tqdm) -> list[int]:
     """Rows that cannot be decoded, as an earlier run found in these very files, or else as is found now and kept."""
-    findings, count = photographs.findings, len(photographs)
+    cache, count = photographs.cache, len(photographs)
     # Another decoder may see another thing.
     known = np.array([f"TensorFlow {tf.__version__}, {count} images"])
-    kept = None if findings is None else findings.load(_SUBJECT, ("rows", "known"))
+    kept = None if cache is None else cache.load(_SUBJECT, ("rows", "known"))
     if kept is not None and np.array_equal(kept["known"], known) and np.isin(kept["rows"], np.arange(count)).all():
         bar.update(count)
         return [int(row) for row in kept["rows"]]
     rows, all_were_read = _looked_at(photographs, bar)
     # A disk or a network that failed once says nothing of the images.
-    if findings is not None and all_were_read:
-        findings.save(_SUBJECT, {"rows": np.array(rows, np.int64), "known": known})
+    if cache is not None and all_were_read:
+        cache.save(_SUBJECT, {"rows": np.array(rows, np.int64), "known": known})
     return rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop
 
 NO_ROW = -1
@@ -36,7 +36,7 @@ class Photographs:
         length: how many there are, `[rows]`.
         size: side of the square that a network sees, in pixels.
         resize: length of the shorter side before the central square is cut out in evaluation, in pixels.
-        findings: of `files`, where these are all of their photographs; None: nothing is kept of them.
+        cache: of `files`, where these are all of their photographs; None: nothing is kept of them.
     """
 
     files: Sequence[Path]
@@ -45,7 +45,7 @@ class Photographs:
     length: np.ndarray
     size: int
     resize: int
-    findings: Findings | None = None
+    cache: FileCache | None = None
 
     def __len__(self) -> int:
         return len(self.offset)

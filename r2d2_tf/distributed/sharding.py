@@ -1,4 +1,4 @@
-"""Parts of a batch: one a replica, where several processes each make their own."""
+"""Shards of a batch: one a replica, where several processes each make their own."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from r2d2_tf.data.photographs import NO_ROW
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of `of` parts of every batch.
+class Shard:
+    """One of `of` shards of every batch.
 
     Attributes:
-        number: of the part, from 0.
+        number: of the shard, from 0.
         of: how many there are.
     """
 
@@ -20,11 +20,11 @@ class Part:
     of: int
 
     def size_of(self, batch_size: int) -> int:
-        """Images of the part, at most."""
+        """Images of the shard, at most."""
         return -(-batch_size // self.of)
 
     def of_batches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The part of each batch; of a short one all parts are short, and the last ones perhaps empty.
+        """The shard of each batch; of a short one all are short, and the last ones perhaps empty.
 
         Args:
             rows: `[batches, batch]`, filled up with NO_ROW.
@@ -37,9 +37,9 @@ class Part:
         share = -(-count // self.of)
         first, end = (np.minimum(number * share, count) for number in (self.number, self.number + 1))
         places = first[:, None] + np.arange(self.size_of(rows.shape[1]))
-        # Behind the part there may be another's rows, and behind the batch nothing.
+        # Behind the shard there may be another's rows, and behind the batch nothing.
         own = np.take_along_axis(rows, np.minimum(places, rows.shape[1] - 1), 1)
         return np.where(places < end[:, None], own, NO_ROW), np.stack([first, count], 1)
 
 
-WHOLE = Part(0, 1)
+WHOLE = Shard(0, 1)

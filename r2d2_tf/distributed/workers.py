@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.distributed.cluster import ALONE, Cluster
-from r2d2_tf.distributed.sharding import WHOLE, Part
+from r2d2_tf.distributed.sharding import WHOLE, Shard
 from r2d2_tf.system.messages import one_line
 
 Batches: TypeAlias = "tf.data.Dataset | tf.distribute.DistributedDataset"
@@ -93,11 +93,11 @@ class Workers:
                     "data"
                 )
 
-    def batches(self, make: Callable[[Part], tf.data.Dataset]) -> Batches:
+    def batches(self, make: Callable[[Shard], tf.data.Dataset]) -> Batches:
         """Batches for `strategy`; each process makes those of its own replicas alone.
 
         Args:
-            make: makes the batches of which each is the given part of a whole batch.
+            make: makes the batches of which each is the given shard of a whole batch.
         """
         if self.count == 1:
             # The strategy itself parts them among its replicas.
@@ -105,10 +105,10 @@ class Workers:
 
         def of_this_process(_: tf.distribute.InputContext) -> tf.data.Dataset:
             numbers = range(self.first_replica, self.first_replica + self.num_local_replicas)
-            parts = [make(Part(number, self.strategy.num_replicas_in_sync)) for number in numbers]
+            shards = [make(Shard(number, self.strategy.num_replicas_in_sync)) for number in numbers]
             # TensorFlow hands one element after the other to the replicas of the process.
-            turns = tf.data.Dataset.range(len(parts)).repeat()
-            return parts[0] if len(parts) == 1 else tf.data.Dataset.choose_from_datasets(parts, turns)
+            turns = tf.data.Dataset.range(len(shards)).repeat()
+            return shards[0] if len(shards) == 1 else tf.data.Dataset.choose_from_datasets(shards, turns)
 
         return self.strategy.distribute_datasets_from_function(of_this_process)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from r2d2_tf.config import flag_checks
 from r2d2_tf.config.config import Config
-from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, TFDS_PREFIX, resize_for, tfds_spec
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
@@ -139,8 +139,8 @@ def _folder_data(images: OwnImages, size: int) -> ImageData:
         files = FilesBelow(images.found.root, images.names(test=test))
         lengths = images.found.sizes[images.is_test == test]
         places = (np.arange(len(files)), np.zeros(len(files), np.int64), lengths)
-        findings = Findings(files, root=images.found.root)
-        parts.append(Photographs(files, *places, size=size, resize=resize_for(size), findings=findings))
+        cache = FileCache(files, root=images.found.root)
+        parts.append(Photographs(files, *places, size=size, resize=resize_for(size), cache=cache))
     train_labels = images.labels[~images.is_test]
     return ImageData(
         parts[0],

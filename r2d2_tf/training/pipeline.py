@@ -11,7 +11,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.augment import augment
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.photographs import NO_ROW, PARALLEL, Photographs
-from r2d2_tf.distributed.sharding import WHOLE, Part
+from r2d2_tf.distributed.sharding import WHOLE, Shard
 from r2d2_tf.distributed.workers import Batches, Workers
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.training.stages import Stage
@@ -85,18 +85,18 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     first_step: int = 0,
-    part: Part = WHOLE,
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
     """All batches of a stage, epoch after epoch, from a step of an epoch on: (augmented images, rows).
 
-    Of each batch only `part` is read, and it is what it would be in the whole batch.
+    Of each batch only `shard` is read, and it is what it would be in the whole batch.
     """
     steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
-    size = part.size_of(stage.batch_size)
+    size = shard.size_of(stage.batch_size)
 
     def rows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         def draw(epoch_number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return part.of_batches(epoch_rows(stage, labeled_rows, unlabeled_rows, seed=seed, epoch=int(epoch_number)))
+            return shard.of_batches(epoch_rows(stage, labeled_rows, unlabeled_rows, seed=seed, epoch=int(epoch_number)))
 
         # stateful=False: where operations are to be deterministic, nothing that comes after a state may run in parallel.
         rows, place = tf.numpy_function(draw, [epoch], (tf.int64, tf.int64), stateful=False)
@@ -156,12 +156,12 @@ def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda rows: tf.gather(pixels, rows)
 
 
-def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, part: Part = WHOLE) -> tf.data.Dataset:
-    """One pass over `rows`, unaugmented: (images, rows); of each batch of `batch_size` only `part` is read."""
+def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, shard: Shard = WHOLE) -> tf.data.Dataset:
+    """One pass over `rows`, unaugmented: (images, rows); of each batch of `batch_size` only `shard` is read."""
     steps = -(-len(rows) // batch_size)
     padded = np.full(steps * batch_size, NO_ROW, np.int64)
     padded[: len(rows)] = rows
-    own, _ = part.of_batches(padded.reshape(steps, batch_size))
+    own, _ = shard.of_batches(padded.reshape(steps, batch_size))
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(own))
     if isinstance(images, Photographs):
         batches = read_ahead(images.central_batches(batches, own.shape[1]).map(_without_fillers))
@@ -176,10 +176,10 @@ def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, par
     return read_ahead(batches.map(batch, **PARALLEL))
 
 
-def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, part: Part = WHOLE) -> tf.data.Dataset:
-    """One pass over test images: (images, true classes); of each batch only `part` is read."""
+def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, shard: Shard = WHOLE) -> tf.data.Dataset:
+    """One pass over test images: (images, true classes); of each batch only `shard` is read."""
     known = tf.constant(labels)
-    batches = prediction_batches(images, np.arange(len(labels)), batch_size, part=part)
+    batches = prediction_batches(images, np.arange(len(labels)), batch_size, shard=shard)
     return batches.map(lambda pixels, rows: (pixels, tf.gather(known, rows)))
 
 
@@ -199,7 +199,7 @@ class RunBatches:
     def training(self, stage: Stage, *, epoch: int, step: int) -> Batches:
         """(augmented images, rows) of a stage, from a step of an epoch on."""
         return self.workers.batches(
-            lambda part: training_batches(
+            lambda shard: training_batches(
                 self.data.train_images,
                 self.table.labeled_rows,
                 self.table.unlabeled_rows,
@@ -207,28 +207,28 @@ class RunBatches:
                 seed=self.config.seed,
                 first_epoch=epoch,
                 first_step=step,
-                part=part,
+                shard=shard,
             )
         )
 
     def unlabeled(self) -> Batches:
         """(images, rows) of all unlabeled images, unaugmented."""
         return self.workers.batches(
-            lambda part: prediction_batches(
+            lambda shard: prediction_batches(
                 self.data.train_images,
                 self.table.unlabeled_rows,
                 self.config.eval_batch_size,
-                part=part,
+                shard=shard,
             )
         )
 
     def test(self) -> Batches:
         """(images, true classes) of all test images."""
         return self.workers.batches(
-            lambda part: evaluation_batches(
+            lambda shard: evaluation_batches(
                 self.data.test_images,
                 self.data.test_labels,
                 self.config.eval_batch_size,
-                part=part,
+                shard=shard,
             )
         )

@@ -9,7 +9,7 @@ from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.data import health
-from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.datasets import DatasetSpec, ImageData
 from r2d2_tf.data.health import check_classes_are_labeled, checked, fingerprint
 from r2d2_tf.data.photographs import Photographs
@@ -200,7 +200,7 @@ def test_a_run_may_skip_damaged_photographs(damaged_imagenette, tmp_path):
 def kept(data):
     """Photographs of which is kept what was found: all of one file."""
     images = data.train_images
-    whole = dataclasses.replace(images, findings=Findings(images.files))
+    whole = dataclasses.replace(images, cache=FileCache(images.files))
     return dataclasses.replace(data, train_images=whole, test_images=dataclasses.replace(data.test_images))
 
 

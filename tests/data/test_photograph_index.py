@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from r2d2_tf.data import cache
-from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.readers import tfrecord, tfrecord_index
 
 NAMES = [b"n02_7.JPEG", b"n01_9.JPEG", b"n03_1.JPEG", b"n01_2.JPEG"]
@@ -167,7 +167,7 @@ def test_a_folder_may_be_named_and_where_nothing_can_be_written_a_run_goes_on(pa
 
 def test_processes_that_start_at_once_do_not_disturb_each_other(paths):
     arrays = [{"rows": np.full(200_000, number)} for number in range(8)]
-    kept, seen = Findings(paths), []
+    kept, seen = FileCache(paths), []
     threads = [threading.Thread(target=kept.save, args=("rows", array)) for array in arrays]
     for thread in threads:
         thread.start()

@@ -19,7 +19,7 @@ from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.distributed import workers
 from r2d2_tf.distributed.cluster import Cluster, cluster_from_environment, meet, wait_to_see
-from r2d2_tf.distributed.sharding import Part
+from r2d2_tf.distributed.sharding import Shard
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
 from tools.torture.exactness import differences
@@ -306,7 +306,7 @@ def test_the_parts_of_a_batch_are_what_they_are_in_the_whole_batch(stage, of):
         return list(pipeline.training_batches(images, labeled, unlabeled, stage, seed=3, **options).take(9).as_numpy_iterator())
 
     whole = batches()
-    parts = [batches(part=Part(number, of)) for number in range(of)]
+    parts = [batches(shard=Shard(number, of)) for number in range(of)]
     for number, (pixels, rows) in enumerate(whole):
         np.testing.assert_array_equal(rows, np.concatenate([part[number][1] for part in parts]))
         np.testing.assert_array_equal(pixels, np.concatenate([part[number][0] for part in parts]))
@@ -317,7 +317,7 @@ def test_the_parts_of_predicted_and_evaluated_batches_are_all_of_them():
     images, labels = np.arange(11, dtype=np.uint8).reshape(11, 1, 1, 1), np.arange(11)
     for make, what in ((pipeline.prediction_batches, labels), (pipeline.evaluation_batches, labels)):
         whole = list(make(images, what, 4).as_numpy_iterator())
-        parts = [list(make(images, what, 4, part=Part(number, 3)).as_numpy_iterator()) for number in range(3)]
+        parts = [list(make(images, what, 4, shard=Shard(number, 3)).as_numpy_iterator()) for number in range(3)]
         for number, (pixels, values) in enumerate(whole):
             np.testing.assert_array_equal(values, np.concatenate([part[number][1] for part in parts]))
             np.testing.assert_array_equal(pixels, np.concatenate([part[number][0] for part in parts]))
@@ -378,7 +378,7 @@ def test_the_parts_of_a_batch_of_photographs_are_what_they_are_in_the_whole_batc
         return list(pipeline.prediction_batches(photographs, np.arange(11), 4, **options).as_numpy_iterator())
 
     for batches in (training, predicting):
-        parts = [batches(part=Part(number, 3)) for number in range(3)]
+        parts = [batches(shard=Shard(number, 3)) for number in range(3)]
         for number, (pixels, rows) in enumerate(batches()):
             # Of 4 images the first two parts have two each, and the third none.
             assert [len(part[number][1]) for part in parts][2] == (0 if len(rows) == 4 else 1)

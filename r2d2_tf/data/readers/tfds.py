@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.readers.tfrecord import read_examples
 from r2d2_tf.data.readers.tfrecord_index import PhotographIndex, photograph_index
 from r2d2_tf.system.messages import one_line
@@ -86,7 +86,7 @@ def tfds_photographs(
 
     class_names = tuple(tfds.builder(name, data_dir=data_dir).info.features["label"].names)
     places = (index.file_of_row, index.offset, index.length)
-    photographs = Photographs(paths, *places, size=size, resize=resize, findings=Findings(paths))
+    photographs = Photographs(paths, *places, size=size, resize=resize, cache=FileCache(paths))
     return photographs, index.labels, _photograph_ids(name, split, index), class_names
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from r2d2_tf.data.cache import Findings
+from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.readers.tfrecord import read_examples
 
 _DELAY = 2
@@ -51,8 +51,8 @@ def photograph_index(paths: Sequence[Path], count: int) -> PhotographIndex:
     Raises:
         ValueError: if a file is damaged.
     """
-    findings = Findings(tuple(paths))
-    kept = findings.load(_SUBJECT, (*_ARRAYS, "names"))
+    cache = FileCache(tuple(paths))
+    kept = cache.load(_SUBJECT, (*_ARRAYS, "names"))
     index = None if kept is None else _checked(kept, paths)
     if index is None:
         arrays = _made(paths, count)
@@ -61,7 +61,7 @@ def photograph_index(paths: Sequence[Path], count: int) -> PhotographIndex:
             raise ValueError(
                 f"the files in {paths[0].parent} have names of images that are no text; prepare the data set again"
             )
-        findings.save(_SUBJECT, arrays)
+        cache.save(_SUBJECT, arrays)
     return index
 
 
