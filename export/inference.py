@@ -18,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
+SAVED_MODEL_FILE = "saved_model.pb"
 METADATA_FILE = "metadata.json"
 MOST_LENGTHS = 100
 """How many times as long as wide an image may be: resized by its shorter side, it would fill the memory."""
@@ -127,11 +128,16 @@ def load(path: str | Path, *, num_threads: int = 2) -> Predictor:
         raise ValueError(f"the model {path} cannot be read: it is damaged, or none of an export's ({error})") from error
 
 
+def is_saved_model(folder: Path) -> bool:
+    """Whether `folder` is itself that of a SavedModel."""
+    return (folder / SAVED_MODEL_FILE).is_file()
+
+
 def saved_model_folder(path: Path) -> Path | None:
     """`path`, or the highest version in it, if that is the folder of a SavedModel; else None."""
-    if (path / "saved_model.pb").is_file():
+    if is_saved_model(path):
         return path
-    names = [version.name for version in path.glob("[0-9]*") if (version / "saved_model.pb").is_file()]
+    names = [version.name for version in path.glob("[0-9]*") if is_saved_model(version)]
     versions = [int(name) for name in names if name.isdecimal() and name == str(int(name))]
     return path / str(max(versions)) if versions else None
 

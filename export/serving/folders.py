@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-MODEL_FILE = "saved_model.pb"
+from export.inference import SAVED_MODEL_FILE, is_saved_model
+
 DEFAULT_SIGNATURE = "serving_default"
 LARGEST_VERSION = 2**63 - 1
 Fingerprint = frozenset[tuple[str, int, int]]
@@ -30,8 +31,8 @@ def fingerprint(folder: Path) -> Fingerprint:
 def check_model_folder(folder: Path) -> None:
     """Raises ValueError unless `folder` holds at least one version of a SavedModel."""
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: give --model=MODEL, a folder that holds 1/{MODEL_FILE}")
-    if any((path / MODEL_FILE).is_file() for _, path in version_folders(folder)):
+        raise ValueError(f"there is no folder {folder}: give --model=MODEL, a folder that holds 1/{SAVED_MODEL_FILE}")
+    if any(is_saved_model(path) for _, path in version_folders(folder)):
         return
-    hint = f"; {folder.parent} looks like the one meant" if (folder / MODEL_FILE).is_file() and folder.name.isdigit() else ""
-    raise ValueError(f"{folder} holds no version of a SavedModel, such as {folder / '1' / MODEL_FILE}{hint}")
+    hint = f"; {folder.parent} looks like the one meant" if is_saved_model(folder) and folder.name.isdigit() else ""
+    raise ValueError(f"{folder} holds no version of a SavedModel, such as {folder / '1' / SAVED_MODEL_FILE}{hint}")

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from export.inference import SAVED_MODEL_FILE
 from export.serving.errors import Code, ServingError
-from export.serving.folders import MODEL_FILE, Fingerprint, fingerprint, version_folders
+from export.serving.folders import Fingerprint, fingerprint, version_folders
 from export.serving.signatures import Signature, servable_signatures
 from r2d2_tf.system.messages import one_line
 
@@ -32,7 +33,7 @@ class LoadedVersion:
 
     def __init__(self, number: int, folder: Path) -> None:
         saved_model = saved_model_pb2.SavedModel()
-        saved_model.ParseFromString((folder / MODEL_FILE).read_bytes())
+        saved_model.ParseFromString((folder / SAVED_MODEL_FILE).read_bytes())
         graphs = [graph for graph in saved_model.meta_graphs if SERVE_TAG in graph.meta_info_def.tags]
         if not graphs:
             raise ValueError(f"it has no graph tagged {SERVE_TAG!r}")

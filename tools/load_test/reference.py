@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from export.inference import IMAGE_ENDINGS
+from export.inference import IMAGE_ENDINGS, is_saved_model
 from export.serving.errors import graph_message
-from export.serving.folders import DEFAULT_SIGNATURE, MODEL_FILE, version_folders
+from export.serving.folders import DEFAULT_SIGNATURE, version_folders
 
 NUM_IMAGES = 64
 BATCH_SIZE = 32
@@ -77,7 +77,7 @@ class Reference:
 
 
 def _newest(model: Path) -> Path:
-    return next(folder for _, folder in version_folders(model) if (folder / MODEL_FILE).is_file())
+    return next(folder for _, folder in version_folders(model) if is_saved_model(folder))
 
 
 def _image_input(model: Any) -> tuple[str, tuple[int, ...]]:

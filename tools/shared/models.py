@@ -15,7 +15,6 @@ from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 FILE_ENDINGS = (".tflite", ".onnx")
-_SAVED_MODEL_FILE = "saved_model.pb"
 _ADVICE = "give a .tflite or .onnx file, the folder of a SavedModel, or that of a finished run"
 
 
@@ -98,17 +97,13 @@ def check(path: Path) -> None:
         return
     if path.is_file() and path.suffix in FILE_ENDINGS:
         return
-    if path.is_dir() and _is_saved_model(path):
+    if inference.saved_model_folder(path):
         return
-    inside = [] if not path.is_dir() else sorted(p for p in path.iterdir() if p.suffix in FILE_ENDINGS or _is_saved_model(p))
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    inside = [entry for entry in entries if entry.suffix in FILE_ENDINGS or inference.saved_model_folder(entry)]
     if inside:
         raise ValueError(f"{path} holds several models: give one of {', '.join(map(str, inside))}")
     raise ValueError(f"there is no model at {path}: {_ADVICE}")
-
-
-def _is_saved_model(path: Path) -> bool:
-    """Whether `path` is the folder of a SavedModel, or holds numbered versions of one."""
-    return any((folder / _SAVED_MODEL_FILE).is_file() for folder in (path, *path.glob("[0-9]*")))
 
 
 def load(path: Path) -> Model:
