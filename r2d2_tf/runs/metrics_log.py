@@ -1,4 +1,4 @@
-"""What a run measures, epoch by epoch: metrics.csv, TensorBoard events, and a picture."""
+"""What a run measures, epoch by epoch: metrics.csv, TensorBoard events, and a picture. Reading needs no TensorFlow."""
 
 import csv
 import shutil
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from r2d2_tf.system import files
 
@@ -53,6 +52,8 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, file_name: str, rows: list[dict[str, Any]], *, writes: bool = True) -> None:
+        import tensorflow as tf
+
         self.rows = rows
         self._writes = writes
         self._path = folder / file_name
@@ -87,6 +88,8 @@ class MetricsLog:
             writer.writerows([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)
 
     def _write_events(self, row: dict[str, Any]) -> None:
+        import tensorflow as tf
+
         with self._events.as_default(step=row["run_epoch"]):
             for name, value in row.items():
                 if name == "predicted_classes":
@@ -99,6 +102,32 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else value
+
+
+_WHOLE = ("run_epoch", "stage", "epoch", "predicted")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, one an epoch that is done; what was not measured in it is left out, and so are lists.
+
+    Raises:
+        ValueError: if the file is not there or is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: int(cell) if name in _WHOLE else float(cell) for name, cell in line.items() if _is_number(cell)}
+                for line in csv.DictReader(file)
+            ]
+        if not all({"run_epoch", "stage", "test_error"} <= row.keys() for row in rows):
+            raise ValueError("it lacks columns, or cells of an epoch")
+    except (OSError, ValueError, AttributeError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as what a run measured: {error}; make the run again") from error
+    return rows
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and " " not in cell
 
 
 def plot_run(rows: list[dict[str, Any]], title: str, path: Path, *, width: float = 8.0) -> None:

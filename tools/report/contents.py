@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.training.callbacks.collapse import is_collapsed, labeled_shares
 from tools.report import pictures
 from tools.report.evidence import Evidence
-from tools.shared import classification_metrics, row_history, run_images, run_records
+from tools.shared import classification_metrics, row_history, run_images
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 DRIFT = 2.0
@@ -26,7 +27,9 @@ _FLOWS_LISTED, _FLOWS_OF_A_MOMENT = 20, 3
 
 def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
     """What the template is given, but for the sheets."""
-    rows = run_records.read_metrics(run_dir / run_directory.METRICS_FILE)
+    rows = read_metrics(run_dir / run_directory.METRICS_FILE)
+    if not rows:
+        raise ValueError(f"{run_dir / run_directory.METRICS_FILE} has no epochs: make the run again")
     given, learned = class_shares(found)
     return {
         "title": run_directory.title_of(found.summary),

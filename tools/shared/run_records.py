@@ -1,6 +1,5 @@
 """Runs as their folders tell of them, finished or not. Needs no TensorFlow."""
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.metrics_log import read_metrics
 
 EVALUATION_FOLDER = "evaluation"
 PREDICTIONS_FILE = "predictions.npz"
@@ -124,40 +124,10 @@ def _epochs(path: Path, config: Config) -> tuple[Epoch, ...]:
         return ()
     before = config.supervised_epochs if config.stage_1_from else 0
     try:
-        with path.open(newline="") as file:
-            lines = csv.DictReader(file)
-            found = tuple(Epoch(before + int(r["run_epoch"]), int(r["stage"]), float(r["test_error"])) for r in lines)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        rows = read_metrics(path)
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: its curve is left out") from error
+    found = tuple(Epoch(before + row["run_epoch"], row["stage"], row["test_error"]) for row in rows)
     if not all(math.isfinite(epoch.error) for epoch in found):
         raise ValueError(f"{path} is damaged, an error in it is no number: its curve is left out")
     return found
-
-
-_WHOLE = ("run_epoch", "stage", "epoch", "predicted")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """A row an epoch; what was not measured in it is left out, and so are lists.
-
-    Raises:
-        ValueError: if the file is not there or is damaged.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                {name: _number(name, cell) for name, cell in line.items() if _is_number(cell)} for line in csv.DictReader(file)
-            ]
-        if not rows or not all({"run_epoch", "stage", "test_error"} <= row.keys() for row in rows):
-            raise ValueError("it has no epochs, or lacks columns")
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as what a run measured: {error}; make the run again") from error
-    return rows
-
-
-def _is_number(cell: str) -> bool:
-    return bool(cell) and " " not in cell
-
-
-def _number(name: str, cell: str) -> float | int:
-    return int(cell) if name in _WHOLE else float(cell)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.system import files
 
 _PATIENCE = 0.2
@@ -38,10 +39,8 @@ class Job:
     @property
     def epochs_done(self) -> int:
         """Epochs over all stages that are measured already."""
-        try:
-            return max(0, (self.folder / run_directory.METRICS_FILE).read_bytes().count(b"\n") - 1)
-        except FileNotFoundError:
-            return 0
+        path = self.folder / run_directory.METRICS_FILE
+        return len(read_metrics(path)) if path.is_file() else 0
 
     def command(self) -> list[str]:
         """Writes the run's flagfile, and returns the command that makes the run, or goes on with it."""
