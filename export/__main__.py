@@ -91,7 +91,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     from export.metadata import write_beside
 
     _use_threads(options.threads)
-    data = finished.images_of(run_dir, config, summary)
+    _, data = finished.images_of(run_dir, config, summary)
     model = _serving_model(run_dir, config, data)
     write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)

@@ -22,7 +22,7 @@ from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.dataset import forget, spec_of
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.preflight import check_data
 from r2d2_tf.runs.summary import result_text
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
@@ -45,7 +45,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     began = time.perf_counter()
-    forget()
     if "--help" in arguments or "--helpfull" in arguments:
         print(help_text(__doc__, full="--helpfull" in arguments))
         return 0
@@ -55,8 +54,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             return _dry_run(config, began)
         cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
         finished = run_directory.finished_summary(config, claims=cluster.is_chief)
-        if finished is None:
-            check_data(config)
+        spec = check_data(config) if finished is None else None
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -81,7 +79,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
 
     with contextlib.ExitStack() as stack:
         try:
-            experiment = Experiment(config, cluster, signals)
+            experiment = Experiment(config, spec, cluster, signals)
             folder = stack.enter_context(experiment.claimed())
         except OpError as error:
             if not (lost := lost_worker(error, cluster)):
@@ -126,12 +124,12 @@ def _dry_run(config: Config, began: float) -> int:
         warn("a dry run looks at this process alone, as if there were no others")
         config = dataclasses.replace(config, strategy="auto")
     # A download would write.
-    check_data(dataclasses.replace(config, download=False))
+    spec = check_data(dataclasses.replace(config, download=False))
     import_tensorflow_quietly()
     from r2d2_tf.training.experiment import Experiment
     from r2d2_tf.training.preview import preview
 
-    experiment = Experiment(config)
+    experiment = Experiment(config, spec)
     print(experiment.plan_text(config.resolved_run_dir), flush=True)
     print(f"\n{preview(experiment, began)}\nA dry run: no run was begun.")
     return 0

@@ -259,7 +259,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     run_directory.check_writable(out.parent)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
     flips = row_history.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
-    data = run_images.load(config, flag_values["data_dir"].value)
+    _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)
     run_images.check_classes(table, data)
     top_k, soft = (flag_values[name].value for name in ("top_k", "soft"))
     tests = (data.test_ids, data.test_labels) if data.test_ids is not None else ()

@@ -31,12 +31,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(flag_values: flags.FlagValues) -> int:
-    run_dir, config, _ = finished.named(flag_values["run_dir"].value)
+    run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     if not (config.learn_labeled_rows and config.parsed_rounds):
         raise ValueError(f"the labeled rows of {run_dir} were not learned: train with --learn_labeled_rows, and with --rounds")
     run_directory.check_writable(run_dir)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-    data = run_images.load(config, flag_values["data_dir"].value)
+    _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)
     true_labels = run_images.placed(table, data).true_labels
     suspects = ranked(table)
     columns = (suspects.ids, suspects.given, suspects.learned, suspects.probability)

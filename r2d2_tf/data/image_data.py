@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from r2d2_tf.data.labels.label_formats import LabelsFile
     from r2d2_tf.data.photographs import Photographs
 
 
@@ -57,6 +58,8 @@ class DatasetSpec:
         photographs: whether the images are Photographs, cropped at random in training.
         brings_labels: whether it is somebody's own, which says itself what is labeled.
         content: of somebody's own set: digits that tell whether it has changed.
+        labels: the file whose labels `load` gives, too; None: there is none, or the rest was found with its help.
+        evaluated: the file of labels that names the images to evaluate on; None: there is none.
     """
 
     description: str
@@ -71,6 +74,8 @@ class DatasetSpec:
     photographs: bool = False
     brings_labels: bool = False
     content: str = ""
+    labels: "LabelsFile | None" = None
+    evaluated: "LabelsFile | None" = None
 
 
 UNLABELED = -1

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from r2d2_tf.config.config import Config
 from r2d2_tf.distributed.cluster import SECONDS_TO_SEE
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method.pseudo_labels import NotFinite, PseudoLabelTable
@@ -29,6 +30,20 @@ _STATE, _CONFIG, _VARIABLES = "state.json", "config.cfg", "variables/"
 
 class CannotResume(ValueError):
     """There are checkpoints, and none of them can be gone on from; the message says why and what to do."""
+
+
+def check_same_data(then: RunState, now: RunState, config: Config, folder: Path) -> None:
+    """Raises CannotResume if what a run in `folder` is trained on is no longer what it was `then`, when it began."""
+    for what, flag, name in (
+        ("data set", "data_dir", "data_fingerprint"),
+        ("given labels", "labels" if config.labels else "split_file", "split_fingerprint"),
+        ("network to start from", "warm_start", "start_fingerprint"),
+    ):
+        if getattr(now, name) and getattr(then, name) != getattr(now, name):
+            raise CannotResume(
+                f"the {what} changed since the run in {folder} began (fingerprint {getattr(then, name)}, now "
+                f"{getattr(now, name)}): give it the --{flag} that it began with, or add --new_run to start afresh"
+            )
 
 
 @dataclass(frozen=True)

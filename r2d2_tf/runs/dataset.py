@@ -13,6 +13,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, TFDS_PREFIX, resize_for, tfds_spec
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS, LabelsFile
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
 from r2d2_tf.data.readers.file_search import FilesBelow
 from r2d2_tf.data.readers.folder import OwnImages, own_images
@@ -25,18 +26,22 @@ _IMAGENET = DATASETS["imagenet2012"]
 def spec_of(config: Config) -> DatasetSpec:
     """What is known of the config's data set; its `load` gives the labels that `--labels` names, too.
 
-    A folder is looked through, and an .npz file read, once a process: `forget` has it done anew.
+    A folder is looked through for it, and an .npz file read: a command makes it once and hands it on.
 
     Raises:
         ValueError: if the data cannot be used, or the config's flags do not go with it.
     """
-    path = None if config.labels_path is None else _stamped(config.labels_path)
+    labels = (
+        None
+        if config.labels_path is None
+        else LabelsFile(config.labels_path, functools.partial(read_labels, soft=config.soft_labels))
+    )
     if config.dataset == "folder":
-        images = _own_images(_data_path(config), path, config.test_fraction, config.soft_labels)
+        images = own_images(_data_path(config), None if labels is None else labels.take(), config.test_fraction)
         spec = _folder_spec(images, config.image_size)
     elif config.dataset == "npz":
         flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)
-        spec = _npz_spec(_stamped(_data_path(config)), config.test_fraction)
+        spec = _npz_spec(_data_path(config), config.test_fraction)
     elif config.dataset.startswith(TFDS_PREFIX):
         known = tfds_spec(config.dataset.removeprefix(TFDS_PREFIX), config.data_path)
         flag_checks.check_image_size(config.dataset, known.photographs or config.image_size == PHOTOGRAPH_SIZE)
@@ -45,30 +50,31 @@ def spec_of(config: Config) -> DatasetSpec:
         spec = _sized(known, config.image_size)
     else:
         spec = _sized(DATASETS[config.dataset], config.image_size)
-    if path is not None and config.dataset != "folder":
-        load = _with_labels(spec.load, path[0], soft=config.soft_labels)
-        spec = dataclasses.replace(spec, load=load, content=f"{spec.content}{path[1]}-{path[2]}")
+    if labels is not None and config.dataset != "folder":
+        content = f"{spec.content}{_stamp(labels.path)}"
+        spec = dataclasses.replace(spec, load=_with_labels(spec.load, labels), labels=labels, content=content)
+    evaluated = Path(config.evaluate_on).expanduser()
+    if config.evaluate_on not in DATASETS and evaluated.suffix.lower() in FILES_OF_LABELS:
+        spec = dataclasses.replace(spec, evaluated=LabelsFile(evaluated, read_labels))
     flag_checks.check_augmentation(translate=config.translate, cutout=config.cutout, image_shape=spec.image_shape)
     return spec
 
 
-def forget() -> None:
-    """Forgets what was found in folders and files: they may have changed."""
-    _own_images.cache_clear()
-    _npz_spec.cache_clear()
+def has_photographs(config: Config) -> bool:
+    """Whether the images of the config's data set are photographs; looks at no image of it."""
+    if config.dataset.startswith(TFDS_PREFIX):
+        return tfds_spec(config.dataset.removeprefix(TFDS_PREFIX), config.data_path).photographs
+    return config.dataset == "folder" or (config.dataset in DATASETS and DATASETS[config.dataset].photographs)
 
 
-_Stamped = tuple[Path, int, int]
-"""A file with its size and time of change."""
-
-
-def _stamped(path: Path) -> _Stamped:
+def _stamp(path: Path) -> str:
+    """Size and time of change of a file."""
     try:
         about = path.stat()
     except OSError:
         # Whoever reads it says so.
-        return path, 0, 0
-    return path, about.st_size, about.st_mtime_ns
+        return "0-0"
+    return f"{about.st_size}-{about.st_mtime_ns}"
 
 
 def _data_path(config: Config) -> Path:
@@ -92,9 +98,9 @@ def _sized(spec: DatasetSpec, size: int) -> DatasetSpec:
     return dataclasses.replace(spec, image_shape=(size, size, 3), load=load)
 
 
-def _with_labels(load: Callable[[Path | None], ImageData], labels: Path, *, soft: bool) -> Callable[[Path | None], ImageData]:
+def _with_labels(load: Callable[[Path | None], ImageData], labels: LabelsFile) -> Callable[[Path | None], ImageData]:
     def load_both(data_dir: Path | None) -> ImageData:
-        data, table = load(data_dir), read_labels(labels, soft=soft)
+        data, table = load(data_dir), labels.take()
         return dataclasses.replace(
             data,
             given_labels=labels_in(table, data.train_ids, data.class_names),
@@ -102,11 +108,6 @@ def _with_labels(load: Callable[[Path | None], ImageData], labels: Path, *, soft
         )
 
     return load_both
-
-
-@functools.lru_cache(maxsize=2)
-def _own_images(root: Path, labels: _Stamped | None, test_fraction: float, soft: bool) -> OwnImages:
-    return own_images(root, None if labels is None else read_labels(labels[0], soft=soft), test_fraction)
 
 
 def _folder_spec(images: OwnImages, size: int) -> DatasetSpec:
@@ -155,10 +156,8 @@ def _folder_data(images: OwnImages, size: int) -> ImageData:
     )
 
 
-@functools.lru_cache(maxsize=2)
-def _npz_spec(stamped: _Stamped, test_fraction: float) -> DatasetSpec:
-    path = stamped[0]
-    data = read_npz(path, test_fraction)
+def _npz_spec(path: Path, test_fraction: float) -> DatasetSpec:
+    stamp, data = _stamp(path), read_npz(path, test_fraction)
     images, ids = np.asarray(data.train_images), data.train_ids
     mean, std = channel_statistics(images)
     height, width, channels = images.shape[1:]
@@ -173,5 +172,5 @@ def _npz_spec(stamped: _Stamped, test_fraction: float) -> DatasetSpec:
         load=lambda data_dir: read_npz(path, test_fraction),
         read_ids=lambda data_dir: ids,
         brings_labels=True,
-        content=f"{stamped[1]}-{stamped[2]}",
+        content=stamp,
     )

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.dataset import forget, spec_of
+from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system.startup import import_tensorflow_quietly
 
 
 def named(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
@@ -22,24 +23,26 @@ def named(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
     return folder, run_directory.load_config(folder), run_directory.read_summary(folder)
 
 
-def images_of(folder: Path, config: Config, summary: dict[str, Any]) -> ImageData:
-    """The images of a finished run, without those that it left out. Imports TensorFlow.
+def images_of(folder: Path, config: Config, summary: dict[str, Any], *, data_dir: str = "") -> tuple[DatasetSpec, ImageData]:
+    """The images of a finished run, without those that it left out, and what is known of them. Imports TensorFlow.
 
     Args:
         folder: of the run.
         config: of the run; its data set may lie elsewhere now.
         summary: of the run.
+        data_dir: where the data set lies, if not where the config says.
 
     Raises:
         ValueError: in one line, if they are no longer there, or are of other classes.
     """
+    # Before the data: what reads TFDS sets imports TensorFlow.
+    import_tensorflow_quietly()
     from r2d2_tf.data import health
     from r2d2_tf.runs import run_labels
 
-    # What this process saw of a folder may be old.
-    forget()
     # What was learned is looked at, and classes of given labels; not their probabilities, which may be as large as the table.
-    spec = spec_of(dataclasses.replace(config, soft_labels=False))
+    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir, soft_labels=False)
+    spec = spec_of(config)
     data = spec.load(config.data_path)
     if list(data.class_names) != summary.get("class_names", list(data.class_names)):
         raise ValueError(
@@ -47,4 +50,4 @@ def images_of(folder: Path, config: Config, summary: dict[str, Any]) -> ImageDat
             f"{', '.join(summary['class_names'])}: give it the data that it was trained on"
         )
     skipped = run_labels.read_left_out(folder / run_directory.LEFT_OUT_FILE)
-    return health.checked(data, spec, skipped=skipped)[0]
+    return spec, health.checked(data, spec, skipped=skipped)[0]

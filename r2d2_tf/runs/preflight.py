@@ -6,7 +6,8 @@ from r2d2_tf import backbones
 from r2d2_tf.config import flag_checks
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS, TFDS_PREFIX
-from r2d2_tf.data.labels.matching import read_labels, rows_named
+from r2d2_tf.data.image_data import DatasetSpec
+from r2d2_tf.data.labels.matching import rows_named
 from r2d2_tf.data.readers.tfds import check_tfds, download_tfds
 from r2d2_tf.data.splits import check_num_labels, parse_split
 from r2d2_tf.runs import other_runs, run_directory, run_labels
@@ -14,8 +15,11 @@ from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config) -> DatasetSpec:
     """Finds what is wrong with network, data, split, `--stage_1_from` and `--warm_start` before TensorFlow is imported.
+
+    Returns:
+        What is known of the data set, found once for the whole run.
 
     Raises:
         ValueError: if there is no such network or file of weights, the data set is missing or damaged, the split or
@@ -48,14 +52,14 @@ def check_data(config: Config) -> None:
         if config.split_file:
             parse_split(Path(config.split_file).expanduser(), ids)
         if evaluates_on_file:
-            run_labels.check_evaluated_ids(Path(config.evaluate_on).expanduser(), ids)
-        if config.labels_path is not None and config.dataset != "folder":
-            # Of a folder the file was read already, and may name test images, too.
-            rows_named(read_labels(config.labels_path, soft=config.soft_labels), ids)
+            run_labels.check_evaluated_ids(config, spec, ids)
+        if spec.labels is not None:
+            rows_named(spec.labels.read(), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         other_runs.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
     if config.warm_start and not run_directory.has_checkpoint(config):
         other_runs.warm_start_summary(Path(config.warm_start).expanduser(), config)
+    return spec
 
 
 def _prepare(tfds_name: str | None, config: Config) -> None:

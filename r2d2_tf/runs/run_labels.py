@@ -12,8 +12,8 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data import splits
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
-from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS, PROBABILITY_OF
-from r2d2_tf.data.labels.matching import labels_in, read_labels, rows_named
+from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
+from r2d2_tf.data.labels.matching import labels_in, rows_named
 from r2d2_tf.data.splits import parse_split, read_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
@@ -89,6 +89,10 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
 
     Of another data set those test images are taken that are not among the run's labeled ones.
 
+    Args:
+        config: of the run.
+        spec: of that very config.
+
     Raises:
         ValueError: if the file does not fit the data, or names a labeled image; or if the other set has other classes.
     """
@@ -99,7 +103,7 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
     if config.evaluate_on in DATASETS:
         return _evaluated_on_set(config, data, labeled)
     path = Path(config.evaluate_on).expanduser()
-    rows, classes = evaluated_rows(path, data)
+    rows, classes = evaluated_rows(config, spec, data)
     if labeled[rows].any():
         raise ValueError(
             f"evaluate_on ({path}) names {labeled[rows].sum()} labeled images, on which an error says nothing: "
@@ -154,17 +158,17 @@ def training_labels(data: ImageData, config: Config, num_classes: int) -> np.nda
 _FLAG = "evaluate_on"
 
 
-def check_evaluated_ids(path: Path, ids: Sequence[str]) -> None:
-    """Raises ValueError if the file cannot be read, or names what is no image."""
-    if path.suffix.lower() not in FILES_OF_LABELS:
-        parse_split(path, ids, flag=_FLAG)
+def check_evaluated_ids(config: Config, spec: DatasetSpec, ids: Sequence[str]) -> None:
+    """Raises ValueError if the file that `--evaluate_on` names cannot be read, or names what is no image."""
+    if spec.evaluated is None:
+        parse_split(Path(config.evaluate_on).expanduser(), ids, flag=_FLAG)
         return
     with _naming_the_flag():
-        rows_named(read_labels(path), ids)
+        rows_named(spec.evaluated.read(), ids)
 
 
-def evaluated_rows(path: Path, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that a file names, and their classes: those that a file of labels gives, or, of a list of ids, the known ones.
+def evaluated_rows(config: Config, spec: DatasetSpec, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that the file of `--evaluate_on` names, and their classes: those that it gives, or, as a list of ids, the known.
 
     Returns:
         Row numbers and classes, int64; a class is -1 where it is not known.
@@ -172,11 +176,12 @@ def evaluated_rows(path: Path, data: ImageData) -> tuple[np.ndarray, np.ndarray]
     Raises:
         ValueError: if the file cannot be read, or names what is no image or no class.
     """
-    if path.suffix.lower() not in FILES_OF_LABELS:
+    if spec.evaluated is None:
+        path = Path(config.evaluate_on).expanduser()
         rows = read_split(path, data.train_ids, data.train_labels, data.class_names, flag=_FLAG)
         return rows, data.train_labels[rows]
     with _naming_the_flag():
-        table = read_labels(path)
+        table = spec.evaluated.take()
         rows = np.unique(rows_named(table, data.train_ids))
         return rows, labels_in(table, data.train_ids, data.class_names)[rows]
 

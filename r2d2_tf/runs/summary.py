@@ -1,7 +1,81 @@
-"""What a person is told when a run is finished. Needs no TensorFlow."""
+"""What a run leaves as its summary, and what a person is told of it. Needs no TensorFlow."""
 
 import shlex
 from typing import Any
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.system import provenance
+
+
+def summary_of(
+    config: Config,
+    spec: DatasetSpec,
+    data: ImageData,
+    state: RunState,
+    *,
+    is_fake: bool,
+    num_labels: int,
+    num_unlabeled: int,
+    parameters: int,
+    devices: str,
+    files: dict[str, str],
+) -> dict[str, Any]:
+    """What summary.json holds of a run that is at its end.
+
+    Args:
+        config: of the run.
+        spec: of its data set.
+        data: its images.
+        state: at the end.
+        is_fake: whether the images are generated.
+        num_labels: labeled rows of the table.
+        num_unlabeled: the other rows.
+        parameters: of the network.
+        devices: that it was trained on, in words.
+        files: in its folder, by name, and what each is.
+    """
+    last_rows = {f"stage_{row['stage']}": row for row in state.rows}
+    errors = {stage: row["test_error"] for stage, row in last_rows.items()}
+    top5 = {stage: row["test_top5_error"] for stage, row in last_rows.items() if "test_top5_error" in row}
+    seconds = state.seconds
+    if state.borrowed is not None:
+        errors = {"stage_1": state.borrowed["test_error_percent"]["stage_1"], **errors}
+        if "test_top5_error_percent" in state.borrowed:
+            top5 = {"stage_1": state.borrowed["test_top5_error_percent"]["stage_1"], **top5}
+        seconds = {"stage_1": state.borrowed["seconds"]["stage_1"], **seconds}
+    return {
+        "name": config.name,
+        "dataset": config.dataset,
+        "fake_data": is_fake,
+        "evaluate_on": config.evaluate_on or None,
+        "class_names": list(data.class_names),
+        "data_content": spec.content,
+        "data_fingerprint": state.data_fingerprint,
+        "split_fingerprint": state.split_fingerprint,
+        "seed": config.seed,
+        "config_digest": config.digest,
+        "test_error_percent": errors,
+        **({"test_top5_error_percent": top5} if top5 else {}),
+        "stage_1_from": config.stage_1_from or None,
+        "warm_start": config.warm_start or None,
+        "pseudo_label_error_percent": {
+            stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
+        },
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "resumes": state.resumes,
+        "rollbacks": state.rollbacks,
+        "num_labels": num_labels,
+        "num_unlabeled": num_unlabeled,
+        "num_test": len(data.test_labels),
+        "parameters": parameters,
+        "devices": devices,
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "files": files,
+    }
 
 
 def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data import health
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import FAKE, is_fake
 from r2d2_tf.distributed import devices
 from r2d2_tf.distributed.cluster import ALONE, Cluster, cluster_from_environment, meet, wait_to_see
@@ -27,6 +28,7 @@ from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.metrics_log import plot_run
 from r2d2_tf.runs.other_runs import borrow_stage_1, is_gone, start_warm
 from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.runs.summary import summary_of
 from r2d2_tf.system import files, provenance, resources
 from r2d2_tf.system.interrupts import StopSignals
 from r2d2_tf.training import pipeline, stages
@@ -48,16 +50,17 @@ def run(config: Config) -> Summary:
     if run_directory.finished_summary(config, claims=cluster.is_chief) is not None:
         raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
     began = time.perf_counter()
-    experiment = Experiment(config, cluster)
+    experiment = Experiment(config, cluster=cluster)
     with experiment.claimed() as folder:
         return experiment.run(folder, began)
 
 
 class Experiment:
-    """One run. Making it checks and loads everything and writes nothing.
+    """One run. Making it checks and loads everything and writes nothing; what is soon told of is done before what takes long.
 
     Args:
         config: of the run.
+        spec: what is known of its data set; None: it is to be found out.
         cluster: the processes that train together; each makes one.
         signals: that may ask for a stop while the processes wait for each other.
 
@@ -65,70 +68,121 @@ class Experiment:
         ValueError: if the config does not fit the data, the devices or the other processes.
     """
 
-    def __init__(self, config: Config, cluster: Cluster = ALONE, signals: StopSignals | None = None) -> None:
-        self.config = config
-        self.spec = spec_of(config)
-        self.stages = plan(config)
+    def __init__(
+        self, config: Config, spec: DatasetSpec | None = None, cluster: Cluster = ALONE, signals: StopSignals | None = None
+    ) -> None:
+        self.config, self.spec, self.signals = config, spec or spec_of(config), signals or StopSignals()
+        self.stages = plan(config, self.spec)
+        self.workers = self._joined_workers(cluster)
+        unchecked = run_labels.loaded(config, self.spec)
+        self.sizes = self._sizes_with_room(unchecked)
+        backbone, self.weights_from = self._agreed_network()
+        readable, self.left_out = self._readable_images(unchecked)
+        self.data = pipeline.sharing_images(readable)
+        self.table = self._table_of(self.data)
+        self.state = self._agreed_state(readable, self.table)
+        self.model = self._model_of(backbone, self.table)
+        self._check_disk(self.checkpoint_bytes)
+        self._take_over_networks(self.model, self.state)
+
+    def _joined_workers(self, cluster: Cluster) -> Workers:
+        """The processes, met and found to be of one mind: each variable that one makes, all must be making."""
+        config = self.config
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.signals = signals or StopSignals()
         with contextlib.ExitStack() as stack:
             if config.strategy == "multi_worker":
                 meet(cluster)
                 stack.enter_context(self.signals.of_the_system())
-            self.strategy = devices.make_strategy(config.strategy, config.num_logical_cpus, cluster)
-        config.check_replicas(self.strategy.num_replicas_in_sync)
-        self.workers = Workers(self.strategy, cluster)
-        # At once: every variable that is made is sent to the others, who must be making it too.
-        self.workers.check_same(
+            strategy = devices.make_strategy(config.strategy, config.num_logical_cpus, cluster)
+        config.check_replicas(strategy.num_replicas_in_sync)
+        workers = Workers(strategy, cluster)
+        workers.check_same(
             {
                 "flags": dataclasses.replace(config, data_dir="").to_flagfile() + f"{config.resolved_run_dir} {config.new_run}",
                 "program or package versions": json.dumps([provenance.git_commit(), provenance.versions()], sort_keys=True),
             }
         )
-        loaded = run_labels.loaded(config, self.spec)
-        self.sizes = stages.sizes_of(config, self.spec, self.stages, loaded)
-        # Before all photographs are decoded, which may take hours, and again once the network's size is known.
-        resources.check_memory(resources.table_bytes(self.sizes))
-        self._check_disk(resources.checkpoint_bytes(self.sizes, variables=0))
-        # Before the photographs too: a network that does not fit them is told at once.
-        backbone, self.weights_from = run_network.build(config, self.spec, self.strategy)
-        if self.weights_from and self.workers.count > 1:
+        return workers
+
+    def _sizes_with_room(self, data: ImageData) -> resources.Sizes:
+        """What memory and disk will be asked for, once there is found to be room for it, the network aside."""
+        sizes = stages.sizes_of(self.config, self.spec, self.stages, data)
+        resources.check_memory(resources.table_bytes(sizes))
+        self._check_disk(resources.checkpoint_bytes(sizes, variables=0))
+        return sizes
+
+    def _agreed_network(self) -> tuple[keras.Model, str]:
+        """The network, with the same weights in all processes; and where they come from."""
+        backbone, weights_from = run_network.build(self.config, self.spec, self.workers.strategy)
+        if weights_from and self.workers.count > 1:
             self.workers.check_same({"file of weights": provenance.digest_of(backbone.get_weights())})
-        loaded, self.left_out = health.checked(
-            loaded, self.spec, skip_bad_images=config.skip_bad_images, skipped=run_labels.left_out_before(config)
-        )
-        self.data = pipeline.sharing_images(loaded)
-        if not len(self.data.test_labels):
-            raise ValueError(f"the copy of data set {config.dataset} is too small a part of it: no test images are left")
-        self.is_fake = is_fake(self.spec.tfds_name, config.data_path)
-        self.title = f"{config.name}, seed {config.seed}{run_labels.errors_on(config)}{f' ({FAKE})' if self.is_fake else ''}"
-        self.table = PseudoLabelTable(
-            run_labels.training_labels(self.data, config, self.spec.num_classes),
+        return backbone, weights_from
+
+    def _readable_images(self, data: ImageData) -> tuple[ImageData, list[str]]:
+        """The images that can be decoded, which may take hours to find out, and the names of the others."""
+        skipped, skip = run_labels.left_out_before(self.config), self.config.skip_bad_images
+        readable, left_out = health.checked(data, self.spec, skip_bad_images=skip, skipped=skipped)
+        if not len(readable.test_labels):
+            raise ValueError(f"the copy of data set {self.config.dataset} is too small a part of it: no test images are left")
+        return readable, left_out
+
+    def _table_of(self, data: ImageData) -> PseudoLabelTable:
+        """The pseudo-labels, with at least one label of each class and enough rows for a batch of each stage."""
+        table = PseudoLabelTable(
+            run_labels.training_labels(data, self.config, self.spec.num_classes),
             self.spec.num_classes,
-            label_logit=config.label_logit,
-            probabilities=self.data.given_probabilities,
+            label_logit=self.config.label_logit,
+            probabilities=data.given_probabilities,
         )
-        health.check_classes_are_labeled(self.table.labels, self.data.class_names)
-        stages.check_batches(self.stages, len(self.table.labeled_rows), len(self.table.unlabeled_rows))
-        self.state = RunState(
+        health.check_classes_are_labeled(table.labels, data.class_names)
+        stages.check_batches(self.stages, len(table.labeled_rows), len(table.unlabeled_rows))
+        return table
+
+    def _agreed_state(self, data: ImageData, table: PseudoLabelTable) -> RunState:
+        """A run that is begun, on the same images and labels in all processes."""
+        state = RunState(
             self.stages[0].number,
-            data_fingerprint=health.fingerprint(loaded),
-            split_fingerprint=provenance.digest_of([self.table.labels, *run_labels.soft_labels(self.data)]),
+            data_fingerprint=health.fingerprint(data),
+            split_fingerprint=provenance.digest_of([table.labels, *run_labels.soft_labels(data)]),
         )
-        self.workers.check_same({"data set": self.state.data_fingerprint, "split": self.state.split_fingerprint})
-        self.model = self._model_of(backbone)
-        self._check_disk(self.checkpoint_bytes)
+        self.workers.check_same({"data set": state.data_fingerprint, "split": state.split_fingerprint})
+        return state
+
+    def _model_of(self, backbone: keras.Model, table: PseudoLabelTable) -> R2D2Model:
+        config = self.config
+        with self.workers.strategy.scope():
+            return R2D2Model(
+                backbone,
+                table,
+                class_loss=CLASS_LOSSES[config.class_loss],
+                alpha=config.alpha,
+                beta=config.beta,
+                pseudo_label_lr=config.pseudo_label_lr,
+                processes=self.workers.count,
+            )
+
+    def _take_over_networks(self, model: R2D2Model, state: RunState) -> None:
+        """Puts the weights of other runs into the model, where the config asks for some, and notes in the state which."""
+        config, strategy = self.config, self.workers.strategy
         # The chief says, as a shared disk may show the others something else.
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
         if config.stage_1_from and not is_begun:
-            self.state.borrowed = borrow_stage_1(self.model.backbone, config, self.strategy, self.state)
-        if config.warm_start:
-            self.weights_from = f"weights of {config.warm_start}, as it ended"
+            state.borrowed = borrow_stage_1(model.backbone, config, strategy, state)
         if config.warm_start and not (is_begun and is_gone(config.warm_start)):
-            names = self.data.class_names
-            self.state.start_fingerprint = start_warm(self.model.backbone, config, self.strategy, names)
-        self.workers.check_same({"network to start from": self.state.start_fingerprint})
+            state.start_fingerprint = start_warm(model.backbone, config, strategy, self.data.class_names)
+        self.workers.check_same({"network to start from": state.start_fingerprint})
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether the images are generated."""
+        return is_fake(self.spec.tfds_name, self.config.data_path)
+
+    @property
+    def title(self) -> str:
+        """The run in a few words, and a warning if its errors are none on test images."""
+        fake = f" ({FAKE})" if self.is_fake else ""
+        return f"{self.config.name}, seed {self.config.seed}{run_labels.errors_on(self.config)}{fake}"
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Path]:
@@ -157,19 +211,6 @@ class Experiment:
         variables = (*self.model.backbone.variables, *self.model.trainable_variables)
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
-    def _model_of(self, backbone: keras.Model) -> R2D2Model:
-        config = self.config
-        with self.strategy.scope():
-            return R2D2Model(
-                backbone,
-                self.table,
-                class_loss=CLASS_LOSSES[config.class_loss],
-                alpha=config.alpha,
-                beta=config.beta,
-                pseudo_label_lr=config.pseudo_label_lr,
-                processes=self.workers.count,
-            )
-
     def run(self, folder: Path, began: float) -> Summary:
         """Trains all stages, from the last checkpoint on if there is one, and writes the results into the run's folder.
 
@@ -189,6 +230,7 @@ class Experiment:
         print(self.plan_text(folder))
         training = Training(
             self.config,
+            stages=self.stages,
             data=self.data,
             model=self.model,
             workers=self.workers,
@@ -205,7 +247,18 @@ class Experiment:
         if self.workers.is_chief:
             self._save(folder, training)
         training.spend("end")
-        summary = self._summary(folder, training.state)
+        summary = summary_of(
+            self.config,
+            self.spec,
+            self.data,
+            training.state,
+            is_fake=self.is_fake,
+            num_labels=len(self.table.labeled_rows),
+            num_unlabeled=len(self.table.unlabeled_rows),
+            parameters=self._num_parameters(),
+            devices=devices.describe(self.workers.strategy),
+            files=run_directory.files_in(folder),
+        )
         if self.workers.is_chief:
             with files.written_whole(folder / run_directory.SUMMARY_FILE) as path:
                 path.write_text(json.dumps(summary, indent=2) + "\n")
@@ -216,6 +269,8 @@ class Experiment:
     def plan_text(self, folder: Path) -> str:
         """What will be done, for people."""
         weights = self.weights_from
+        if self.config.warm_start:
+            weights = f"weights of {self.config.warm_start}, as it ended"
         return plan_text(
             self.stages,
             title=f"R2-D2: {self.title}, into {folder}",
@@ -227,14 +282,14 @@ class Experiment:
             soft_labels=self.table.has_soft_labels,
             network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
             table_bytes=self.table.nbytes,
-            devices=devices.describe(self.strategy),
+            devices=devices.describe(self.workers.strategy),
         )
 
     def _num_parameters(self) -> int:
         return sum(int(np.prod(weight.shape)) for weight in self.model.trainable_variables)
 
     def _save(self, folder: Path, training: Training) -> None:
-        if any(stage.use_unlabeled for stage in self.stages):
+        if any(stage.images.use_unlabeled for stage in self.stages):
             with files.written_whole(folder / run_directory.TABLE_FILE) as path:
                 self.table.save(path, self.data.train_ids)
             with files.written_whole(folder / run_directory.HISTORY_FILE) as path:
@@ -243,45 +298,3 @@ class Experiment:
             self.model.backbone.save(path)
         with files.written_whole(folder / run_directory.PICTURE_FILE) as path:
             plot_run(training.state.rows, self.title, path)
-
-    def _summary(self, folder: Path, state: RunState) -> Summary:
-        last_rows = {f"stage_{row['stage']}": row for row in state.rows}
-        errors = {stage: row["test_error"] for stage, row in last_rows.items()}
-        top5 = {stage: row["test_top5_error"] for stage, row in last_rows.items() if "test_top5_error" in row}
-        seconds = state.seconds
-        if state.borrowed is not None:
-            errors = {"stage_1": state.borrowed["test_error_percent"]["stage_1"], **errors}
-            if "test_top5_error_percent" in state.borrowed:
-                top5 = {"stage_1": state.borrowed["test_top5_error_percent"]["stage_1"], **top5}
-            seconds = {"stage_1": state.borrowed["seconds"]["stage_1"], **seconds}
-        return {
-            "name": self.config.name,
-            "dataset": self.config.dataset,
-            "fake_data": self.is_fake,
-            "evaluate_on": self.config.evaluate_on or None,
-            "class_names": list(self.data.class_names),
-            "data_content": self.spec.content,
-            "data_fingerprint": state.data_fingerprint,
-            "split_fingerprint": state.split_fingerprint,
-            "seed": self.config.seed,
-            "config_digest": self.config.digest,
-            "test_error_percent": errors,
-            **({"test_top5_error_percent": top5} if top5 else {}),
-            "stage_1_from": self.config.stage_1_from or None,
-            "warm_start": self.config.warm_start or None,
-            "pseudo_label_error_percent": {
-                stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row
-            },
-            "seconds": {name: round(value, 2) for name, value in seconds.items()},
-            "resumes": state.resumes,
-            "rollbacks": state.rollbacks,
-            "num_labels": len(self.table.labeled_rows),
-            "num_unlabeled": len(self.table.unlabeled_rows),
-            "num_test": len(self.data.test_images),
-            "parameters": self._num_parameters(),
-            "devices": devices.describe(self.strategy),
-            "git_commit": provenance.git_commit(),
-            "versions": provenance.versions(),
-            "machine": provenance.machine(),
-            "files": run_directory.files_in(folder),
-        }

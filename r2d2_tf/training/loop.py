@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from r2d2_tf.method import mixed_precision as precision
 from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import NotFinite
 from r2d2_tf.runs import run_directory, run_labels
-from r2d2_tf.runs.checkpoints import OPTIMIZER, CannotResume, Checkpoint, Checkpoints
+from r2d2_tf.runs.checkpoints import OPTIMIZER, Checkpoint, Checkpoints, check_same_data
 from r2d2_tf.runs.metrics_log import MetricsLog
 from r2d2_tf.runs.predictions import PredictionHistory
 from r2d2_tf.runs.run_state import RunState
@@ -33,7 +34,7 @@ from r2d2_tf.training.callbacks.freezing import HeadFirst
 from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
 from r2d2_tf.training.callbacks.recording import EpochMeans, EpochRecorder, recorded_reprediction
 from r2d2_tf.training.pipeline import RunBatches
-from r2d2_tf.training.stages import Stage, plan
+from r2d2_tf.training.stages import Stage
 
 MAX_ROLLBACKS = 3
 """With --on_divergence=rollback; each halves the learning rates."""
@@ -41,7 +42,7 @@ MAX_ROLLBACKS = 3
 
 def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distribute.Strategy) -> None:
     """Sets the switches of a stage, and compiles the model anew."""
-    model.use_unlabeled, model.learn_pseudo_labels = stage.use_unlabeled, stage.learn_pseudo_labels
+    model.use_unlabeled, model.learn_pseudo_labels = stage.images.use_unlabeled, stage.learn_pseudo_labels
     model.weight_decay, model.compatibility = stage.weight_decay, config.compatibility
     model.table.labeled_step = stage.labeled_step(len(model.table.labeled_rows), len(model.table.unlabeled_rows))
     with strategy.scope():
@@ -58,6 +59,7 @@ class Training:
 
     Args:
         config: of the run.
+        stages: of the run.
         data: the images.
         model: to be trained, made in the scope of `strategy`, and its table.
         workers: the processes that train it, and their devices.
@@ -77,6 +79,7 @@ class Training:
         self,
         config: Config,
         *,
+        stages: Sequence[Stage],
         data: ImageData,
         model: R2D2Model,
         workers: Workers,
@@ -85,8 +88,7 @@ class Training:
         state: RunState,
     ) -> None:
         self.config, self.data, self.model, self.table, self.workers = config, data, model, model.table, workers
-        self.folder, self.signals, self.state = folder, signals, state
-        self.stages = plan(config)
+        self.stages, self.folder, self.signals, self.state = stages, folder, signals, state
         self.history = PredictionHistory(self.table.unlabeled_rows)
         self._batches = RunBatches(config, data, self.table, workers)
         self.checkpoints = Checkpoints(folder, config.to_flagfile(), workers)
@@ -96,7 +98,7 @@ class Training:
         self._saved: tuple[tuple[int, int, int], int] | None = None
         found = self.checkpoints.newest(warn)
         if found is not None:
-            self._check_same_data(found.state, state)
+            check_same_data(found.state, state, config, folder)
             self._go_to(found)
             self.state.resumes += 1
             print(f"\nGoing on from the checkpoint {found.path.name}: {self._place()}")
@@ -107,18 +109,6 @@ class Training:
             num_test=len(data.test_images),
         )
         self._begin_log()
-
-    def _check_same_data(self, then: RunState, now: RunState) -> None:
-        for what, flag, name in (
-            ("data set", "data_dir", "data_fingerprint"),
-            ("given labels", "labels" if self.config.labels else "split_file", "split_fingerprint"),
-            ("network to start from", "warm_start", "start_fingerprint"),
-        ):
-            if getattr(now, name) and getattr(then, name) != getattr(now, name):
-                raise CannotResume(
-                    f"the {what} changed since the run in {self.folder} began (fingerprint {getattr(then, name)}, now "
-                    f"{getattr(now, name)}): give it the --{flag} that it began with, or add --new_run to start afresh"
-                )
 
     def run(self, began: float) -> None:
         """Trains from the place of the state to the end of the last stage.
@@ -156,10 +146,8 @@ class Training:
         """Where the state is, in words."""
         stage = next(stage for stage in self.stages if stage.number == self.state.stage)
         if self.state.epoch == stage.epochs:
-            return f"the end of stage {stage.number} ({stage.title})"
-        return (
-            f"stage {stage.number} ({stage.title}), epoch {self.state.epoch + 1} of {stage.epochs}, step {self.state.step + 1}"
-        )
+            return f"the end of stage {stage.number} ({stage.words.title})"
+        return stage.place(self.state.epoch, self.state.step + 1)
 
     def _begin_log(self) -> None:
         self._log = MetricsLog(self.folder, run_directory.METRICS_FILE, self.state.rows, writes=self.workers.is_chief)
@@ -219,7 +207,8 @@ class Training:
                 raise
             rate = stage.learning_rates[min(self.state.epoch, stage.epochs - 1)]
             raise RunStopped(
-                f"{self._progress.location}: {what} is not finite (NaN or infinite) at learning rate {rate:.4g}; {stage.advice}"
+                f"{self._progress.location}: {what} is not finite (NaN or infinite) at learning rate {rate:.4g}; "
+                f"{stage.words.advice}"
             ) from None
         except RunInterrupted:
             report.close()
@@ -231,7 +220,7 @@ class Training:
 
     def _fit_from_here(self, stage: Stage, report: ProgressReport) -> None:
         table, model, state = self.table, self.model, self.state
-        steps = stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
+        steps = stage.images.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
         callbacks = self._callbacks(stage, steps, report)
         model.resumes_epoch = state.step > 0
         if state.step == steps:

@@ -45,22 +45,22 @@ def epoch_rows(stage: Stage, labeled_rows: np.ndarray, unlabeled_rows: np.ndarra
     Returns:
         `[steps, batch]` int64; a short last batch is filled up with -1.
     """
-    steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
+    steps = stage.images.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
     # tf.random.experimental.index_shuffle would give any batch without the others, but uses 8 bits of its
     # seed: of 1,000 epochs only 256 differed.
     shuffle = np.random.default_rng([seed, 1, stage.number, epoch])
-    if stage.labeled_per_batch is None:
-        pool = np.concatenate([labeled_rows, unlabeled_rows]) if stage.use_unlabeled else labeled_rows
-        rows = np.full(steps * stage.batch_size, NO_ROW, np.int64)
+    if stage.images.labeled_per_batch is None:
+        pool = np.concatenate([labeled_rows, unlabeled_rows]) if stage.images.use_unlabeled else labeled_rows
+        rows = np.full(steps * stage.images.batch_size, NO_ROW, np.int64)
         rows[: len(pool)] = shuffle.permutation(pool)[: len(rows)]
-        return rows.reshape(steps, stage.batch_size)
-    unlabeled_per_batch = stage.batch_size - stage.labeled_per_batch
+        return rows.reshape(steps, stage.images.batch_size)
+    unlabeled_per_batch = stage.images.batch_size - stage.images.labeled_per_batch
     unlabeled = shuffle.permutation(unlabeled_rows)[: steps * unlabeled_per_batch].reshape(steps, unlabeled_per_batch)
-    count = steps * stage.labeled_per_batch
+    count = steps * stage.images.labeled_per_batch
     labeled = _endless(labeled_rows, epoch * count, count, [seed, 2, stage.number]).reshape(steps, -1)
     # Spread the labeled images over the batch, so that every replica gets its share of them.
     mixed = np.concatenate([labeled, unlabeled], axis=1)
-    return mixed[:, _interleaved(stage.labeled_per_batch, unlabeled_per_batch)]
+    return mixed[:, _interleaved(stage.images.labeled_per_batch, unlabeled_per_batch)]
 
 
 def _endless(rows: np.ndarray, start: int, count: int, key: list[int]) -> np.ndarray:
@@ -91,8 +91,8 @@ def training_batches(
 
     Of each batch only `shard` is read, and it is what it would be in the whole batch.
     """
-    steps = stage.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
-    size = shard.size_of(stage.batch_size)
+    steps = stage.images.steps_per_epoch(len(labeled_rows), len(unlabeled_rows))
+    size = shard.size_of(stage.images.batch_size)
 
     def rows_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         def draw(epoch_number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,12 +110,12 @@ def training_batches(
 
     def augmented(pixels: tf.Tensor, rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step, first, count = tf.unstack(tf.cast(where, tf.int32))
-        return augment(pixels, stage.augmentation, key_of(step), first=first, batch=count), rows
+        return augment(pixels, stage.images.augmentation, key_of(step), first=first, batch=count), rows
 
     def with_seeds(rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Each place in a batch has its own seed, whoever decodes it.
-        seeds = tf.random.split(tf.random.fold_in(key_of(where[0]), 0), stage.batch_size)
-        own = tf.gather(seeds, tf.minimum(where[1] + tf.range(size, dtype=tf.int64), stage.batch_size - 1))
+        seeds = tf.random.split(tf.random.fold_in(key_of(where[0]), 0), stage.images.batch_size)
+        own = tf.gather(seeds, tf.minimum(where[1] + tf.range(size, dtype=tf.int64), stage.images.batch_size - 1))
         return rows, own, tf.tile(where[None], [size, 1])
 
     def without_fillers(pixels: tf.Tensor, rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -123,7 +123,7 @@ def training_batches(
 
     batches = tf.data.Dataset.range(first_epoch, stage.epochs).flat_map(rows_of_epoch)
     if isinstance(images, Photographs):
-        crops = images.random_batches(batches.map(with_seeds), size, stage.augmentation.crop_scale)
+        crops = images.random_batches(batches.map(with_seeds), size, stage.images.augmentation.crop_scale)
         return read_ahead(crops.map(without_fillers).map(augmented, **PARALLEL))
     whole = plain_images(images)
 

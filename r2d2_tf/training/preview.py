@@ -91,13 +91,13 @@ def _measure(experiment: Experiment) -> list[StageCost]:
             else:
                 _say(f"timing the prediction of {size:,} images a batch")
                 prediction = _pass_of(unlabeled, model.repredict)
-        steps = stage.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
-        expected = costs[-1].step.each / costs[-1].stage.batch_size * stage.batch_size if costs else 0.0
+        steps = stage.images.steps_per_epoch(len(table.labeled_rows), len(table.unlabeled_rows))
+        expected = costs[-1].step.each / costs[-1].stage.images.batch_size * stage.images.batch_size if costs else 0.0
         if expected > _MOST_SECONDS:
             step = Pace(0.0, expected)
-            _say(f"stage {stage.number}: not tried; by its {stage.batch_size:,} images a step takes {expected:.3g} s")
+            _say(f"stage {stage.number}: not tried; by its {stage.images.batch_size:,} images a step takes {expected:.3g} s")
         else:
-            _say(f"timing stage {stage.number}, {stage.batch_size:,} images a step; the first step may take minutes")
+            _say(f"timing stage {stage.number}, {stage.images.batch_size:,} images a step; the first step may take minutes")
             step = _train(experiment, stage)
             _say(f"stage {stage.number}: a step takes {step.each:.3g} s")
         report = _seconds_of(functools.partial(_epoch_report, experiment, stage))
@@ -121,10 +121,10 @@ def _measure(experiment: Experiment) -> list[StageCost]:
 
 def _images_an_epoch(stage: Stage, steps: int, experiment: Experiment) -> int:
     table = experiment.table
-    if stage.labeled_per_batch is not None:
-        return steps * stage.batch_size
-    pool = len(table.labeled_rows) + len(table.unlabeled_rows) * stage.use_unlabeled
-    return min(steps * stage.batch_size, pool)
+    if stage.images.labeled_per_batch is not None:
+        return steps * stage.images.batch_size
+    pool = len(table.labeled_rows) + len(table.unlabeled_rows) * stage.images.use_unlabeled
+    return min(steps * stage.images.batch_size, pool)
 
 
 class _Clock(keras.callbacks.Callback):
@@ -145,7 +145,7 @@ class _Clock(keras.callbacks.Callback):
 
 def _train(experiment: Experiment, stage: Stage) -> Pace:
     model = experiment.model
-    prepare(model, stage, experiment.config, experiment.strategy)
+    prepare(model, stage, experiment.config, experiment.workers.strategy)
     run_batches = RunBatches(experiment.config, experiment.data, experiment.table, experiment.workers)
     batches = run_batches.training(stage, epoch=0, step=0)
     clock = _Clock()
@@ -174,7 +174,7 @@ def _pass_of(batches: tf.data.Dataset, run: Callable[[tf.data.Dataset], object])
 
 def _epoch_report(experiment: Experiment, stage: Stage) -> None:
     """The walk over the table that follows each epoch."""
-    if stage.use_unlabeled:
+    if stage.images.use_unlabeled:
         diagnostics.table_statistics(experiment.table, run_labels.hidden_labels(experiment.data))
 
 
@@ -221,7 +221,7 @@ def _time_lines(costs: Sequence[StageCost], start: float) -> list[str]:
 
 
 def _memory_lines(experiment: Experiment) -> list[str]:
-    model, replicas = experiment.model, experiment.strategy.num_replicas_in_sync
+    model, replicas = experiment.model, experiment.workers.strategy.num_replicas_in_sync
     network = 4 * sum(int(np.prod(variable.shape)) for variable in model.backbone.variables)
     trained = 4 * sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     data = experiment.data

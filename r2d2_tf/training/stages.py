@@ -8,60 +8,28 @@ from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.method.pseudo_labels import REFERENCE_BATCH
 from r2d2_tf.method.schedules import cosine_learning_rates, round_learning_rates, round_starts
-from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system import resources
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One `fit` of a run.
+class StageImages:
+    """What a stage is trained on.
 
     Attributes:
-        number: 1, 2 or 3.
-        title: a few words for people.
         use_unlabeled: the first of the paper's two switches: unlabeled images are trained on.
-        learn_pseudo_labels: the second: the loss is eq. 2 and the rows descend; otherwise the loss is cross
-            entropy against each row's largest class.
-        most_labeled_step: largest share of eq. 7's step that a row with a given label may take; 0 where it is clamped.
         batch_size: images a batch over all replicas.
         labeled_per_batch: labeled images in each batch, in a stream of their own that reshuffles for ever; an
             epoch is then one pass over the unlabeled images and drops their short last batch. None: all images
             of the stage form one pool, an epoch is one pass over it, and a short last batch is kept.
-        learning_rates: learning rate of each epoch.
-        prediction_epochs: epochs before which the network's predictions replace the unlabeled rows.
-        augmentation: what is done to training batches.
-        weight_decay: coupled L2 on every trainable weight.
         max_steps: batches an epoch at most; 0 for all.
-        fills_table: until its first prediction the unlabeled rows hold nothing.
-        advice: what to change if the stage goes wrong.
-        advice_before: what to change if it had gone wrong before the stage's first step.
-        head_epochs: the first so many epochs train the network's head alone.
+        augmentation: what is done to training batches.
     """
 
-    number: int
-    title: str
     use_unlabeled: bool
-    learn_pseudo_labels: bool
-    most_labeled_step: float
     batch_size: int
     labeled_per_batch: int | None
-    learning_rates: tuple[float, ...]
-    prediction_epochs: tuple[int, ...]
-    augmentation: Augmentation
-    weight_decay: float
     max_steps: int
-    fills_table: bool
-    advice: str
-    advice_before: str = ""
-    head_epochs: int = 0
-
-    @property
-    def epochs(self) -> int:
-        return len(self.learning_rates)
-
-    def predicts_first_at(self, epoch: int) -> bool:
-        """Whether the prediction before `epoch` is the run's first."""
-        return self.fills_table and epoch == self.prediction_epochs[0]
+    augmentation: Augmentation
 
     def steps_per_epoch(self, num_labeled: int, num_unlabeled: int) -> int:
         """Batches in an epoch, given the numbers of labeled and unlabeled images."""
@@ -71,13 +39,70 @@ class Stage:
             steps = -(-(num_labeled + num_unlabeled * self.use_unlabeled) // self.batch_size)
         return min(steps, self.max_steps) if self.max_steps else steps
 
+
+@dataclass(frozen=True)
+class StageWords:
+    """What people are told of a stage.
+
+    Attributes:
+        title: a few words.
+        advice: what to change if the stage goes wrong.
+        advice_before: what to change if it had gone wrong before the stage's first step.
+    """
+
+    title: str
+    advice: str
+    advice_before: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One `fit` of a run: how the network and the rows are trained.
+
+    Attributes:
+        number: 1, 2 or 3.
+        words: for people.
+        images: what is trained on.
+        learn_pseudo_labels: the second of the paper's two switches: the loss is eq. 2 and the rows descend; otherwise the
+            loss is cross entropy against each row's largest class.
+        learning_rates: learning rate of each epoch.
+        weight_decay: coupled L2 on every trainable weight.
+        prediction_epochs: epochs before which the network's predictions replace the unlabeled rows.
+        fills_table: until its first prediction the unlabeled rows hold nothing.
+        most_labeled_step: largest share of eq. 7's step that a row with a given label may take; 0 where it is clamped.
+        head_epochs: the first so many epochs train the network's head alone.
+    """
+
+    number: int
+    words: StageWords
+    images: StageImages
+    learn_pseudo_labels: bool
+    learning_rates: tuple[float, ...]
+    weight_decay: float
+    prediction_epochs: tuple[int, ...] = ()
+    fills_table: bool = False
+    most_labeled_step: float = 0.0
+    head_epochs: int = 0
+
+    @property
+    def epochs(self) -> int:
+        return len(self.learning_rates)
+
+    def place(self, epoch: int, step: int) -> str:
+        """A step, counted from 1, of an epoch, counted from 0, in words."""
+        return f"stage {self.number} ({self.words.title}), epoch {epoch + 1} of {self.epochs}, step {step}"
+
+    def predicts_first_at(self, epoch: int) -> bool:
+        """Whether the prediction before `epoch` is the run's first."""
+        return self.fills_table and epoch == self.prediction_epochs[0]
+
     def labeled_step(self, num_labeled: int, num_unlabeled: int) -> float:
         """Share of a row's step that a labeled row takes each time it is seen; 0 where it is clamped.
 
         An unlabeled image is seen once an epoch, a labeled one as often as its stream comes round: divided by that, it moves as
         far in an epoch, or as far as `most_labeled_step` lets it.
         """
-        seen = self.steps_per_epoch(num_labeled, num_unlabeled) * (self.labeled_per_batch or 0)
+        seen = self.images.steps_per_epoch(num_labeled, num_unlabeled) * (self.images.labeled_per_batch or 0)
         return min(self.most_labeled_step, num_labeled / seen) if seen else 0.0
 
 
@@ -92,72 +117,54 @@ def _most_labeled_step(config: Config) -> float:
     return min(1.0, 1.0 / step) if step else 1.0
 
 
-def plan(config: Config) -> tuple[Stage, ...]:
-    """The stages of a run, in order."""
-    spec = spec_of(config)
+def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
+    """The stages of a run on a data set, in order."""
     # A square of the mean color is zero once normalised: the authors cut out after normalising.
     fill = tuple(255.0 * mean for mean in spec.mean)
     gentle = Augmentation(translate=config.translate, flip=config.flip, crop_scale=config.crop_scale)
     strong = replace(gentle, cutout=config.cutout, fill=fill) if config.cutout else gentle
-    supervised_advice = "most likely the learning rate is too high: lower --supervised_learning_rate"
     decipher_advice = "most likely a rate is too high: lower those of --rounds, or --pseudo_label_lr"
     starts = round_starts(config.parsed_rounds)
+    all_images = StageImages(True, config.finetune_batch_size, None, config.max_steps, strong)
+    before_decipher = (
+        "most likely that network learned too little or went astray: give --warm_start another run"
+        if config.warm_start
+        else "most likely stage 1 learned too little or went astray: change --supervised_epochs or --supervised_learning_rate"
+    )
     supervised = Stage(
-        number=1,
-        title="supervised",
-        use_unlabeled=False,
+        1,
+        StageWords("supervised", "most likely the learning rate is too high: lower --supervised_learning_rate"),
+        replace(all_images, use_unlabeled=False, batch_size=config.supervised_batch_size),
         learn_pseudo_labels=False,
-        most_labeled_step=0.0,
-        batch_size=config.supervised_batch_size,
-        labeled_per_batch=None,
         learning_rates=cosine_learning_rates(
             config.supervised_learning_rate, config.supervised_epochs, config.supervised_cosine_epochs
         ),
-        prediction_epochs=(),
-        augmentation=strong,
         weight_decay=config.weight_decay if config.supervised_weight_decay < 0 else config.supervised_weight_decay,
-        max_steps=config.max_steps,
-        fills_table=False,
-        advice=supervised_advice,
         head_epochs=config.freeze_epochs,
     )
     decipher = Stage(
-        number=2,
-        title="D2 and R2" if config.repredict and len(starts) > 1 else "D2",
-        use_unlabeled=True,
+        2,
+        StageWords("D2 and R2" if config.repredict and len(starts) > 1 else "D2", decipher_advice, before_decipher),
+        StageImages(True, config.batch_size, config.labeled_per_batch, config.max_steps, gentle),
         learn_pseudo_labels=True,
-        most_labeled_step=_most_labeled_step(config) if config.learn_labeled_rows else 0.0,
-        batch_size=config.batch_size,
-        labeled_per_batch=config.labeled_per_batch,
         learning_rates=round_learning_rates(config.parsed_rounds),
-        prediction_epochs=starts if config.repredict else starts[:1],
-        augmentation=gentle,
         weight_decay=config.weight_decay,
-        max_steps=config.max_steps,
+        prediction_epochs=starts if config.repredict else starts[:1],
         fills_table=True,
-        advice=decipher_advice,
-        advice_before="most likely that network learned too little or went astray: give --warm_start another run"
-        if config.warm_start
-        else "most likely stage 1 learned too little or went astray: change --supervised_epochs or --supervised_learning_rate",
+        most_labeled_step=_most_labeled_step(config) if config.learn_labeled_rows else 0.0,
     )
+    finetune_advice = "most likely the learning rate is too high: lower --finetune_learning_rate"
     finetune = Stage(
-        number=3,
-        title="fine-tuning",
-        use_unlabeled=True,
+        3,
+        StageWords("fine-tuning", finetune_advice, decipher_advice if starts else before_decipher),
+        all_images,
         learn_pseudo_labels=False,
-        most_labeled_step=0.0,
-        batch_size=config.finetune_batch_size,
-        labeled_per_batch=None,
         learning_rates=cosine_learning_rates(
             config.finetune_learning_rate, config.finetune_epochs, config.finetune_cosine_epochs
         ),
-        prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
-        augmentation=strong,
         weight_decay=config.weight_decay,
-        max_steps=config.max_steps,
+        prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
         fills_table=not starts,
-        advice="most likely the learning rate is too high: lower --finetune_learning_rate",
-        advice_before=decipher_advice if starts else decipher.advice_before,
     )
     stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
     return tuple(stage for stage in stages if stage.epochs)
@@ -179,16 +186,16 @@ def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], data: I
 def check_batches(stages: Sequence[Stage], num_labeled: int, num_unlabeled: int) -> None:
     """Raises ValueError if a stage has no batch an epoch: if its unlabeled images do not fill one."""
     for stage in stages:
-        if stage.steps_per_epoch(num_labeled, num_unlabeled):
+        if stage.images.steps_per_epoch(num_labeled, num_unlabeled):
             continue
         if not num_unlabeled:
             raise ValueError(
                 "there are no unlabeled images, and stage 2 learns from nothing else: train stage 1 alone (--rounds= "
                 "--finetune_epochs=0), or give images without labels"
             )
-        unlabeled = stage.batch_size - (stage.labeled_per_batch or 0)
-        fits = stage.batch_size * num_unlabeled // unlabeled
+        unlabeled = stage.images.batch_size - (stage.images.labeled_per_batch or 0)
+        fits = stage.images.batch_size * num_unlabeled // unlabeled
         raise ValueError(
-            f"batch_size ({stage.batch_size}) takes {unlabeled} unlabeled images a batch, but there are only {num_unlabeled}: "
-            f"lower --batch_size (to {fits} at most), or have more unlabeled images"
+            f"batch_size ({stage.images.batch_size}) takes {unlabeled} unlabeled images a batch, but there are only "
+            f"{num_unlabeled}: lower --batch_size (to {fits} at most), or have more unlabeled images"
         )

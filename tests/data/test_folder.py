@@ -23,7 +23,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.data.readers.folder import held_out
 from r2d2_tf.data.readers.npz import channel_statistics
-from r2d2_tf.runs import dataset, preflight, run_labels
+from r2d2_tf.runs import preflight, run_labels
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training.experiment import Experiment
 from tools import pseudo_labels
@@ -59,7 +59,6 @@ def config_of(folder, **flags):
 
 
 def load(folder, **flags):
-    dataset.forget()
     config = config_of(folder, **flags)
     return spec_of(config).load(config.data_path)
 
@@ -99,7 +98,6 @@ def test_files_that_are_not_read_are_told(photos):
     assert "not read" not in spec_of(config_of(photos)).description
     for name in ("a.heic", "b.HEIC", "notes.txt"):
         (photos / "unlabeled" / name).write_bytes(b"")
-    dataset.forget()
     assert spec_of(config_of(photos)).description.endswith("statistics; not read: 3 other files (.heic, .txt)")
 
 

@@ -13,7 +13,6 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data import health
 from r2d2_tf.data.labels.matching import class_names_in, labels_in, read_labels, rows_named
 from r2d2_tf.data.readers.file_search import FilesBelow, find_images
-from r2d2_tf.runs import dataset
 from r2d2_tf.runs.dataset import spec_of
 
 
@@ -23,7 +22,6 @@ def photos(tmp_path):
 
 
 def config_of(folder, **flags):
-    dataset.forget()
     return Config(**{"dataset": "folder", "data_dir": str(folder), "translate": 0, "image_size": 32, **flags})
 
 

@@ -13,6 +13,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, random_crop
 from r2d2_tf.data.photographs import NO_ROW, Photographs
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
 
@@ -175,7 +176,7 @@ def test_batches_of_photographs_are_the_same_for_the_same_seed_and_cropped_anew_
     config = Config(
         dataset="imagenette", num_labels=10, rounds="2:0.1", batch_size=4, crop_scale=0.1, translate=0, backbone="resnet18"
     )
-    stage = plan(config)[1]
+    stage = plan(config, spec_of(config))[1]
     labeled, unlabeled = np.array([0]), np.array([1, 2, 3])
     first, again, other = (
         list(pipeline.training_batches(photographs, labeled, unlabeled, stage, seed=seed)) for seed in (0, 0, 1)

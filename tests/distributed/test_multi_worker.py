@@ -20,6 +20,7 @@ from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.distributed import workers
 from r2d2_tf.distributed.cluster import Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.distributed.sharding import Shard
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
 from tools.torture.exactness import differences
@@ -298,7 +299,7 @@ def test_logical_cpus_and_processes_are_not_for_each_other():
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_the_parts_of_a_batch_are_what_they_are_in_the_whole_batch(stage, of):
     config = Config(supervised_batch_size=7, batch_size=8, finetune_batch_size=7, translate=2, flip=True, cutout=4)
-    stage = plan(config)[stage]
+    stage = plan(config, spec_of(config))[stage]
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
     labeled, unlabeled = np.arange(8), np.arange(8, 30)
 
@@ -310,7 +311,7 @@ def test_the_parts_of_a_batch_are_what_they_are_in_the_whole_batch(stage, of):
     for number, (pixels, rows) in enumerate(whole):
         np.testing.assert_array_equal(rows, np.concatenate([part[number][1] for part in parts]))
         np.testing.assert_array_equal(pixels, np.concatenate([part[number][0] for part in parts]))
-    assert stage.augmentation != Augmentation()
+    assert stage.images.augmentation != Augmentation()
 
 
 def test_the_parts_of_predicted_and_evaluated_batches_are_all_of_them():
@@ -371,7 +372,9 @@ def test_the_parts_of_a_batch_of_photographs_are_what_they_are_in_the_whole_batc
     config = Config(dataset="imagenette", supervised_batch_size=4, translate=0, flip=True)
 
     def training(**options):
-        made = pipeline.training_batches(photographs, np.arange(11), np.arange(0), plan(config)[0], seed=1, **options)
+        made = pipeline.training_batches(
+            photographs, np.arange(11), np.arange(0), plan(config, spec_of(config))[0], seed=1, **options
+        )
         return list(made.take(3).as_numpy_iterator())
 
     def predicting(**options):

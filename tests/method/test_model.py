@@ -22,6 +22,7 @@ from r2d2_tf.method import finite
 from r2d2_tf.method.losses import CLASS_LOSSES
 from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training.stages import plan
 
 COUNT, LABELED = 12, 4
@@ -91,7 +92,8 @@ def test_a_wrong_label_is_given_up_for_good_and_its_row_settles_between_label_an
     # A network that stands still and is sure of class 1, whatever it sees.
     model.backbone.layers[-1].set_weights([np.zeros((images[0].size, NUM_CLASSES)), np.array([0.0, 12.0, 0.0])])
     # Each labeled row is seen twice an epoch of unlabeled ones.
-    model.compatibility, model.table.labeled_step = config.compatibility, plan(config)[1].labeled_step(64_000, 384_000)
+    model.compatibility = config.compatibility
+    model.table.labeled_step = plan(config, spec_of(config))[1].labeled_step(64_000, 384_000)
     given = []
     for _ in range(50):
         fit(model, np.tile(images, (3, 1, 1, 1)), COUNT, rows=np.tile(np.arange(COUNT), 3))

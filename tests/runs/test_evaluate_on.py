@@ -9,6 +9,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS, ImageData
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.runs import run_labels
+from r2d2_tf.runs.dataset import spec_of
 
 MNIST5K = DATASETS["mnist5k"]
 
@@ -21,6 +22,10 @@ def data():
 def written(path, data, rows):
     path.write_text("".join(f"{data.train_ids[row]}\n" for row in rows))
     return str(path)
+
+
+def data_of(config):
+    return run_labels.loaded(config, spec_of(config))
 
 
 def unlabeled_rows(data):
@@ -39,12 +44,12 @@ def test_a_file_of_labels_says_which_images_judge_and_by_which_classes(data, tmp
     rows = unlabeled_rows(data)[:30]
     path = tmp_path / "held_out.csv"
     path.write_text("file,label\n" + "".join(f"{data.train_ids[row]},{(data.train_labels[row] + 1) % 10}\n" for row in rows))
-    loaded = run_labels.loaded(Config(evaluate_on=str(path)), MNIST5K)
-    np.testing.assert_array_equal(loaded.test_images, data.train_images[rows])
-    np.testing.assert_array_equal(loaded.test_labels, (data.train_labels[rows] + 1) % 10)
+    found = data_of(Config(evaluate_on=str(path)))
+    np.testing.assert_array_equal(found.test_images, data.train_images[rows])
+    np.testing.assert_array_equal(found.test_labels, (data.train_labels[rows] + 1) % 10)
     path.write_text(f"file,label\n{data.train_ids[rows[0]]},\n")
     with pytest.raises(ValueError, match="names images whose class is not known"):
-        run_labels.loaded(Config(evaluate_on=str(path)), MNIST5K)
+        data_of(Config(evaluate_on=str(path)))
 
 
 def test_a_labeled_image_cannot_judge(data, tmp_path):

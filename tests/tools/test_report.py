@@ -81,14 +81,15 @@ def test_the_number_of_images_is_bounded(finished_run, tmp_path):
 def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path, monkeypatch):
     run_dir = tmp_path / "run"
     shutil.copytree(finished_run, run_dir)
-    summary = json.loads((run_dir / "summary.json").read_text())
-    (run_dir / "summary.json").write_text(json.dumps(summary | {"fake_data": True}))
-    spec = DATASETS["mnist5k"]
     names = ("<script>alert(1)</script>", "a$b$", *(f"one of many names {number}" for number in range(8)))
+    summary = json.loads((run_dir / "summary.json").read_text())
+    (run_dir / "summary.json").write_text(json.dumps(summary | {"fake_data": True, "class_names": names}))
+    spec = DATASETS["mnist5k"]
 
     def load(data_dir):
         data = spec.load(data_dir)
-        return dataclasses.replace(data, train_labels=np.full_like(data.train_labels, -1), class_names=names)
+        unknown = np.full_like(data.train_labels, -1)
+        return dataclasses.replace(data, train_labels=unknown, given_labels=unknown, class_names=names)
 
     monkeypatch.setitem(DATASETS, "mnist5k", dataclasses.replace(spec, load=load))
     assert report.main([f"--run_dir={run_dir}", "--max_images=20", "--max_predicted=50"]) == 0
@@ -216,7 +217,7 @@ def test_a_flow_counts_who_went_where():
 
 
 def made_findings(tmp_path, labels=None, true=None, *, labels_are_drawn=True, **config):
-    """Findings of a run of fifty rows of three classes."""
+    """Evidence of a run of fifty rows of three classes."""
     path, logits, given = tiny_table(tmp_path)
     if labels is not None:
         logits = np.where(np.arange(3) == labels[:, None], 9.0, 0.0).astype(np.float32)
@@ -234,7 +235,7 @@ def made_findings(tmp_path, labels=None, true=None, *, labels_are_drawn=True, **
     summary = {"fake_data": False, "rollbacks": []}
     config = Config(**config)
     said = saved_table.summarized(table)
-    return Evidence(config, summary, table, said, moves, images, view, NAMES, labels_are_drawn)
+    return Evidence(config, summary, table, said, moves, images, view, NAMES, labels_are_drawn, "digits")
 
 
 def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):

@@ -25,7 +25,7 @@ from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.schedules import Round, parse_rounds
 from r2d2_tf.runs import run_labels
-from r2d2_tf.runs.dataset import forget, spec_of
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.run_directory import load_config
 from tools.tune import __main__ as tune
 from tools.tune import jobs, options, search, trials, tuner
@@ -310,7 +310,7 @@ def test_too_few_labels_to_part_are_told():
 def test_a_held_out_image_is_an_unlabeled_one_in_training_and_judges(tmp_path):
     config, data = Config(), DATASETS["mnist5k"].load(None)
     own = run_labels.training_labels(data, config, 10)
-    folds = make_folds(config, Validation(), tmp_path / "folds")
+    folds = make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
     hidden = []
     for fold in folds:
         given = run_labels.training_labels(data, fold.config, 10)
@@ -358,7 +358,7 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
     config = Config(num_labels=0, translate=0, **own_sets(tmp_path)[kind])
     data = spec_of(config).load(config.data_path)
     hidden = []
-    for fold in make_folds(config, Validation(), tmp_path / "folds"):
+    for fold in make_folds(config, Validation(), tmp_path / "folds", spec_of(config)):
         options.check_data(fold.config)
         spec = spec_of(fold.config)
         loaded = run_labels.loaded(fold.config, spec)
@@ -386,13 +386,12 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
 
 def test_a_search_does_not_go_on_with_other_labels_or_images(tmp_path):
     config = Config(num_labels=0, translate=0, **own_sets(tmp_path)["a folder"])
-    make_folds(config, Validation(), tmp_path / "folds")
-    make_folds(config, Validation(), tmp_path / "folds")
+    make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
+    make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
     photos = tmp_path / "photos"
     (photos / "unlabeled" / "00.jpg").rename(photos / "train" / "blue" / "new.jpg")
-    forget()
     with pytest.raises(ValueError, match=r"the images or the labels changed since the search in .* began: choose another"):
-        make_folds(config, Validation(), tmp_path / "folds")
+        make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
 
 
 def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp_path):
@@ -400,7 +399,7 @@ def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp
         num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16, backbone="conv_small",
         supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0, stop_on_collapse=False,
     )  # fmt: skip
-    fold = make_folds(config, Validation(), tmp_path / "folds")[0]
+    fold = make_folds(config, Validation(), tmp_path / "folds", spec_of(config))[0]
     flagfile = tmp_path / "trial.cfg"
     flagfile.write_text(fold.config.to_flagfile())
     assert train.main([f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'run'}"]) == 0

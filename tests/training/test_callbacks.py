@@ -7,6 +7,7 @@ import tensorflow as tf
 from conftest import NUM_CLASSES, batches_of, make_model, make_strategy, softmax, table_values, tiny_images, tiny_labels
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.losses import CLASS_LOSSES
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
@@ -20,7 +21,7 @@ from r2d2_tf.training.callbacks.recording import recorded_reprediction
 from r2d2_tf.training.stages import plan
 
 COUNT, LABELED = 12, 6
-STAGE = dataclasses.replace(plan(Config())[1], learning_rates=(0.3, 0.3, 0.1), prediction_epochs=(0, 2))
+STAGE = dataclasses.replace(plan(Config(), DATASETS["mnist5k"])[1], learning_rates=(0.3, 0.3, 0.1), prediction_epochs=(0, 2))
 
 
 def fit(model, epochs, callbacks):
@@ -200,7 +201,7 @@ def test_a_collapsed_first_prediction_blames_stage_1():
 
 
 def test_stage_1_may_know_nothing():
-    stage = plan(Config())[0]
+    stage = plan(Config(), DATASETS["mnist5k"])[0]
     guard = CollapseGuard(stage, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3), RunState(1))
     guard.on_epoch_begin(0)
     guard.on_epoch_end(0, {"predicted_classes": np.array([0.0, 6.0, 0.0])})

@@ -173,7 +173,7 @@ def test_flags_reach_what_they_name():
     assert model.class_loss is CLASS_LOSSES["forward_kl"]
     assert len(experiment.table.labeled_rows) == 50
     assert np.concatenate([logits for _, logits in experiment.table.walk()]).max() == 7
-    assert [stage.augmentation.translate for stage in experiment.stages] == [3, 3, 3]
+    assert [stage.images.augmentation.translate for stage in experiment.stages] == [3, 3, 3]
     other = Experiment(from_command_line([*flags, "--num_labels=50", "--seed=1"]))
     assert set(experiment.table.labeled_rows) != set(other.table.labeled_rows)
 

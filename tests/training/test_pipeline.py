@@ -8,6 +8,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.datasets import ImageData
 from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
 
@@ -15,7 +16,7 @@ LABELED, UNLABELED = np.arange(0, 30, 3), np.setdiff1d(np.arange(100), np.arange
 CONFIG = Config(
     supervised_epochs=2, supervised_batch_size=4, rounds="2:0.1,1:0.1", batch_size=8, finetune_epochs=2, finetune_batch_size=16
 )
-STAGES = {stage.number: stage for stage in plan(CONFIG)}
+STAGES = {stage.number: stage for stage in plan(CONFIG, spec_of(CONFIG))}
 
 
 def rows_of(number, epoch, seed=0):
@@ -72,11 +73,15 @@ def batches_of(stage, seed=0):
     return list(pipeline.training_batches(IMAGES, LABELED, UNLABELED, stage, seed=seed).as_numpy_iterator())
 
 
+def replaced(stage, augmentation):
+    return dataclasses.replace(stage, images=dataclasses.replace(stage.images, augmentation=augmentation))
+
+
 @pytest.mark.parametrize("number", STAGES)
 def test_batches_hold_the_images_of_their_rows_epoch_after_epoch(number):
-    stage = dataclasses.replace(STAGES[number], augmentation=Augmentation())
+    stage = replaced(STAGES[number], Augmentation())
     batches = batches_of(stage)
-    assert len(batches) == stage.epochs * stage.steps_per_epoch(len(LABELED), len(UNLABELED))
+    assert len(batches) == stage.epochs * stage.images.steps_per_epoch(len(LABELED), len(UNLABELED))
     for images, rows in batches:
         np.testing.assert_array_equal(images, IMAGES[rows])
     expected = np.concatenate([rows_of(number, epoch).ravel() for epoch in range(stage.epochs)])
@@ -84,7 +89,7 @@ def test_batches_hold_the_images_of_their_rows_epoch_after_epoch(number):
 
 
 def test_augmentation_is_a_function_of_seed_and_step():
-    stage = dataclasses.replace(STAGES[3], augmentation=Augmentation(translate=2))
+    stage = replaced(STAGES[3], Augmentation(translate=2))
     first, again, other = batches_of(stage), batches_of(stage), batches_of(stage, seed=1)
     for (a, _), (b, _) in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.summary import result_text
 from r2d2_tf.training.callbacks.progress import RunProgress, plan_text
 from r2d2_tf.training.stages import plan
 
 CONFIG = Config(supervised_epochs=2, rounds="2:0.1,1:0.1", batch_size=64, finetune_epochs=1)
-STAGES = plan(CONFIG)
+STAGES = plan(CONFIG, spec_of(CONFIG))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_all_parts_of_a_run_add_up_to_no_time_left(progress):
     for stage in STAGES:
         for epoch in range(stage.epochs):
             progress.advance(progress.prediction_cost * (epoch in stage.prediction_epochs))
-            progress.advance(progress.steps[stage.number] * stage.batch_size + progress.evaluation_cost)
+            progress.advance(progress.steps[stage.number] * stage.images.batch_size + progress.evaluation_cost)
     assert progress.remaining == pytest.approx(0.0, abs=1e-6)
 
 

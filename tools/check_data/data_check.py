@@ -8,10 +8,10 @@ import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
-from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.folder import NoTestImages
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.dataset import forget, spec_of
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
@@ -35,20 +35,18 @@ class Asked(NamedTuple):
     device: str = "auto"
 
 
-def _config(asked: Asked) -> Config:
-    """A config of the data alone; takes a fifth of the labeled images for testing where none are set apart."""
-    forget()
+def _config(asked: Asked) -> tuple[Config, DatasetSpec]:
+    """A config of the data alone, and their spec; takes a fifth of the labeled images for testing where none are set apart."""
     dataset = asked.dataset or ("npz" if Path(asked.data_dir).suffix == ".npz" else "folder")
     if dataset not in OWN_SETS and not dataset.startswith(TFDS_PREFIX):
         raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
     about = {name: getattr(asked, name) for name in ("data_dir", "labels", "test_fraction", "num_labels")}
     config = Config(dataset=dataset, translate=0, name="check_data", **about)
     try:
-        spec_of(config)
+        return config, spec_of(config)
     except NoTestImages:
         config = dataclasses.replace(config, test_fraction=TEST_FRACTION)
-        spec_of(config)
-    return config
+        return config, spec_of(config)
 
 
 def check(asked: Asked) -> int:
@@ -57,14 +55,13 @@ def check(asked: Asked) -> int:
     Raises:
         ValueError: if it cannot be looked at.
     """
-    config = _config(asked)
+    config, spec = _config(asked)
     import_tensorflow_quietly()
     import tensorflow as tf
 
     from r2d2_tf.runs import run_labels
     from tools.check_data.image_inspection import copies_among, inspect_images
 
-    spec = spec_of(config)
     data = spec.load(config.data_path)
     if data.given_labels is None:
         data = dataclasses.replace(data, given_labels=run_labels.training_labels(data, config, spec.num_classes))

@@ -28,7 +28,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.messages import warn
 from tools.evaluate import evaluation_images, evaluation_picture, evaluation_text
-from tools.evaluate.evaluation_images import SPLITS, JudgedImages
+from tools.evaluate.evaluation_images import SPLITS, EvaluationImages
 from tools.evaluate.evaluation_text import Subject
 from tools.shared import classification_metrics, models
 from tools.shared.classification_metrics import ClassificationMetrics, MetricsAccumulator
@@ -99,7 +99,7 @@ def _task(flag_values: flags.FlagValues) -> Task:
     return Task(config, run_dir, summary, model_paths, split, folder)
 
 
-def _loaded(task: Task, images: JudgedImages) -> list[Model]:
+def _loaded(task: Task, images: EvaluationImages) -> list[Model]:
     """The models.
 
     Raises:
@@ -117,7 +117,7 @@ def _loaded(task: Task, images: JudgedImages) -> list[Model]:
     return loaded
 
 
-def measure(loaded: Sequence[Model], images: JudgedImages, batch_size: int) -> list[ClassificationMetrics]:
+def measure(loaded: Sequence[Model], images: EvaluationImages, batch_size: int) -> list[ClassificationMetrics]:
     """Shows all images to each model, a batch at a time, so that they are decoded once.
 
     Raises:
@@ -140,7 +140,7 @@ def measure(loaded: Sequence[Model], images: JudgedImages, batch_size: int) -> l
     return [accumulator.result() for accumulator in accumulators]
 
 
-def _tell(task: Task, images: JudgedImages, all_metrics: Sequence[ClassificationMetrics]) -> None:
+def _tell(task: Task, images: EvaluationImages, all_metrics: Sequence[ClassificationMetrics]) -> None:
     """Writes the files and prints what was found."""
     fake = images.is_fake or bool(task.summary.get("fake_data"))
     where = run_directory.title_of(task.summary) if task.summary else task.config.dataset

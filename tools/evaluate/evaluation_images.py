@@ -1,4 +1,4 @@
-"""The images of a data set that models are judged on, with their true classes."""
+"""The images of a data set that models are evaluated on, with their true classes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data import splits
-from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import is_fake
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.dataset import spec_of
@@ -24,11 +24,11 @@ SPLITS = {
     "labeled": "labeled training images",
     "unlabeled": "unlabeled training images, by their hidden labels",
 }
-"""What models can be judged on, for people."""
+"""What models can be evaluated on, for people."""
 
 
 @dataclass(frozen=True)
-class JudgedImages:
+class EvaluationImages:
     """Images of a data set.
 
     Attributes:
@@ -66,7 +66,7 @@ class JudgedImages:
             raise ValueError(one_line(f"an image after the first {done:,} cannot be read: {error}")) from error
 
 
-def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
+def load(config: Config, split: str, run_dir: Path | None) -> EvaluationImages:
     """Loads what a config names.
 
     Args:
@@ -77,10 +77,10 @@ def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
     Raises:
         ValueError: if the data set is not at hand, or is not that of the run.
     """
-    # Before the data: what reads TFDS sets imports TensorFlow.
-    import_tensorflow_quietly()
-    spec = spec_of(config)
-    data = _of_no_run(config) if run_dir is None else finished.images_of(run_dir, config, run_directory.read_summary(run_dir))
+    if run_dir is None:
+        spec, data = _of_no_run(config)
+    else:
+        spec, data = finished.images_of(run_dir, config, run_directory.read_summary(run_dir))
     if split == "test":
         images, all_labels, rows = data.test_images, data.test_labels, np.arange(len(data.test_labels))
     else:
@@ -88,24 +88,27 @@ def load(config: Config, split: str, run_dir: Path | None) -> JudgedImages:
     if not len(rows):
         raise ValueError(f"data set {config.dataset} has no {SPLITS[split]} here: choose another --split")
     fake = is_fake(spec.tfds_name, config.data_path)
-    return JudgedImages(images, rows, all_labels[rows], data.class_names, spec.image_shape, fake)
+    return EvaluationImages(images, rows, all_labels[rows], data.class_names, spec.image_shape, fake)
 
 
-def _of_no_run(config: Config) -> ImageData:
+def _of_no_run(config: Config) -> tuple[DatasetSpec, ImageData]:
+    # Before the data: what reads TFDS sets imports TensorFlow.
+    import_tensorflow_quietly()
     from r2d2_tf.data import health
 
     spec = spec_of(config)
     # All photographs are looked at, which may take long, only if it is asked for.
     skipped = None if config.skip_bad_images else ()
-    return health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images, skipped=skipped)[0]
+    data = spec.load(config.data_path)
+    return spec, health.checked(data, spec, skip_bad_images=config.skip_bad_images, skipped=skipped)[0]
 
 
 def _training_rows(data: ImageData, config: Config, run_dir: Path | None, split: str) -> np.ndarray:
-    """Those that are asked for and whose class is known; what a set of one's own leaves unlabeled nobody can judge by."""
+    """Those that are asked for and whose class is known; what a set of one's own leaves unlabeled nobody can evaluate by."""
     if run_dir is None or data.given_labels is not None:
         from r2d2_tf.runs import run_labels
 
-        given = run_labels.training_labels(data, config, spec_of(config).num_classes)
+        given = run_labels.training_labels(data, config, len(data.class_names))
         labeled = np.flatnonzero(given >= 0)
     else:
         path = run_dir / run_directory.SPLIT_FILE

@@ -98,7 +98,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
     _check_out(out)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-    data = run_images.load(config, flag_values["data_dir"].value)
+    _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)
     images = run_images.placed(table, data)
     options = {name: flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed")}
     found = candidates(run_dir, table, data.class_names)

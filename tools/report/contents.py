@@ -11,7 +11,7 @@ from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.training.callbacks.collapse import is_collapsed, labeled_shares
 from tools.report import pictures
 from tools.report.evidence import Evidence
-from tools.shared import classification_metrics, row_history, run_images
+from tools.shared import classification_metrics, row_history
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 DRIFT = 2.0
@@ -34,7 +34,7 @@ def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
     return {
         "title": run_directory.title_of(found.summary),
         "is_fake": bool(found.summary.get("fake_data")),
-        "description": run_images.description(found.config),
+        "description": found.description,
         "facts": _facts(found),
         "warnings": warnings(found, given, learned),
         "knows_truth": found.knows_truth,

@@ -8,7 +8,7 @@ import numpy as np
 
 from r2d2_tf import backbones
 from r2d2_tf.config.config import Config
-from r2d2_tf.runs import run_directory
+from r2d2_tf.runs import finished, run_directory
 from tools.report import network_view
 from tools.shared import row_history, run_images, saved_table
 
@@ -26,6 +26,7 @@ class Evidence:
         images: of the rows.
         view: what the final network says of the labeled images and of some unlabeled ones.
         class_names: in the order of the labels.
+        description: of the data set, in a line.
         labels_are_drawn: whether the labeled images were drawn, with as many of each class; else somebody gave them.
     """
 
@@ -38,6 +39,7 @@ class Evidence:
     view: network_view.NetworkView
     class_names: tuple[str, ...]
     labels_are_drawn: bool
+    description: str
 
     @property
     def knows_truth(self) -> bool:
@@ -59,10 +61,10 @@ def gather(run_dir: Path, config: Config, summary: dict[str, Any], *, data_dir: 
     """
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
     moves = row_history.read(run_dir / run_directory.HISTORY_FILE)
-    data = run_images.load(config, data_dir)
+    spec, data = finished.images_of(run_dir, config, summary, data_dir=data_dir)
     images = run_images.placed(table, data)
     shown = [network_view.spread(rows, most_predicted) for rows in (table.labeled_rows, table.unlabeled_rows)]
     network = backbones.load(run_dir / run_directory.BACKBONE_FILE, config.backbone)
     view = network_view.view(network, images, np.concatenate(shown), table.labels, config.eval_batch_size)
     said, are_drawn = saved_table.summarized(table), data.given_labels is None and not config.split_file
-    return Evidence(config, summary, table, said, moves, images, view, data.class_names, are_drawn)
+    return Evidence(config, summary, table, said, moves, images, view, data.class_names, are_drawn, spec.description)

@@ -18,8 +18,6 @@ from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
-from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.shared import plots
 
 PICTURE = "features.png"
@@ -109,10 +107,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     title = run_directory.title_of(summary)
     networks = networks_of(folder, config)
     given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
-    # Before the data: what reads TFDS sets imports TensorFlow.
-    import_tensorflow_quietly()
     data_dir = flag_values["data_dir"].value
-    data = spec_of(config).load(Path(data_dir).expanduser() if data_dir else config.data_path)
+    _, data = finished.images_of(folder, config, summary, data_dir=data_dir)
     if not isinstance(data.train_images, np.ndarray):
         raise ValueError(f"{folder} was trained on photographs; features are drawn of images in memory alone")
     if len(given_labels) != len(data.train_labels):

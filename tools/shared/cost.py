@@ -38,8 +38,8 @@ def cost_of(config: Config, num_train: int) -> Cost:
     num_labeled = config.num_labels or num_train
     num_unlabeled = num_train - num_labeled
     trained = predicted = 0
-    for stage in plan(config):
-        images = stage.steps_per_epoch(num_labeled, num_unlabeled) * stage.batch_size
+    for stage in plan(config, spec_of(config)):
+        images = stage.images.steps_per_epoch(num_labeled, num_unlabeled) * stage.images.batch_size
         trained += stage.epochs * images
         # At the end of stage 2 the rows are compared with the network once more.
         predicted += (len(stage.prediction_epochs) + stage.learn_pseudo_labels) * num_unlabeled

@@ -10,7 +10,7 @@ from export import inference
 from r2d2_tf import backbones
 from r2d2_tf.data.datasets import resize_for
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs.dataset import has_photographs, spec_of
 from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
@@ -127,10 +127,9 @@ def load(path: Path) -> Model:
 
 def _load_run(folder: Path) -> Model:
     config = run_directory.load_config(folder)
-    spec = spec_of(config)
     import_tensorflow_quietly()
     predictor = NetworkPredictor(folder / run_directory.BACKBONE_FILE, config.backbone)
-    resize = resize_for(spec.image_shape[0]) if spec.photographs else None
+    resize = resize_for(predictor.image_shape[0]) if has_photographs(config) else None
     return Model(folder, predictor, _class_names_of_run(folder), resize)
 
 

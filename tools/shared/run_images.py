@@ -1,36 +1,17 @@
 """The images of a finished run, in the order of its table."""
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import ImageData
-from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system.messages import one_line
-from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.shared.saved_table import SavedTable
 
 if TYPE_CHECKING:
     from r2d2_tf.training.pipeline import Images
-
-
-def description(config: Config) -> str:
-    """The data set of a run in a line."""
-    return spec_of(config).description
-
-
-def load(config: Config, data_dir: str = "") -> ImageData:
-    """The data set of a run, from `data_dir` if that is given."""
-    # Before the data: what reads TFDS sets imports TensorFlow.
-    import_tensorflow_quietly()
-    if data_dir:
-        config = dataclasses.replace(config, data_dir=data_dir)
-    # The probabilities of soft labels are in the table.
-    return spec_of(dataclasses.replace(config, soft_labels=False)).load(config.data_path)
 
 
 def check_classes(table: SavedTable, data: ImageData) -> None:

@@ -15,6 +15,7 @@ from absl import flags
 from r2d2_tf.config.command_line import from_command_line, parse_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.preflight import check_data
 from r2d2_tf.system import files
@@ -46,6 +47,7 @@ class Options:
 
     Attributes:
         config: whose flags are searched.
+        spec: of its data set.
         space: what is searched.
         tuner: one of TUNERS.
         trials: how many at most; None: until the tuner is done.
@@ -61,6 +63,7 @@ class Options:
     """
 
     config: Config
+    spec: DatasetSpec
     space: Space
     tuner: str
     trials: int | None
@@ -129,9 +132,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     named = own["validation_dataset"].value
     if named:
         _check_validation_dataset(config, named)
-    check_data(dataclasses.replace(config, evaluate_on=named))
+    spec = check_data(dataclasses.replace(config, evaluate_on=named))
     options = Options(
         config=config,
+        spec=spec,
         space=space,
         tuner=tuner,
         trials=trials if trials or tuner in ("grid", "hyperband") else _TRIALS,

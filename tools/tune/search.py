@@ -14,7 +14,6 @@ import tensorflow as tf
 from keras_tuner.errors import FatalRuntimeError
 
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system.messages import one_line
 from tools.tune.budget import total_epochs
 from tools.tune.options import LOCK, Options, claim_folder
@@ -72,8 +71,8 @@ def _locked(options: Options) -> Iterator[None]:
 
 def _search(options: Options) -> int:
     validation = Validation(options.folds, options.validation_fraction, options.validation_dataset)
-    folds = make_folds(options.config, validation, options.folder / "folds")
-    trials = Trials(folds, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
+    folds = make_folds(options.config, validation, options.folder / "folds", options.spec)
+    trials = Trials(folds, options.spec, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
     length = total_epochs(options.config.parsed_rounds)
     oracle = make_oracle(
         options.tuner,
@@ -87,7 +86,7 @@ def _search(options: Options) -> int:
     plan = Plan(options.config, options.space, epochs, _validated_on(options, folds), options.command)
     reporter = Reporter(plan, trials.records, options.folder, shares_trials=bool(options.tuner_id))
     print(_plan_text(options, plan, folds), flush=True)
-    classes = spec_of(options.config).num_classes
+    classes = options.spec.num_classes
     # keras-tuner says what it reads.
     with contextlib.redirect_stdout(io.StringIO()):
         search = Search(oracle, trials=trials, reporter=reporter, folder=options.folder, failed_score=100.0 * (1 - 1 / classes))
@@ -109,7 +108,7 @@ def _search(options: Options) -> int:
 def _at_once(options: Options, num_folds: int) -> int:
     if options.at_once:
         return options.at_once
-    takes_all = options.tuner_id or spec_of(options.config).photographs or tf.config.list_physical_devices("GPU")
+    takes_all = options.tuner_id or options.spec.photographs or tf.config.list_physical_devices("GPU")
     return 1 if takes_all else min(num_folds, os.cpu_count() or 1)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.runs import run_directory
 from r2d2_tf.train import STOPPED
 from r2d2_tf.training.stages import plan
@@ -46,8 +47,9 @@ class Trials:
         records: of the trials that are done.
     """
 
-    def __init__(self, folds: Sequence[Fold], folder: Path, at_once: int, worker: str) -> None:
+    def __init__(self, folds: Sequence[Fold], spec: DatasetSpec, folder: Path, at_once: int, worker: str) -> None:
         self.folds = folds
+        self.spec = spec
         self.folder = folder
         self.at_once = at_once
         self.worker = worker
@@ -124,7 +126,7 @@ class Trials:
             Failed: if a run had to stop.
             RuntimeError: if it failed otherwise.
         """
-        total = sum(stage.epochs for job in jobs for stage in plan(job.config))
+        total = sum(stage.epochs for job in jobs for stage in plan(job.config, self.spec))
         # disable=None: no bar where the output is a file.
         bar_format = "{desc} |{bar:30}| {n_fmt}/{total_fmt} epochs, {elapsed} so far"
         left = [job for job in jobs if not _is_finished(job.folder)]

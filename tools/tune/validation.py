@@ -10,10 +10,8 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data import health, splits
-from r2d2_tf.data.datasets import ImageData
-from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
 from r2d2_tf.runs import run_labels
-from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system import files, provenance
 
 ENOUGH_LABELS = 1000
@@ -53,7 +51,7 @@ class Fold:
     num_validation: int
 
 
-def make_folds(config: Config, validation: Validation, folder: Path) -> list[Fold]:
+def make_folds(config: Config, validation: Validation, folder: Path, spec: DatasetSpec) -> list[Fold]:
     """The folds of a search; the ids of their images are written into `folder`.
 
     A held-out image stays in training as an unlabeled one: its row is -1. Folds are a function of the config's seed.
@@ -62,7 +60,6 @@ def make_folds(config: Config, validation: Validation, folder: Path) -> list[Fol
         ValueError: if there are too few labels, the other data set holds test images of the config's own, or images or labels
             are not those with which the search began.
     """
-    spec = spec_of(config)
     data, _ = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
     given = run_labels.training_labels(data, config, spec.num_classes)
     labeled = np.flatnonzero(given != UNLABELED)

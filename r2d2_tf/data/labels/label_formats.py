@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,30 @@ class LabelFile:
     def where(self, row: int) -> str:
         """A row for people."""
         return f"labels ({self.path}), line {self.lines[row]}: {self.files[row]!r}"
+
+
+class LabelsFile:
+    """A file of labels that is read when it is first needed, and once for all who need it before its labels are taken.
+
+    Args:
+        path: of the file.
+        read: reads it, as matching.read_labels does.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path], LabelFile]) -> None:
+        self.path, self._read = path, read
+        self._table: LabelFile | None = None
+
+    def read(self) -> LabelFile:
+        """What the file holds; raises ValueError as read_labels does."""
+        if self._table is None:
+            self._table = self._read(self.path)
+        return self._table
+
+    def take(self) -> LabelFile:
+        """As `read`, but for the last who needs it: kept, probabilities could take as much memory as the table."""
+        table, self._table = self.read(), None
+        return table
 
 
 def read_rows(path: Path, *, soft: bool) -> LabelFile:

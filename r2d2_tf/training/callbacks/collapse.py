@@ -73,25 +73,25 @@ class CollapseGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         step = self.state.step + 1
-        if self.stage.use_unlabeled and step & (step - 1) == 0:
+        if self.stage.images.use_unlabeled and step & (step - 1) == 0:
             counts = np.asarray(self.model.measures.result()["predicted_classes"])
             if counts.sum() >= _ENOUGH_A_CLASS * len(counts):
-                self._check(counts, "unlabeled", self.stage.advice)
+                self._check(counts, "unlabeled", self.stage.words.advice)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         if epoch in self.stage.prediction_epochs and not self.state.step:
             largest = self.table.largest_classes(self.table.unlabeled_rows)
             counts = np.bincount(largest, minlength=self.table.num_classes)
             if epoch:
-                self._check(counts, "unlabeled", self.stage.advice)
+                self._check(counts, "unlabeled", self.stage.words.advice)
             else:
                 # Stage 1 is done: what it learned is not for this stage's rates to mend.
-                self._check(counts, "unlabeled", self.stage.advice_before, rate_matters=False)
+                self._check(counts, "unlabeled", self.stage.words.advice_before, rate_matters=False)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if self.stage.use_unlabeled:
-            self._check(np.asarray(logs["predicted_classes"]), "unlabeled", self.stage.advice)
-            self._check(logs["evaluated_classes"], "evaluated", self.stage.advice)
+        if self.stage.images.use_unlabeled:
+            self._check(np.asarray(logs["predicted_classes"]), "unlabeled", self.stage.words.advice)
+            self._check(logs["evaluated_classes"], "evaluated", self.stage.words.advice)
 
     def _check(self, counts: np.ndarray, kind: str, advice: str, *, rate_matters: bool = True) -> None:
         shares = labeled_shares(self.table)

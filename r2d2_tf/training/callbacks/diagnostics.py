@@ -31,7 +31,7 @@ class Diagnostics(keras.callbacks.Callback):
         counts = np.asarray(logs["predicted_classes"])
         shares = counts / max(1.0, counts.sum())
         logs["class_histogram_distance"] = 0.5 * float(np.abs(shares - labeled_shares(self.table)).sum())
-        if self.stage.use_unlabeled:
+        if self.stage.images.use_unlabeled:
             logs.update(table_statistics(self.table, self.hidden_labels))
 
 

@@ -30,7 +30,7 @@ class RunProgress:
 
     def __init__(self, stages: Sequence[Stage], *, num_labeled: int, num_unlabeled: int, num_test: int) -> None:
         self.stages = tuple(stages)
-        self.steps = {stage.number: stage.steps_per_epoch(num_labeled, num_unlabeled) for stage in stages}
+        self.steps = {stage.number: stage.images.steps_per_epoch(num_labeled, num_unlabeled) for stage in stages}
         self.evaluation_cost = num_test * _FORWARD_COST
         self.prediction_cost = num_unlabeled * _FORWARD_COST
         self.location = "before stage 1"
@@ -42,7 +42,7 @@ class RunProgress:
     def go_to(self, state: RunState) -> None:
         """Counts all as done that lies before the place of `state`, and nothing else."""
         self.remaining = sum(
-            (stage.epochs - first) * (self.steps[stage.number] * stage.batch_size + self.evaluation_cost)
+            (stage.epochs - first) * (self.steps[stage.number] * stage.images.batch_size + self.evaluation_cost)
             + sum(epoch >= first for epoch in stage.prediction_epochs) * self.prediction_cost
             for stage in self.stages
             if stage.number >= state.stage
@@ -50,7 +50,7 @@ class RunProgress:
         )
         current = next((stage for stage in self.stages if stage.number == state.stage), None)
         if current is not None and state.step:
-            self.remaining -= state.step * current.batch_size
+            self.remaining -= state.step * current.images.batch_size
             self.remaining -= self.prediction_cost if state.epoch in current.prediction_epochs else 0.0
 
     def restart_clock(self) -> None:
@@ -95,10 +95,7 @@ class Locator(keras.callbacks.Callback):
         self._locate(self.state.step + 1)
 
     def _locate(self, step: int) -> None:
-        stage = self.stage
-        self.progress.location = (
-            f"stage {stage.number} ({stage.title}), epoch {self.state.epoch + 1} of {stage.epochs}, step {step}"
-        )
+        self.progress.location = self.stage.place(self.state.epoch, step)
 
 
 class ProgressReport(keras.callbacks.Callback):
@@ -119,7 +116,7 @@ class ProgressReport(keras.callbacks.Callback):
     def print_heading(self) -> None:
         """Prints the stage and the titles of the columns."""
         stage = self.stage
-        print(f"\nStage {stage.number} of {self.progress.stages[-1].number}: {stage.title}")
+        print(f"\nStage {stage.number} of {self.progress.stages[-1].number}: {stage.words.title}")
         print("   epoch     rate     loss    class  entropy  test error  pseudo-label error  run's time left", flush=True)
         self._first_batch = True
 
@@ -139,7 +136,7 @@ class ProgressReport(keras.callbacks.Callback):
         progress.restart_clock()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self.progress.advance(self.stage.batch_size, timed=not self._first_batch)
+        self.progress.advance(self.stage.images.batch_size, timed=not self._first_batch)
         self._first_batch = False
         self._bar.set_postfix_str(f"run: about {self.progress.time_left()} left", refresh=False)
         self._bar.update()
@@ -194,16 +191,17 @@ def plan_text(
     ]
     total = 0
     for stage in stages:
-        steps = stage.steps_per_epoch(labeled, unlabeled)
+        steps = stage.images.steps_per_epoch(labeled, unlabeled)
         total += steps * stage.epochs
-        if stage.labeled_per_batch is not None:
-            mix = f" ({stage.labeled_per_batch} labeled + {stage.batch_size - stage.labeled_per_batch} unlabeled)"
+        own = stage.images.labeled_per_batch
+        if own is not None:
+            mix = f" ({own} labeled + {stage.images.batch_size - own} unlabeled)"
         else:
-            mix = " of all images" if stage.use_unlabeled else " of labeled images"
+            mix = " of all images" if stage.images.use_unlabeled else " of labeled images"
         head = f"; the head alone in the first {_count(stage.head_epochs, 'epoch')}" if stage.head_epochs else ""
         lines.append(
-            f"  stage {stage.number}   {stage.title}: {_count(stage.epochs, 'epoch')} of {_count(steps, 'step')}, "
-            f"{stage.batch_size} images a batch{mix}{head}"
+            f"  stage {stage.number}   {stage.words.title}: {_count(stage.epochs, 'epoch')} of {_count(steps, 'step')}, "
+            f"{stage.images.batch_size} images a batch{mix}{head}"
         )
     return "\n".join([*lines, f"  in all    {total:,} steps"])
 

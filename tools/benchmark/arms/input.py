@@ -25,7 +25,8 @@ def part(settings: Settings) -> list[Row]:
 
 def measure(config: Config, settings: Settings) -> Row:
     """One network, with the augmentation of its data set."""
-    spec, stage = DATASETS[config.dataset], plan(config)[1]
+    spec = DATASETS[config.dataset]
+    stage = plan(config, spec)[1]
     images = networks.noise(spec.image_shape, NUM_IMAGES)
     labels = networks.some_labels(NUM_IMAGES, spec.num_classes, num_labeled=config.num_labels)
     table = PseudoLabelTable(labels, spec.num_classes)

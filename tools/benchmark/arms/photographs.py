@@ -43,9 +43,9 @@ def measure(photographs: Photographs, settings: Settings) -> list[Row]:
     """Training and prediction, each beside the least."""
     rows, steps = np.arange(len(photographs)), _QUICK_STEPS if settings.quick else _STEPS
     labeled, unlabeled = rows[::10], rows[rows % 10 > 0]
-    size = CONFIG.batch_size
+    size, stage = CONFIG.batch_size, plan(CONFIG, DATASETS[PHOTOGRAPHS])[1]
     ways: dict[str, Callable[[], tf.data.Dataset]] = {
-        "training": lambda: pipeline.training_batches(photographs, labeled, unlabeled, plan(CONFIG)[1], seed=0),
+        "training": lambda: pipeline.training_batches(photographs, labeled, unlabeled, stage, seed=0),
         "prediction": lambda: pipeline.prediction_batches(photographs, np.resize(rows, (steps + 1) * size), size),
         LEAST: lambda: _least(photographs),
     }
