@@ -156,7 +156,7 @@ class R2D2Model(keras.Model):
             self.table.descend(rows, own_gradient, self.pseudo_label_lr)
         if self.shares_rows:
             # Keras averages, in each step and over the network, whatever is returned, and wants something, of rank 1:
-            # callbacks.EpochMeans reads the metrics of an epoch instead.
+            # training.loop reads the metrics of an epoch instead.
             return {"images": tf.reshape(global_count, [1])}
         # All that the metric knows, under its names: Keras then reads an epoch's values over all replicas itself.
         return self.measures.result()

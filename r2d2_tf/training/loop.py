@@ -30,9 +30,8 @@ from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
 from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped
 from r2d2_tf.training.callbacks.diagnostics import Diagnostics
 from r2d2_tf.training.callbacks.evaluation import Evaluation
-from r2d2_tf.training.callbacks.freezing import HeadFirst
 from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
-from r2d2_tf.training.callbacks.recording import EpochMeans, EpochRecorder, recorded_reprediction
+from r2d2_tf.training.callbacks.recording import EpochRecorder, recorded_reprediction
 from r2d2_tf.training.pipeline import RunBatches
 from r2d2_tf.training.stages import Stage
 
@@ -240,12 +239,16 @@ class Training:
         )
 
     def _callbacks(self, stage: Stage, steps: int, report: ProgressReport) -> keras.callbacks.CallbackList:
-        config, data, table, state = self.config, self.data, self.table, self.state
+        config, data, table, state, model = self.config, self.data, self.table, self.state, self.model
+        means = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(model.get_metrics_result()))
+        head_first = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: model.train_head_alone(epoch < stage.head_epochs)
+        )
         return keras.callbacks.CallbackList(
             [
                 Locator(self._progress, stage, state),
-                EpochMeans(),
-                HeadFirst(stage),
+                means,
+                head_first,
                 *recorded_reprediction(stage, self._batches.unlabeled(), self.history, state),
                 Evaluation(self._batches.test(), len(data.test_images)),
                 Diagnostics(stage, table, run_labels.hidden_labels(data)),
@@ -255,7 +258,7 @@ class Training:
                 RunCheckpoint(stage, steps, state, lambda: self._checkpoint(stage), config.checkpoint_minutes, self._ask),
             ],
             add_history=True,
-            model=self.model,
+            model=model,
         )
 
     def _save_if_possible(self, stage: Stage) -> None:

@@ -175,7 +175,7 @@ def test_what_may_be_chance_in_few_images_or_rare_classes_is_no_collapse(counts,
 
 
 def test_shares_are_those_of_the_labeled_images():
-    assert labeled_shares(PseudoLabelTable(np.array([0, 0, 2, UNLABELED]), 3)).tolist() == [2 / 3, 0, 1 / 3]
+    assert labeled_shares(np.array([0, 0, 2, UNLABELED]), 3).tolist() == [2 / 3, 0, 1 / 3]
 
 
 def test_a_collapse_stops_the_run_and_names_the_likely_flag():

@@ -53,8 +53,9 @@ def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
 
 def class_shares(found: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """Share of each class, in 0..1, among the given labels and among the unlabeled rows of the table."""
-    label = found.said.label[found.table.unlabeled_rows]
-    return labeled_shares(found.table), np.bincount(label, minlength=len(found.class_names)) / max(1, len(label))
+    labels, num_classes = found.said.label[found.table.unlabeled_rows], len(found.class_names)
+    given = labeled_shares(found.table.labels, num_classes)
+    return given, np.bincount(labels, minlength=num_classes) / max(1, len(labels))
 
 
 def warnings(found: Evidence, given: np.ndarray, learned: np.ndarray) -> list[str]:

@@ -34,14 +34,9 @@ class RunCheckpoint(keras.callbacks.Callback):
         self, stage: Stage, steps: int, state: RunState, save: Callable[[], None], minutes: float, ask: Callable[[bool], bool]
     ) -> None:
         super().__init__()
-        self.stage = stage
-        self.steps = steps
-        self.state = state
-        self.save = save
-        self.minutes = minutes
-        self.ask = ask
-        self._saved = time.monotonic()
-        self._cost = 0.0
+        self.stage, self.steps, self.state = stage, steps, state
+        self.save, self.minutes, self.ask = save, minutes, ask
+        self._saved, self._cost = time.monotonic(), 0.0
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self.state.step += 1

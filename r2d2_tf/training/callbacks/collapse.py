@@ -1,10 +1,9 @@
 """Do the predictions collapse into few classes? Then a run stops, with the flag that most likely is wrong."""
 
-from typing import Protocol
-
 import keras
 import numpy as np
 
+from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.metrics import Logs
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.run_state import RunState
@@ -28,25 +27,10 @@ class RunStopped(RuntimeError):
         self.rate_matters = rate_matters
 
 
-class GivenLabels(Protocol):
-    """A table, in training or saved."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Given class of each row, -1 for none."""
-
-    @property
-    def labeled_rows(self) -> np.ndarray:
-        """Rows that have one."""
-
-    @property
-    def num_classes(self) -> int:
-        """Classes that there are."""
-
-
-def labeled_shares(table: GivenLabels) -> np.ndarray:
-    """Share of each class among the labeled images, `[classes]`."""
-    return np.bincount(table.labels[table.labeled_rows], minlength=table.num_classes) / len(table.labeled_rows)
+def labeled_shares(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Share of each class among the labeled images, `[classes]`, of given classes `[rows]`, -1 for none."""
+    given = labels[labels != UNLABELED]
+    return np.bincount(given, minlength=num_classes) / len(given)
 
 
 class CollapseGuard(keras.callbacks.Callback):
@@ -56,20 +40,13 @@ class CollapseGuard(keras.callbacks.Callback):
     each epoch, in evaluation (classes only: it never sees a true label). Not in stage 1, whose first epochs are allowed to
     know nothing. A long epoch is looked at after 1, 2, 4, 8, ... steps too, once it has predicted enough images.
 
-    Args:
-        stage: that is trained.
-        table: the pseudo-labels.
-        state: of the run.
-
     Raises:
         RunStopped: with the classes and the likely flag.
     """
 
     def __init__(self, stage: Stage, table: PseudoLabelTable, state: RunState) -> None:
         super().__init__()
-        self.stage = stage
-        self.table = table
-        self.state = state
+        self.stage, self.table, self.state = stage, table, state
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         step = self.state.step + 1
@@ -82,11 +59,9 @@ class CollapseGuard(keras.callbacks.Callback):
         if epoch in self.stage.prediction_epochs and not self.state.step:
             largest = self.table.largest_classes(self.table.unlabeled_rows)
             counts = np.bincount(largest, minlength=self.table.num_classes)
-            if epoch:
-                self._check(counts, "unlabeled", self.stage.words.advice)
-            else:
-                # Stage 1 is done: what it learned is not for this stage's rates to mend.
-                self._check(counts, "unlabeled", self.stage.words.advice_before, rate_matters=False)
+            # Stage 1 is done: what it learned is not for this stage's rates to mend.
+            advice = self.stage.words.advice if epoch else self.stage.words.advice_before
+            self._check(counts, "unlabeled", advice, rate_matters=epoch > 0)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.stage.images.use_unlabeled:
@@ -94,7 +69,7 @@ class CollapseGuard(keras.callbacks.Callback):
             self._check(logs["evaluated_classes"], "evaluated", self.stage.words.advice)
 
     def _check(self, counts: np.ndarray, kind: str, advice: str, *, rate_matters: bool = True) -> None:
-        shares = labeled_shares(self.table)
+        shares = labeled_shares(self.table.labels, self.table.num_classes)
         if is_collapsed(counts, shares):
             top = int(counts.argmax())
             raise RunStopped(

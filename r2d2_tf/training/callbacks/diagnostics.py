@@ -23,14 +23,12 @@ class Diagnostics(keras.callbacks.Callback):
 
     def __init__(self, stage: Stage, table: PseudoLabelTable, hidden_labels: np.ndarray | None) -> None:
         super().__init__()
-        self.stage = stage
-        self.table = table
-        self.hidden_labels = hidden_labels
+        self.stage, self.table, self.hidden_labels = stage, table, hidden_labels
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         counts = np.asarray(logs["predicted_classes"])
-        shares = counts / max(1.0, counts.sum())
-        logs["class_histogram_distance"] = 0.5 * float(np.abs(shares - labeled_shares(self.table)).sum())
+        shares, given = counts / max(1.0, counts.sum()), labeled_shares(self.table.labels, self.table.num_classes)
+        logs["class_histogram_distance"] = 0.5 * float(np.abs(shares - given).sum())
         if self.stage.images.use_unlabeled:
             logs.update(table_statistics(self.table, self.hidden_labels))
 

@@ -21,8 +21,7 @@ class Evaluation(keras.callbacks.Callback):
 
     def __init__(self, batches: Batches, num_images: int) -> None:
         super().__init__()
-        self.batches = batches
-        self.num_images = num_images
+        self.batches, self.num_images = batches, num_images
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         errors, top5_errors, logs["evaluated_classes"] = self.model.evaluate_images(self.batches)

@@ -74,19 +74,11 @@ class RunProgress:
 
 
 class Locator(keras.callbacks.Callback):
-    """Keeps `progress.location` true; the first callback in the list, so that what stops a run can be placed.
-
-    Args:
-        progress: of the run.
-        stage: that is trained.
-        state: of the run.
-    """
+    """Keeps `progress.location` true; the first callback in the list, so that what stops a run can be placed."""
 
     def __init__(self, progress: RunProgress, stage: Stage, state: RunState) -> None:
         super().__init__()
-        self.progress = progress
-        self.stage = stage
-        self.state = state
+        self.progress, self.stage, self.state = progress, stage, state
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._locate(self.state.step)
@@ -99,19 +91,11 @@ class Locator(keras.callbacks.Callback):
 
 
 class ProgressReport(keras.callbacks.Callback):
-    """A progress bar an epoch (on a terminal) and a line after it; after all callbacks that measure.
-
-    Args:
-        progress: of the run.
-        stage: that is trained.
-        state: of the run.
-    """
+    """A progress bar an epoch (on a terminal) and a line after it; after all callbacks that measure."""
 
     def __init__(self, progress: RunProgress, stage: Stage, state: RunState) -> None:
         super().__init__()
-        self.progress = progress
-        self.stage = stage
-        self.state = state
+        self.progress, self.stage, self.state = progress, stage, state
 
     def print_heading(self) -> None:
         """Prints the stage and the titles of the columns."""

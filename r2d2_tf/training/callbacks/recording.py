@@ -14,27 +14,12 @@ from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.training.stages import Stage
 
 
-class EpochMeans(keras.callbacks.Callback):
-    """Puts what the model measured into the logs of each epoch, under the metrics' names."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        logs.update(self.model.get_metrics_result())
-
-
 class EpochRecorder(keras.callbacks.Callback):
-    """Hands each epoch's logs to the MetricsLog.
-
-    Args:
-        log: of the run.
-        stage: that is trained.
-        first_run_epoch: number, over the whole run, of the stage's first epoch (from 1).
-    """
+    """Hands each epoch's logs to the MetricsLog; the stage's first is number `first_run_epoch` (from 1) over the whole run."""
 
     def __init__(self, log: MetricsLog, stage: Stage, first_run_epoch: int) -> None:
         super().__init__()
-        self.log = log
-        self.stage = stage
-        self.first_run_epoch = first_run_epoch
+        self.log, self.stage, self.first_run_epoch = log, stage, first_run_epoch
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._began = time.perf_counter()
@@ -60,20 +45,11 @@ class PredictionRecorder(keras.callbacks.Callback):
 
     How the rows compared with the predictions that replaced them goes into the history, and so does, after the last
     epoch of a stage that learns them, how they compare with the network then.
-
-    Args:
-        stage: that is trained.
-        batches: (unaugmented images, rows) of all unlabeled images.
-        history: of the run.
-        state: of the run.
     """
 
     def __init__(self, stage: Stage, batches: Batches, history: PredictionHistory, state: RunState) -> None:
         super().__init__()
-        self.stage = stage
-        self.batches = batches
-        self.history = history
-        self.state = state
+        self.stage, self.batches, self.history, self.state = stage, batches, history, state
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         if not self.state.step:
@@ -108,7 +84,7 @@ class PredictionRecorder(keras.callbacks.Callback):
 def recorded_reprediction(
     stage: Stage, batches: Batches, history: PredictionHistory, state: RunState
 ) -> list[keras.callbacks.Callback]:
-    """The predictions of a stage, and what records them for the run; the arguments are PredictionRecorder's."""
+    """The predictions of a stage, and what records them; `batches` are (unaugmented images, rows) of all unlabeled images."""
     recorder = PredictionRecorder(stage, batches, history, state)
     predicts = Reprediction(batches, stage.prediction_epochs, stage.learning_rates, before=recorder.begin, after=recorder.end)
     return [recorder, predicts]
