@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.row_measures import RowMeasures
+from r2d2_tf.system import files
 
 REFERENCE_BATCH = 512
 """The batch for which lambda is quoted: the authors average the loss over 512 images."""
@@ -19,7 +20,7 @@ _HOST = "/CPU:0"
 _CHUNK_BYTES = 2**22
 """Of what is read or written at once: few, so that it stays in caches and that copies of it cost no memory worth mention."""
 _IN_CHECKPOINT = "table"
-_MARKED_MEMBER = f"{_IN_CHECKPOINT}/marked_classes.npy"
+_MARKED_MEMBER = f"{_IN_CHECKPOINT}/marked_classes"
 
 
 class NotFinite(ArithmeticError):
@@ -186,10 +187,9 @@ class PseudoLabelTable:
         Chunk by chunk, as the table may be larger than what memory is left; `numpy.load` reads it.
         """
         with zipfile.ZipFile(path, "w") as archive:
-            for name, values in (("ids", np.array(ids, str)), ("given_labels", self.labels)):
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, values, allow_pickle=False)
-            self._write_logits(archive, "pseudo_logits.npy")
+            files.write_array(archive, "ids", np.array(ids, str))
+            files.write_array(archive, "given_labels", self.labels)
+            self._write_logits(archive, "pseudo_logits")
 
     def write(self, archive: zipfile.ZipFile) -> None:
         """Writes what `read` needs into a checkpoint.
@@ -197,12 +197,10 @@ class PseudoLabelTable:
         Raises:
             NotFinite: if a pseudo-logit is NaN or infinite.
         """
-        self._write_logits(archive, f"{_IN_CHECKPOINT}/pseudo_logits.npy")
-        with archive.open(f"{_IN_CHECKPOINT}/predicted_sums.npy", "w", force_zip64=True) as file:
-            np.lib.format.write_array(file, self.predicted_sums(np.arange(self.num_rows)), allow_pickle=False)
+        self._write_logits(archive, f"{_IN_CHECKPOINT}/pseudo_logits")
+        files.write_array(archive, f"{_IN_CHECKPOINT}/predicted_sums", self.predicted_sums(np.arange(self.num_rows)))
         if self._marked is not None:
-            with archive.open(_MARKED_MEMBER, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, self._marked, allow_pickle=False)
+            files.write_array(archive, _MARKED_MEMBER, self._marked)
 
     def read(self, archive: zipfile.ZipFile) -> None:
         """Takes over, chunk by chunk, what `write` wrote of a table of the same shape."""
@@ -216,14 +214,12 @@ class PseudoLabelTable:
                     values = np.frombuffer(file.read(4 * len(rows) * width), "<f4")
                     with tf.device(_HOST):
                         _scatter_update(variable, tf.constant(rows), tf.constant(values.reshape(len(rows), *shape[1:])))
-        self._marked = None
-        if _MARKED_MEMBER in archive.namelist():
-            with archive.open(_MARKED_MEMBER) as file:
-                self._marked = np.lib.format.read_array(file, allow_pickle=False)
+        is_marked = f"{_MARKED_MEMBER}.npy" in archive.namelist()
+        self._marked = files.read_array(archive, _MARKED_MEMBER) if is_marked else None
 
     def _write_logits(self, archive: zipfile.ZipFile, name: str) -> None:
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.num_rows, self.num_classes)}
-        with archive.open(name, "w", force_zip64=True) as file:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array_header_1_0(file, header)
             for rows, logits in self.walk():
                 if not np.isfinite(logits).all():

@@ -62,11 +62,10 @@ class Checkpoint:
         """
         with zipfile.ZipFile(self.path) as archive:
             saved = {name for name in archive.namelist() if name.startswith(_VARIABLES)}
-            if saved != {_member(name) for name in variables}:
+            if saved != {f"{_VARIABLES}{name}.npy" for name in variables}:
                 raise CannotResume(self._other_network(f"it has {len(saved)} variables in place of {len(variables)}"))
             for name, variable in variables.items():
-                with archive.open(_member(name)) as file:
-                    saved_copies = np.lib.format.read_array(file, allow_pickle=False)
+                saved_copies = files.read_array(archive, f"{_VARIABLES}{name}")
                 if saved_copies.shape[1:] != tuple(variable.shape):
                     raise CannotResume(
                         self._other_network(f"{name} has shape {saved_copies.shape[1:]} in place of {tuple(variable.shape)}")
@@ -158,8 +157,7 @@ class Checkpoints:
                     value = _copies_to_save(variable, own_copies.get(name))
                     if not np.isfinite(value).all():
                         raise NotFinite(f"the value of {variable.path}")
-                    with archive.open(_member(name), "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, value, allow_pickle=False)
+                    files.write_array(archive, f"{_VARIABLES}{name}", value)
                 table.write(archive)
                 history.write(archive)
             path = self.folder / f"{number:06d}-{_digest(temporary)}.npz"
@@ -273,10 +271,6 @@ def _assign_copies(variable: Any, saved: np.ndarray, workers: Workers) -> None:
         return
     for number, copy in enumerate(copies, workers.first_replica):
         copy.assign(saved[number if number < len(saved) else 0])
-
-
-def _member(name: str) -> str:
-    return f"{_VARIABLES}{name}.npy"
 
 
 def _damage_of(path: Path) -> str | None:

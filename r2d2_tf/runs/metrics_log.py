@@ -82,10 +82,7 @@ class MetricsLog:
         self._events.close()
 
     def _write_table(self) -> None:
-        with files.written_whole(self._path) as path, path.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)
+        files.write_csv(self._path, [COLUMNS, *([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)])
 
     def _write_events(self, row: dict[str, Any]) -> None:
         import tensorflow as tf

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.method.row_measures import RowMeasures
+from r2d2_tf.system import files
 
 _IN_CHECKPOINT = "history"
 
@@ -47,8 +48,7 @@ class PredictionHistory:
         """Writes all comparisons into a checkpoint."""
         for number, entry in enumerate(self._entries):
             for name, value in entry.items():
-                with archive.open(f"{_IN_CHECKPOINT}/{number:04d}/{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, value, allow_pickle=False)
+                files.write_array(archive, f"{_IN_CHECKPOINT}/{number:04d}/{name}", value)
 
     def read(self, archive: zipfile.ZipFile) -> None:
         """Takes over, in place of its own, the comparisons that `write` wrote."""
@@ -56,6 +56,5 @@ class PredictionHistory:
         for member in archive.namelist():
             if member.startswith(f"{_IN_CHECKPOINT}/"):
                 _, number, name = member.removesuffix(".npy").split("/")
-                with archive.open(member) as file:
-                    entries[number][name] = np.lib.format.read_array(file, allow_pickle=False)
+                entries[number][name] = files.read_array(archive, member.removesuffix(".npy"))
         self._entries = [entries[number] for number in sorted(entries)]

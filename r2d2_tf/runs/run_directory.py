@@ -139,8 +139,7 @@ def claimed(config: Config) -> Iterator[Path]:
         for path in folder.rglob(f"{files.PARTIAL}*"):
             path.unlink()
         if not (folder / CONFIG_FILE).is_file():
-            with files.written_whole(folder / CONFIG_FILE) as path:
-                path.write_text(config.to_flagfile())
+            files.write_text(folder / CONFIG_FILE, config.to_flagfile())
         yield folder
 
 

@@ -1,7 +1,6 @@
 """What of its data a run may see: the labels of its split, and the images that it did not leave out; and how much it is."""
 
 import contextlib
-import csv
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,29 +47,23 @@ def save_split(folder: Path, data: ImageData, labels: np.ndarray) -> None:
 def write_labels(path: Path, data: ImageData, labels: np.ndarray) -> None:
     """Writes `labels` `[rows]`, -1 for none, and the test images that have ids, as --labels reads them."""
     names, soft = data.class_names, data.given_probabilities
-    with files.written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ("file", "label", "split", *(f"{PROBABILITY_OF}{name}" for name in (names if soft is not None else ())))
-        )
+
+    def lines() -> Iterator[Sequence[str]]:
+        yield "file", "label", "split", *(f"{PROBABILITY_OF}{name}" for name in (names if soft is not None else ()))
         for row in np.flatnonzero(labels >= 0).tolist():
             # Nine digits, from which float32 comes back exactly.
             cells = [f"{p:.9g}" for p in (soft[row].tolist() if soft is not None else ())]
-            writer.writerow((data.train_ids[row], names[labels[row]], "train", *cells))
+            yield data.train_ids[row], names[labels[row]], "train", *cells
         for name, label in zip(data.test_ids or (), data.test_labels if data.test_ids else (), strict=True):
-            writer.writerow((name, names[label], "test"))
+            yield name, names[label], "test"
+
+    files.write_csv(path, lines())
 
 
 def soft_labels(data: ImageData) -> list[np.ndarray]:
     """The probabilities of labeled images, where given labels are soft; else nothing."""
     given, probabilities = data.given_labels, data.given_probabilities
     return [] if given is None or probabilities is None else [probabilities[given >= 0]]
-
-
-def save_left_out(folder: Path, names: Sequence[str]) -> None:
-    """Writes the images that were left out into a run's folder."""
-    with files.written_whole(folder / run_directory.LEFT_OUT_FILE) as path:
-        path.write_text(left_out_text(names))
 
 
 def hidden_labels(data: ImageData) -> np.ndarray | None:

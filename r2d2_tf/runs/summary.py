@@ -1,41 +1,30 @@
 """What a run leaves as its summary, and what a person is told of it. Needs no TensorFlow."""
 
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.readers.tfds import is_fake
+from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.system import provenance
+
+if TYPE_CHECKING:
+    from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 
 
 def summary_of(
     config: Config,
     spec: DatasetSpec,
     data: ImageData,
+    table: "PseudoLabelTable",
     state: RunState,
     *,
-    is_fake: bool,
-    num_labels: int,
-    num_unlabeled: int,
     parameters: int,
     devices: str,
-    files: dict[str, str],
 ) -> dict[str, Any]:
-    """What summary.json holds of a run that is at its end.
-
-    Args:
-        config: of the run.
-        spec: of its data set.
-        data: its images.
-        state: at the end.
-        is_fake: whether the images are generated.
-        num_labels: labeled rows of the table.
-        num_unlabeled: the other rows.
-        parameters: of the network.
-        devices: that it was trained on, in words.
-        files: in its folder, by name, and what each is.
-    """
+    """What summary.json holds of a run that is at its end, of a network of so many parameters, on devices told in words."""
     last_rows = {f"stage_{row['stage']}": row for row in state.rows}
     errors = {stage: row["test_error"] for stage, row in last_rows.items()}
     top5 = {stage: row["test_top5_error"] for stage, row in last_rows.items() if "test_top5_error" in row}
@@ -48,7 +37,7 @@ def summary_of(
     return {
         "name": config.name,
         "dataset": config.dataset,
-        "fake_data": is_fake,
+        "fake_data": is_fake(spec.tfds_name, config.data_path),
         "evaluate_on": config.evaluate_on or None,
         "class_names": list(data.class_names),
         "data_content": spec.content,
@@ -66,15 +55,15 @@ def summary_of(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "resumes": state.resumes,
         "rollbacks": state.rollbacks,
-        "num_labels": num_labels,
-        "num_unlabeled": num_unlabeled,
+        "num_labels": len(table.labeled_rows),
+        "num_unlabeled": len(table.unlabeled_rows),
         "num_test": len(data.test_labels),
         "parameters": parameters,
         "devices": devices,
         "git_commit": provenance.git_commit(),
         "versions": provenance.versions(),
         "machine": provenance.machine(),
-        "files": files,
+        "files": run_directory.files_in(config.resolved_run_dir),
     }
 
 

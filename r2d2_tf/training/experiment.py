@@ -174,14 +174,9 @@ class Experiment:
         self.workers.check_same({"network to start from": state.start_fingerprint})
 
     @property
-    def is_fake(self) -> bool:
-        """Whether the images are generated."""
-        return is_fake(self.spec.tfds_name, self.config.data_path)
-
-    @property
     def title(self) -> str:
         """The run in a few words, and a warning if its errors are none on test images."""
-        fake = f" ({FAKE})" if self.is_fake else ""
+        fake = f" ({FAKE})" if is_fake(self.spec.tfds_name, self.config.data_path) else ""
         return f"{self.config.name}, seed {self.config.seed}{run_labels.errors_on(self.config)}{fake}"
 
     @contextlib.contextmanager
@@ -242,7 +237,7 @@ class Experiment:
             # Only now: data or split that are not the run's own are refused before they overwrite what it says of them.
             run_labels.save_split(folder, self.data, self.table.labels)
             if self.spec.photographs:
-                run_labels.save_left_out(folder, self.left_out)
+                files.write_text(folder / run_directory.LEFT_OUT_FILE, run_labels.left_out_text(self.left_out))
         training.run(began)
         if self.workers.is_chief:
             self._save(folder, training)
@@ -251,17 +246,13 @@ class Experiment:
             self.config,
             self.spec,
             self.data,
+            self.table,
             training.state,
-            is_fake=self.is_fake,
-            num_labels=len(self.table.labeled_rows),
-            num_unlabeled=len(self.table.unlabeled_rows),
             parameters=self._num_parameters(),
             devices=devices.describe(self.workers.strategy),
-            files=run_directory.files_in(folder),
         )
         if self.workers.is_chief:
-            with files.written_whole(folder / run_directory.SUMMARY_FILE) as path:
-                path.write_text(json.dumps(summary, indent=2) + "\n")
+            files.write_text(folder / run_directory.SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
             run_directory.remove_checkpoints(folder)
         self.workers.wait_for_all()
         return summary
@@ -273,15 +264,11 @@ class Experiment:
             weights = f"weights of {self.config.warm_start}, as it ended"
         return plan_text(
             self.stages,
+            self.spec,
+            self.table,
             title=f"R2-D2: {self.title}, into {folder}",
-            description=self.spec.description,
-            given_labels=self.table.labels,
             num_test=len(self.data.test_images),
-            image_shape=self.spec.image_shape,
-            num_classes=self.spec.num_classes,
-            soft_labels=self.table.has_soft_labels,
             network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
-            table_bytes=self.table.nbytes,
             devices=devices.describe(self.workers.strategy),
         )
 

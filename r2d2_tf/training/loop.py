@@ -54,21 +54,7 @@ def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distrib
 class Training:
     """Trains a model through the stages of a config, and keeps the checkpoints, metrics and networks in the run's folder.
 
-    Making it takes over the state of the newest checkpoint, if there is one.
-
-    Args:
-        config: of the run.
-        stages: of the run.
-        data: the images.
-        model: to be trained, made in the scope of `strategy`, and its table.
-        workers: the processes that train it, and their devices.
-        folder: given by `run_directory.claimed`.
-        signals: that may ask for a stop.
-        state: of a run that is begun.
-
-    Attributes:
-        state: of the run.
-        history: of the predictions.
+    Making it takes over the state of the newest checkpoint, if there is one; else `state` is that of a run that is begun.
 
     Raises:
         ValueError: if there are checkpoints and none can be used.

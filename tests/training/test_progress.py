@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.summary import result_text
 from r2d2_tf.training.callbacks.progress import RunProgress, plan_text
 from r2d2_tf.training.stages import plan
 
 CONFIG = Config(supervised_epochs=2, rounds="2:0.1,1:0.1", batch_size=64, finetune_epochs=1)
-STAGES = plan(CONFIG, spec_of(CONFIG))
+SPEC = spec_of(CONFIG)
+STAGES = plan(CONFIG, SPEC)
 
 
 @pytest.fixture
@@ -45,23 +47,13 @@ def test_all_parts_of_a_run_add_up_to_no_time_left(progress):
 def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
     given = np.full(4000, -1)
     given[:100] = np.arange(100) % 10
-    text = plan_text(
-        STAGES,
-        title="title",
-        description="digits",
-        given_labels=given,
-        num_test=1000,
-        image_shape=(28, 28, 1),
-        num_classes=10,
-        soft_labels=True,
-        network="lenet, 431,080 parameters",
-        table_bytes=2**20,
-        devices="1 replica on CPU",
-    )
+    table = PseudoLabelTable(given, 10, probabilities=np.full((4000, 10), 0.1, np.float32))
+    network, devices = "lenet, 431,080 parameters", "1 replica on CPU"
+    text = plan_text(STAGES, SPEC, table, title="title", num_test=1000, network=network, devices=devices)
     for part in (
         "100 labeled (soft, 10 in each of 10 classes) + 3,900 unlabeled, 1,000 to test on; 28x28x1 pixels",
         "431,080 parameters",
-        "4,000 x 10 pseudo-logits, 1.00 MiB",
+        "4,000 x 10 pseudo-logits, 0.15 MiB",
         "1 replica on CPU",
         "2 epochs of 3 steps, 40 images a batch",
         "3 epochs of 81 steps, 64 images a batch (16 labeled + 48 unlabeled)",

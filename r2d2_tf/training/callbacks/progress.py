@@ -7,7 +7,9 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.method.metrics import Logs
+from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.training.stages import Stage
 
@@ -147,30 +149,25 @@ class ProgressReport(keras.callbacks.Callback):
 
 def plan_text(
     stages: Sequence[Stage],
+    spec: DatasetSpec,
+    table: PseudoLabelTable,
     *,
     title: str,
-    description: str,
-    given_labels: np.ndarray,
     num_test: int,
-    image_shape: Sequence[int],
-    num_classes: int,
-    soft_labels: bool,
     network: str,
-    table_bytes: int,
     devices: str,
 ) -> str:
     """The plan of a run, to be printed before its first step."""
-    labeled = int((given_labels >= 0).sum())
-    unlabeled = len(given_labels) - labeled
-    per_class = np.bincount(given_labels[given_labels >= 0], minlength=num_classes)
+    labeled, unlabeled = len(table.labeled_rows), len(table.unlabeled_rows)
+    per_class = np.bincount(table.labels[table.labeled_rows], minlength=table.num_classes)
     spread = f"{per_class.min()}" if per_class.min() == per_class.max() else f"{per_class.min()} to {per_class.max()}"
     lines = [
         title,
-        f"  data      {description}",
-        f"  images    {labeled:,} labeled ({'soft, ' * soft_labels}{spread} in each of {num_classes} classes) + "
-        f"{unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, image_shape))} pixels",
+        f"  data      {spec.description}",
+        f"  images    {labeled:,} labeled ({'soft, ' * table.has_soft_labels}{spread} in each of {table.num_classes} classes)"
+        f" + {unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, spec.image_shape))} pixels",
         f"  network   {network}",
-        f"  table     {len(given_labels):,} x {num_classes} pseudo-logits, {table_bytes / 2**20:.2f} MiB in host memory",
+        f"  table     {table.num_rows:,} x {table.num_classes} pseudo-logits, {table.nbytes / 2**20:.2f} MiB in host memory",
         f"  devices   {devices}",
     ]
     total = 0
