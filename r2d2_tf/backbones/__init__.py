@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2d2_tf.backbones import names
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 if TYPE_CHECKING:
     import keras
@@ -121,10 +121,8 @@ def _of_the_project(name: str, image_shape: tuple[int, int, int], num_classes: i
     except ValueError as error:
         # Keras' own, where a convolution is left without pixels.
         height, width, _ = image_shape
-        raise ValueError(
-            one_line(
-                f"backbone ({name}) does not fit images of {width}x{height} pixels: choose another, or larger images ({error})"
-            )
+        raise mistake(
+            f"backbone ({name}) does not fit images of {width}x{height} pixels: choose another, or larger images ({error})"
         ) from error
     # The network within the one that `build` returns passes on what it is told, too.
     network._register_call_context_args(layers.NUM_IMAGES)
@@ -173,4 +171,4 @@ def load(path: Path, backbone: str = "") -> "keras.Model":
         why = "it is damaged, or holds code, which is never run; make it again"
         if failure:
             why = f"perhaps for want of the module that its layers are of ({failure})"
-        raise ValueError(one_line(f"the network {path} cannot be read: {why} ({error})")) from error
+        raise mistake(f"the network {path} cannot be read: {why} ({error})") from error

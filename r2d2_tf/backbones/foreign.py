@@ -12,7 +12,7 @@ import numpy as np
 
 from r2d2_tf.backbones import names, preprocessing, pretrained
 from r2d2_tf.backbones.layers import NUM_IMAGES, LayerMaker, dense
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake, one_line
 
 HEAD = "head"
 """Name of the dense layer that is added to a network that gives features."""
@@ -57,7 +57,7 @@ def application(name: str, image_shape: tuple[int, int, int], *, weights: str | 
         raise
     except (ValueError, OSError) as error:
         size = f"{width}x{height} pixels{f' with --weights={weights}' if weights else ''}"
-        raise ValueError(one_line(f"backbone ({name}) cannot be made for images of {size}: {error}")) from error
+        raise mistake(f"backbone ({name}) cannot be made for images of {size}: {error}") from error
     return Foreign(network, in_front, gives_logits=False)
 
 
@@ -154,7 +154,7 @@ def _called(name: str, what: str, function: Callable[[], object]) -> object:
         frames = traceback.extract_tb(sys.exc_info()[2])
         own_frames = [frame for frame in frames if "site-packages" not in frame.filename] or frames
         where = f"{own_frames[-1].filename}, line {own_frames[-1].lineno}"
-        raise ValueError(one_line(f"backbone ({name}) {what} {type(error).__name__}: {error} ({where})")) from error
+        raise mistake(f"backbone ({name}) {what} {type(error).__name__}: {error} ({where})") from error
 
 
 def _check_no_softmax(name: str, network: keras.Model, shape: tuple[int, ...]) -> None:

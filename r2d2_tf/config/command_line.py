@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake, one_line
 
 _DEEPEST = 8
 """How many flagfiles may include each other, one in another."""
@@ -80,14 +80,12 @@ def parse_flags(flag_values: flags.FlagValues, arguments: Sequence[str]) -> None
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
-        raise ValueError(one_line(f"there is no flag --{error.flagname}: {hint}")) from error
+        raise mistake(f"there is no flag --{error.flagname}: {hint}") from error
     except (flags.Error, OSError, ValueError) as error:
-        raise ValueError(one_line(f"cannot read the flags: {error}; write --flag=value (--help lists them)")) from error
+        raise mistake(f"cannot read the flags: {error}; write --flag=value (--help lists them)") from error
     if leftover:
-        raise ValueError(
-            one_line(
-                f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
-            )
+        raise mistake(
+            f"{leftover[0]!r} is not a flag: every argument and every line of a flagfile begins with --, as in --alpha=0.1"
         )
 
 

@@ -12,7 +12,7 @@ from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, netw
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.splits import check_num_labels
 from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
@@ -157,7 +157,7 @@ class Config:
                 object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
             self._check_together()
         except ValueError as error:
-            raise ValueError(one_line(error)) from error
+            raise mistake(error) from error
 
     def _check_together(self) -> None:
         flag_checks.check_weights_of_losses(self.alpha, self.beta, self.class_loss)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 
 def check_num_labels(num_labels: int, num_classes: int, num_images: int) -> None:
@@ -92,7 +92,7 @@ def read_split(
     for line in lines:
         own = class_names[labels[line.row]]
         if line.class_name not in ("", own):
-            raise ValueError(one_line(f"{line.where} gives a wrong class: the image is a {own}"))
+            raise mistake(f"{line.where} gives a wrong class: the image is a {own}")
     return np.array(sorted(line.row for line in lines), np.int64)
 
 
@@ -118,7 +118,7 @@ def parse_split(path: Path, ids: Sequence[str], *, flag: str = "split_file") -> 
         # "sig": some editors begin a text with a byte order mark.
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(one_line(f"{flag} ({path}) cannot be read: {error}; change --{flag}")) from error
+        raise mistake(f"{flag} ({path}) cannot be read: {error}; change --{flag}") from error
     row_of = {identifier: row for row, identifier in enumerate(ids)}
     found: dict[int, SplitLine] = {}
     numbers: dict[int, int] = {}
@@ -131,9 +131,9 @@ def parse_split(path: Path, ids: Sequence[str], *, flag: str = "split_file") -> 
         identifier = f"train_{authors[1]:>05}" if authors else words[0]
         row = row_of.get(identifier)
         if row is None or len(words) > 2:
-            raise ValueError(one_line(f"{where} names no image of this data set: write one id a line, such as {ids[0]}"))
+            raise mistake(f"{where} names no image of this data set: write one id a line, such as {ids[0]}")
         if row in found:
-            raise ValueError(one_line(f"{where} names an image that line {numbers[row]} names already: remove one"))
+            raise mistake(f"{where} names an image that line {numbers[row]} names already: remove one")
         found[row], numbers[row] = SplitLine(where, row, words[1] if len(words) == 2 else ""), number
     return list(found.values())
 

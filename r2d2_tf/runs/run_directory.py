@@ -18,7 +18,7 @@ import numpy as np
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.system import files
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 CONFIG_FILE = "config.cfg"
 SPLIT_FILE = "labeled.txt"
@@ -261,8 +261,8 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in names}
     # Whatever a zip archive and NumPy make of bytes that are not theirs.
     except Exception as error:
-        raise ValueError(
-            one_line(f"{path} cannot be read: it is damaged, or holds what no run wrote; make the run again ({error})")
+        raise mistake(
+            f"{path} cannot be read: it is damaged, or holds what no run wrote; make the run again ({error})"
         ) from error
 
 

@@ -19,6 +19,11 @@ def one_line(message: object) -> str:
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
+def mistake(message: object) -> ValueError:
+    """The error that is raised for what somebody typed or gave, in one line."""
+    return ValueError(one_line(message))
+
+
 def warn(text: str) -> None:
     """Prints a warning."""
     print(f"warning: {text}", file=sys.stderr)

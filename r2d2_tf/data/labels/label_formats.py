@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 _REQUIRED = ("file", "label")
 _TEXTS = (*_REQUIRED, "split")
@@ -118,7 +118,7 @@ def _numbered(path: Path, reader: Any, width: int) -> Iterator[tuple[int, list[s
         if any(value.strip() for value in values[width:]):
             more = f"{len(values)} fields, and the first line has {width}"
             sign = repr(reader.dialect.delimiter)
-            raise ValueError(one_line(f"labels ({path}), line {number} has {more}: put what holds {sign} in quotes"))
+            raise mistake(f"labels ({path}), line {number} has {more}: put what holds {sign} in quotes")
         if any(value.strip() for value in values):
             yield number, values
         number = reader.line_num + 1
@@ -141,7 +141,7 @@ def _of_lines(path: Path, header: Sequence[str], lines: Iterable[tuple[int, list
             try:
                 probabilities.append(np.array([float(cell or "nan") for cell in cells], np.float32))
             except ValueError as error:
-                raise ValueError(one_line(f"labels ({path}), line {number}: a probability is no number ({error})")) from error
+                raise mistake(f"labels ({path}), line {number}: a probability is no number ({error})") from error
     found = np.array(probabilities, np.float32).reshape(len(numbers), len(of_class)) if soft else None
     labels, class_names = plain_labels(columns["label"]), tuple(plain_labels(list(of_class)))
     return LabelFile(path, columns["file"], labels, columns["split"], numbers, class_names, found)
@@ -178,11 +178,11 @@ def _parquet_probabilities(path: Path, names: Sequence[str]) -> tuple[tuple[str,
     class_names = _names_in((read.schema.metadata or {}).get(b"class_names", b""))
     column = read["probabilities"]
     if not hasattr(column.type, "value_type"):
-        raise ValueError(one_line(f"labels ({path}): probabilities must be lists of numbers, and are {column.type}"))
+        raise mistake(f"labels ({path}): probabilities must be lists of numbers, and are {column.type}")
     lengths = compute.list_value_length(column).to_numpy()
     there = lengths == len(class_names)
     if not class_names or not (there | np.isnan(lengths.astype(float))).all():
-        raise ValueError(one_line(f"labels ({path}): probabilities must have a number for each of the schema's class_names"))
+        raise mistake(f"labels ({path}): probabilities must have a number for each of the schema's class_names")
     probabilities = np.full((len(read), len(class_names)), np.nan, np.float32)
     probabilities[there] = _floats(compute.list_flatten(column)).reshape(-1, len(class_names))
     return class_names, probabilities
@@ -211,7 +211,7 @@ def _npz(path: Path, soft: bool) -> LabelFile:
     except Exception as error:
         raise OSError(f"it is no .npz file ({error})") from error
     if not {"files", "label", "class_names"} <= set(arrays):
-        raise ValueError(one_line(f"labels ({path}) holds {found or 'nothing'}: save files, label and class_names in it"))
+        raise mistake(f"labels ({path}) holds {found or 'nothing'}: save files, label and class_names in it")
     for name, (kinds, what) in _NPZ_KINDS.items():
         if name in arrays and (arrays[name].dtype.kind not in kinds or not arrays[name].ndim):
             raise ValueError(f"labels ({path}): {name} is {arrays[name].dtype}, and must be an array of {what}")
@@ -254,7 +254,7 @@ def _classes_in(path: Path, header: Sequence[str]) -> dict[str, int]:
         raise _lacks_probabilities(path)
     twice = [name for name, count in Counter(name for name, _ in names).items() if count > 1]
     if twice:
-        raise ValueError(one_line(f"labels ({path}) has the column {PROBABILITY_OF}{twice[0]} twice: remove one"))
+        raise mistake(f"labels ({path}) has the column {PROBABILITY_OF}{twice[0]} twice: remove one")
     return dict(names)
 
 
@@ -263,18 +263,14 @@ def _is_probability(name: str) -> bool:
 
 
 def _lacks_columns(path: Path, found: str) -> ValueError:
-    return ValueError(
-        one_line(
-            f"labels ({path}) has no columns file and label (it begins with {found[:100]!r}): let its first line be "
-            "`file,label` or `file,label,split`"
-        )
+    return mistake(
+        f"labels ({path}) has no columns file and label (it begins with {found[:100]!r}): let its first line be "
+        "`file,label` or `file,label,split`"
     )
 
 
 def _lacks_probabilities(path: Path) -> ValueError:
-    return ValueError(
-        one_line(
-            f"labels ({path}) holds no probabilities of all classes, which soft_labels asks for: write them with "
-            "`python -m tools.pseudo_labels --soft`, or leave --soft_labels out"
-        )
+    return mistake(
+        f"labels ({path}) holds no probabilities of all classes, which soft_labels asks for: write them with "
+        "`python -m tools.pseudo_labels --soft`, or leave --soft_labels out"
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.data.labels.label_formats import LabelFile, plain_labels, read_rows
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 SPLITS = ("train", "test")
 _ROUNDING = 1e-3
@@ -43,13 +43,13 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
             raise OSError("it does not exist, or is no file")
         table = read_rows(path, soft=soft)
     except UnicodeDecodeError as error:
-        raise ValueError(one_line(f"labels ({path}) is no UTF-8 text ({error}): save it as CSV in UTF-8")) from error
+        raise mistake(f"labels ({path}) is no UTF-8 text ({error}): save it as CSV in UTF-8") from error
     except (OSError, csv.Error) as error:
-        raise ValueError(one_line(f"labels ({path}) cannot be read: {error}; name another file")) from error
+        raise mistake(f"labels ({path}) cannot be read: {error}; name another file") from error
     table = dataclasses.replace(table, splits=[split.lower() for split in table.splits])
     for row, split in enumerate(table.splits):
         if split not in ("", *SPLITS):
-            raise ValueError(one_line(f"{table.where(row)} has the split {split!r}: write train or test, or nothing"))
+            raise mistake(f"{table.where(row)} has the split {split!r}: write train or test, or nothing")
     if table.probabilities is not None:
         _check_probabilities(table, table.probabilities)
     return table
@@ -64,15 +64,13 @@ def _check_probabilities(table: LabelFile, probabilities: np.ndarray) -> None:
         # A missing one is NaN, and then so is the sum.
         if not (abs(sums[row] - 1) <= _ROUNDING and own.min() >= -_ROUNDING):
             found = f"the sum is {sums[row]:.6g}, the least {own.min():.6g}"
-            raise ValueError(one_line(f"{table.where(row)} has probabilities that are not 0 to 1 with a sum of 1 ({found})"))
+            raise mistake(f"{table.where(row)} has probabilities that are not 0 to 1 with a sum of 1 ({found})")
         if label not in of_class:
             names = ", ".join(table.class_names[:3])
-            raise ValueError(one_line(f"{table.where(row)} has the label {label!r}, and the probabilities are of {names}..."))
+            raise mistake(f"{table.where(row)} has the label {label!r}, and the probabilities are of {names}...")
         if own[of_class[label]] < own.max() - _TIE:
             likeliest = table.class_names[int(own.argmax())]
-            raise ValueError(
-                one_line(f"{table.where(row)} has the label {label!r}, and {likeliest!r} is the most probable class")
-            )
+            raise mistake(f"{table.where(row)} has the label {label!r}, and {likeliest!r} is the most probable class")
 
 
 def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
@@ -108,17 +106,15 @@ def _check_doubled(table: LabelFile, named: np.ndarray) -> None:
         if before == number:
             continue
         if (table.labels[before], table.splits[before]) != (table.labels[number], table.splits[number]):
-            raise ValueError(
-                one_line(
-                    f"{table.where(number)} is {table.labels[number] or 'unlabeled'!r} here and "
-                    f"{table.labels[before] or 'unlabeled'!r} in line {table.lines[before]}: remove one"
-                )
+            raise mistake(
+                f"{table.where(number)} is {table.labels[number] or 'unlabeled'!r} here and "
+                f"{table.labels[before] or 'unlabeled'!r} in line {table.lines[before]}: remove one"
             )
         # NaN: nothing stands there, as of test images.
         both = None if table.probabilities is None else table.probabilities[[before, number]]
         if both is not None and not np.array_equal(both[0], both[1], equal_nan=True):
             where = f"{table.where(number)} has other probabilities here than in line {table.lines[before]}"
-            raise ValueError(one_line(f"{where}: remove one"))
+            raise mistake(f"{where}: remove one")
 
 
 def _plain(name: str) -> str:
@@ -130,7 +126,7 @@ def _no_such_image(table: LabelFile, unknown: Sequence[int], ids: Sequence[str])
     near = difflib.get_close_matches(name, ids, n=1) if len(ids) <= _MOST_COMPARED else []
     hint = f"did you mean {near[0]!r}?" if near else f"write names such as {ids[0]!r}" if ids else "there is none"
     more = f" ({len(unknown):,} lines name none)" if len(unknown) > 1 else ""
-    return ValueError(one_line(f"{table.where(unknown[0])} names no image of this data set{more}: {hint}"))
+    return mistake(f"{table.where(unknown[0])} names no image of this data set{more}: {hint}")
 
 
 def class_names_in(labels: Iterable[str]) -> tuple[str, ...]:
@@ -153,12 +149,10 @@ def labels_in(table: LabelFile, ids: Sequence[str], class_names: Sequence[str]) 
     for number, row in enumerate(rows.tolist()):
         label = table.labels[number]
         if table.splits[number] == "test":
-            raise ValueError(
-                one_line(f"{table.where(number)} has the split test, and this data set has test images: write train")
-            )
+            raise mistake(f"{table.where(number)} has the split test, and this data set has test images: write train")
         if label and label not in number_of:
             near = difflib.get_close_matches(label, class_names, n=1, cutoff=0.0)[0]
-            raise ValueError(one_line(f"{table.where(number)} has a label that is no class: {label!r}; did you mean {near!r}?"))
+            raise mistake(f"{table.where(number)} has a label that is no class: {label!r}; did you mean {near!r}?")
         given[row] = number_of[label] if label else UNLABELED
     return given
 
@@ -174,9 +168,7 @@ def check_class_names(where: str, names: Iterable[str]) -> None:
     """Raises ValueError for a class that a file of labels could not name: -1, which is none, or with blanks at an end."""
     for name in names:
         if name != name.strip() or name == str(UNLABELED):
-            raise ValueError(
-                one_line(f"{where}: a class must not be called {name!r}, as a file of labels could not name it: rename it")
-            )
+            raise mistake(f"{where}: a class must not be called {name!r}, as a file of labels could not name it: rename it")
 
 
 def probabilities_in(table: LabelFile, ids: Sequence[str], class_names: Sequence[str]) -> np.ndarray | None:
@@ -190,11 +182,9 @@ def probabilities_in(table: LabelFile, ids: Sequence[str], class_names: Sequence
     number_of = _numbers(class_names)
     columns = [number_of.get(name, -1) for name in table.class_names]
     if sorted(columns) != list(range(len(class_names))):
-        raise ValueError(
-            one_line(
-                f"labels ({table.path}) holds probabilities of {len(columns)} classes ({', '.join(table.class_names[:3])}...) "
-                f"and must hold those of the data set's {len(class_names)} ({', '.join(class_names[:3])}...)"
-            )
+        raise mistake(
+            f"labels ({table.path}) holds probabilities of {len(columns)} classes ({', '.join(table.class_names[:3])}...) "
+            f"and must hold those of the data set's {len(class_names)} ({', '.join(class_names[:3])}...)"
         )
     probabilities = np.zeros((len(ids), len(class_names)), np.float32)
     # What rounding took below 0.

@@ -11,7 +11,7 @@ import numpy as np
 from r2d2_tf.data.labels.label_formats import LabelFile
 from r2d2_tf.data.labels.matching import check_class_names, class_names_in, probabilities_in, rows_named
 from r2d2_tf.data.readers.file_search import FoundFiles, find_images
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
 _TRAIN, _TEST = "train", "test"
@@ -86,7 +86,7 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> Own
     check_class_names(f"data_dir ({root})", class_names)
     if len(class_names) < 2:
         what = f"one class alone ({class_names[0]})" if class_names else "no labels"
-        raise ValueError(one_line(f"data_dir ({root}) has {what}, and a classifier needs two: {_how_to_label(table)}"))
+        raise mistake(f"data_dir ({root}) has {what}, and a classifier needs two: {_how_to_label(table)}")
     number_of = {name: number for number, name in enumerate(class_names)} | {"": -1}
     numbers = np.array([number_of[text] for text in texts], np.int64)
     images = OwnImages(found, numbers, is_test, class_names)
@@ -115,11 +115,9 @@ def _check_unparted(root: Path, folders: Sequence[Sequence[str]]) -> None:
         elsewhere = set(below).union(*(names for top, names in below.items() if top != part))
         common = sorted(below[part] & elsewhere)
         if common and strays and part.lower() in (_TRAIN, _TEST, *_OTHER_PARTS):
-            raise ValueError(
-                one_line(
-                    f"data_dir ({root}): {part!r} is a part and no class, as {common[0]!r} is in it and elsewhere, and beside "
-                    f"train, test and unlabeled there must be nothing: rename {strays[0]!r}, or move it"
-                )
+            raise mistake(
+                f"data_dir ({root}): {part!r} is a part and no class, as {common[0]!r} is in it and elsewhere, and beside "
+                f"train, test and unlabeled there must be nothing: rename {strays[0]!r}, or move it"
             )
 
 
@@ -131,11 +129,9 @@ def _class_of(folder: Sequence[str]) -> str | None:
 
 
 def _in_no_folder(root: Path, name: str) -> ValueError:
-    return ValueError(
-        one_line(
-            f"data_dir ({root}): the image {name!r} lies in no folder of a class: move it into one or into unlabeled/, or "
-            "give --labels, a file with the columns file and label"
-        )
+    return mistake(
+        f"data_dir ({root}): the image {name!r} lies in no folder of a class: move it into one or into unlabeled/, or "
+        "give --labels, a file with the columns file and label"
     )
 
 
@@ -158,19 +154,15 @@ def _labels_in_file(table: LabelFile, names: Sequence[str], in_test_folder: np.n
 def _check_test(images: OwnImages) -> None:
     unknown = np.flatnonzero(images.is_test & (images.labels < 0))
     if len(unknown):
-        raise ValueError(
-            one_line(
-                f"{len(unknown):,} test images have no label (such as {images.found.names[unknown[0]]!r}): label them, or let "
-                "them be training images"
-            )
+        raise mistake(
+            f"{len(unknown):,} test images have no label (such as {images.found.names[unknown[0]]!r}): label them, or let "
+            "them be training images"
         )
     trained = set(images.labels[~images.is_test].tolist())
     alone = [number for number in range(len(images.class_names)) if number not in trained]
     if alone:
         name, has = images.class_names[alone[0]], "test images" if alone[0] in images.labels else "probabilities"
-        raise ValueError(
-            one_line(f"the class {name!r} has {has} and no labeled training image, so that it could not be learned: label one")
-        )
+        raise mistake(f"the class {name!r} has {has} and no labeled training image, so that it could not be learned: label one")
 
 
 def _which_test_images(root: Path, count: int, test_fraction: float) -> ValueError:

@@ -9,7 +9,7 @@ import numpy as np
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.labels.matching import check_class_names
 from r2d2_tf.data.readers.folder import NoTestImages, held_out
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake
 
 _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
 _CHANNELS = (1, 3)
@@ -65,7 +65,7 @@ def _in_one_line(path: Path) -> Iterator[None]:
         yield
     # Whatever a zip archive and NumPy make of bytes that are not theirs.
     except Exception as error:
-        raise ValueError(one_line(f"data_dir ({path}) cannot be read as an .npz file: {error}; change --data_dir")) from error
+        raise mistake(f"data_dir ({path}) cannot be read as an .npz file: {error}; change --data_dir") from error
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             found = ", ".join(archive.files) or "nothing"
     missing = [name for name in ("images", "labels") if name not in arrays]
     if missing:
-        raise ValueError(one_line(f"data_dir ({path}) holds {found}, and no {missing[0]}: save {', '.join(_NAMES)} in it"))
+        raise mistake(f"data_dir ({path}) holds {found}, and no {missing[0]}: save {', '.join(_NAMES)} in it")
     return arrays
 
 
