@@ -37,11 +37,7 @@ class Foreign(NamedTuple):
 def application(name: str, image_shape: tuple[int, int, int], *, weights: str | None, download: bool) -> Foreign:
     """A network of keras.applications without its own head, its batch normalisation as it is (momentum 0.99 or 0.999).
 
-    Args:
-        name: `keras.applications:NAME`.
-        image_shape: (height, width, channels) of the data.
-        weights: None, or `imagenet`.
-        download: weights that are not in Keras' cache.
+    It begins with `weights`, `imagenet` or, None, at random; those that are not in Keras' cache need `download`.
 
     Raises:
         ValueError: in one line, if there is no such network, it does not take such images, or its weights are not there.
@@ -65,13 +61,8 @@ def own(name: str, image_shape: tuple[int, int, int], num_classes: int, batch_no
     """The network of a function of the user's own.
 
     A function that takes `num_classes` gives logits, `[batch, num_classes]`; another one gives features, `[batch, features]` or
-    `[batch, height, width, features]`. `batch_norm()` makes a layer of the project's batch normalisation.
-
-    Args:
-        name: `module:function`; the module is imported.
-        image_shape: (height, width, channels) of the data; the images come normalized by the data set's mean and deviation.
-        num_classes: of the data set.
-        batch_norm: makes such a layer.
+    `[batch, height, width, features]`. `batch_norm()` makes a layer of the project's batch normalisation. The images come
+    normalized by the data set's mean and deviation.
 
     Raises:
         ValueError: in one line, if that fails or gives something else.

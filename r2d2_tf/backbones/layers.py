@@ -23,7 +23,6 @@ def dense_initializer() -> initializers.Initializer:
 
 
 def conv(filters: int, kernel_size: int, *, strides: int = 1, padding: str = "valid", use_bias: bool = False) -> layers.Layer:
-    """2-D convolution."""
     return layers.Conv2D(
         filters,
         kernel_size,
@@ -35,7 +34,6 @@ def conv(filters: int, kernel_size: int, *, strides: int = 1, padding: str = "va
 
 
 def dense(units: int, *, name: str | None = None) -> layers.Layer:
-    """Fully connected layer."""
     return layers.Dense(units, kernel_initializer=dense_initializer(), name=name)
 
 

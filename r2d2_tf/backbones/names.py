@@ -5,7 +5,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 APPLICATIONS = "keras.applications"
@@ -33,11 +33,7 @@ def is_application(backbone: str) -> bool:
 
 
 def check(backbone: str, *, synchronized_batch_norm: bool) -> None:
-    """Finds a mistake in `module:function`, as far as its source shows it.
-
-    Args:
-        backbone: of the form that `check_form` wants.
-        synchronized_batch_norm: whether its batch normalisation is to be synchronized.
+    """Finds a mistake in a `module:function` that passed `check_form`, as far as its source shows it.
 
     Raises:
         ValueError: if there is no such application, module or function, or the function takes other arguments.
@@ -96,10 +92,7 @@ def applications() -> dict[str, str]:
 def check_arguments(backbone: str, needed: Mapping[str, bool], *, synchronized_batch_norm: bool) -> None:
     """Raises ValueError unless a function can be called with ARGUMENTS.
 
-    Args:
-        backbone: `module:function`.
-        needed: the function's arguments, and whether each must be given; empty for an application.
-        synchronized_batch_norm: whether its batch normalisation is to be synchronized.
+    `needed` are the arguments that it takes, and whether each must be given; none for an application.
     """
     others = [name for name, is_needed in needed.items() if is_needed and name not in ARGUMENTS]
     if not is_application(backbone) and (others or "image_shape" not in needed):
@@ -122,7 +115,7 @@ def _source_of(backbone: str) -> Path | None:
     parts = module.split(".")
     places, spec = None, None
     for count in range(1, len(parts) + 1):
-        spec = _found(".".join(parts[:count]), places)
+        spec = PathFinder.find_spec(".".join(parts[:count]), None if places is None else list(places))
         if spec is None or (spec.submodule_search_locations is None and count < len(parts)):
             raise ValueError(
                 f"backbone ({backbone}): there is no module {module}: give one of the current folder, or that is installed, or "
@@ -131,10 +124,6 @@ def _source_of(backbone: str) -> Path | None:
         places = spec.submodule_search_locations
     path = Path(spec.origin) if spec and spec.origin else None
     return path if path is not None and path.suffix == ".py" else None
-
-
-def _found(name: str, places: Iterable[str] | None) -> ModuleSpec | None:
-    return PathFinder.find_spec(name, list(places) if places is not None else None)
 
 
 def _bound(body: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:

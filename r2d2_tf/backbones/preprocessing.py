@@ -29,10 +29,6 @@ class ChannelOrder(keras.layers.Layer):
         """`[batch, height, width, len(order)]`."""
         return tf.gather(images, self.order, axis=-1)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Shape of `call`'s result."""
-        return (*input_shape[:-1], len(self.order))
-
     def get_config(self) -> dict[str, object]:
         """For saving."""
         return {**super().get_config(), "order": self.order}

@@ -15,12 +15,7 @@ _NARROWEST = 40
 
 
 def help_text(about: str, *, full: bool = False) -> str:
-    """The flags of a run, their defaults and what they mean, below what the program is.
-
-    Args:
-        about: paragraphs of text.
-        full: with absl's own flags.
-    """
+    """The flags of a run, their defaults and what they mean, below what the program is; if `full`, with absl's own."""
     width = max(_NARROWEST, shutil.get_terminal_size().columns)
     paragraphs = [*about.strip().split("\n\n"), "Flags and their defaults; what is true or false is set by --NAME or --noNAME."]
     blocks = [_wrapped(paragraph, width) for paragraph in paragraphs]

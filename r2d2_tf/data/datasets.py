@@ -122,14 +122,7 @@ def _load_tfds(name: str, test: str = "test", *, photographs: bool = False) -> C
 def _tfds_set(
     name: str, description: str, facts: TfdsFacts, channels: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> DatasetSpec:
-    """A prepared TFDS set of classified images; photographs, where their sides differ.
-
-    Args:
-        name: of the set.
-        description: one line for people.
-        facts: what the set says of itself.
-        channels: mean and standard deviation of each channel.
-    """
+    """A prepared TFDS set of classified images, with mean and deviation of its channels; photographs, where sides differ."""
     height, width, depth = facts.image_shape
     photographs = height is None or width is None
     return DatasetSpec(

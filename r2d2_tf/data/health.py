@@ -64,12 +64,7 @@ def _mend(spec: DatasetSpec) -> str:
 
 
 def check_classes_are_labeled(given_labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """Raises ValueError if a class has no labeled image.
-
-    Args:
-        given_labels: that training may see, `[rows]`, -1 for none.
-        class_names: in the order of the labels.
-    """
+    """Raises ValueError if a class has no labeled image, by the labels that training may see, `[rows]`, -1 for none."""
     missing = [class_names[label] for label in np.setdiff1d(np.arange(len(class_names)), given_labels)]
     if missing:
         raise ValueError(

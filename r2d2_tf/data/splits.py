@@ -23,16 +23,8 @@ def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed
     """Draws the rows whose labels training may see, class-balanced.
 
     Every class gets the same number; a remainder goes, one each, to classes drawn at random, and what a
-    small class cannot give is taken from the others.
-
-    Args:
-        labels: true class of each row, `[rows]`.
-        num_labels: how many rows to draw.
-        num_classes: number of classes.
-        seed: the draw is a function of it.
-
-    Returns:
-        Sorted row numbers, `[num_labels]` int64.
+    small class cannot give is taken from the others. `labels` are the true class of each row, `[rows]`; the draw is a
+    function of the seed. The row numbers come sorted, `[num_labels]` int64.
 
     Raises:
         ValueError: if there are more labels than rows, or fewer than classes.
@@ -51,13 +43,9 @@ def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed
 
 
 def with_wrong_labels(labels: np.ndarray, share: float, num_classes: int, *, seed: int) -> np.ndarray:
-    """Replaces a share of labels, each by one of the other classes, all equally likely.
+    """Replaces a share (0..1) of labels, `[labels]` int64, each by one of the other classes, all equally likely.
 
-    Args:
-        labels: `[labels]` int64.
-        share: in 0..1; the number of wrong ones is rounded.
-        num_classes: number of classes.
-        seed: which ones, and by what, is a function of it.
+    The number of wrong ones is rounded; which ones, and by what, is a function of the seed.
     """
     generator = np.random.default_rng([seed, 5])
     chosen = generator.permutation(len(labels))[: round(share * len(labels))]
@@ -75,15 +63,7 @@ def read_split(
     `<original CIFAR index>_<class>.png <class or NO_LABEL>`, where a line with NO_LABEL is an unlabeled image. Empty
     lines and lines that begin with # are read over.
 
-    Args:
-        path: of the file.
-        ids: of all rows.
-        labels: true class of each row, `[rows]`.
-        class_names: in the order of the labels.
-        flag: that named the file, for messages.
-
-    Returns:
-        Sorted row numbers, int64.
+    `ids` and `labels`, the true classes, are of all rows. The row numbers come sorted, int64. Messages name the flag.
 
     Raises:
         ValueError: if the file cannot be read, or a line names no image, an image twice, or a wrong class.

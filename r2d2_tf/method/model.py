@@ -66,17 +66,10 @@ class R2D2Model(keras.Model):
         processes: int = 1,
     ) -> None:
         super().__init__(name="r2d2")
-        self.backbone = backbone
-        self.table = table
-        self.class_loss = class_loss
-        self.alpha = alpha
-        self.beta = beta
-        self.pseudo_label_lr = pseudo_label_lr
-        self.weight_decay = 0.0
-        self.compatibility = 0.0
-        self.use_unlabeled = False
-        self.learn_pseudo_labels = False
-        self.trains_head_alone = False
+        self.backbone, self.table, self.class_loss = backbone, table, class_loss
+        self.alpha, self.beta, self.pseudo_label_lr = alpha, beta, pseudo_label_lr
+        self.weight_decay = self.compatibility = 0.0
+        self.use_unlabeled = self.learn_pseudo_labels = self.trains_head_alone = False
         self.processes = processes
         self.shares_rows = processes > 1
         self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes

@@ -100,13 +100,9 @@ class Checkpoints:
         self._good: list[Path] = []
 
     def save(self, state: RunState, variables: Mapping[str, Any], table: PseudoLabelTable, history: PredictionHistory) -> None:
-        """Writes a checkpoint, and then removes all but the last two.
+        """Writes a checkpoint of a consistent state, and then removes all but the last two.
 
-        Args:
-            state: of the run; consistent.
-            variables: name -> Keras variable, of network, metrics and optimizer.
-            table: the pseudo-labels.
-            history: of the predictions.
+        `variables` are name -> Keras variable, of network, metrics and optimizer.
 
         Raises:
             NotFinite: if a value to be saved is NaN or infinite.
@@ -174,9 +170,7 @@ class Checkpoints:
     def newest(self, warn: Callable[[str], None], before: tuple[int, int, int] | None = None) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None if there is none; the chief chooses it for all.
 
-        Args:
-            warn: is told of each damaged one.
-            before: only one from before this place (stage, epoch, step) will do.
+        `warn` is told of each damaged one. With `before`, only one from before that place (stage, epoch, step) will do.
 
         Raises:
             CannotResume: if there are checkpoints, and all are damaged; or another process does not see the same ones.
@@ -252,9 +246,7 @@ def _is_summed(variable: Any) -> bool:
 def _copies_to_save(variable: Any, copies: np.ndarray | None) -> np.ndarray:
     """`[copies, *shape]`. A weight's copies are saved as one where they are equal: those of running statistics are not.
 
-    Args:
-        variable: to be saved.
-        copies: those of all processes; None: all processes have the same.
+    `copies` are those of all processes; None: all processes have the same.
     """
     if copies is None:
         copies = np.array([copy.numpy() for copy in _copies(variable)])

@@ -26,11 +26,7 @@ def named(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
 def images_of(folder: Path, config: Config, summary: dict[str, Any], *, data_dir: str = "") -> tuple[DatasetSpec, ImageData]:
     """The images of a finished run, without those that it left out, and what is known of them. Imports TensorFlow.
 
-    Args:
-        folder: of the run.
-        config: of the run; its data set may lie elsewhere now.
-        summary: of the run.
-        data_dir: where the data set lies, if not where the config says.
+    `data_dir` is where the data set lies, if not where the config says.
 
     Raises:
         ValueError: in one line, if they are no longer there, or are of other classes.

@@ -59,11 +59,7 @@ NETWORK_FILES = {1: STAGE_1_FILE, 2: STAGE_2_FILE}
 def finished_summary(config: Config, *, claims: bool = True) -> dict[str, Any] | None:
     """The summary of the run that already finished in the config's folder, or None if there is something to train.
 
-    Writes nothing.
-
-    Args:
-        config: of the run.
-        claims: whether this process will claim the folder; else another one may hold it already.
+    Writes nothing. `claims`: this process will claim the folder; else another one may hold it already.
 
     Raises:
         ValueError: if the folder holds another run, a run that a living process trains, or files that are no run.

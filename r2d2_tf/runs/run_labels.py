@@ -82,10 +82,6 @@ def loaded(config: Config, spec: DatasetSpec) -> ImageData:
 
     Of another data set those test images are taken that are not among the run's labeled ones.
 
-    Args:
-        config: of the run.
-        spec: of that very config.
-
     Raises:
         ValueError: if the file does not fit the data, or names a labeled image; or if the other set has other classes.
     """

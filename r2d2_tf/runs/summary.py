@@ -68,13 +68,7 @@ def summary_of(
 
 
 def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
-    """The result of a finished run: errors after each stage, files, what to type next.
-
-    Args:
-        summary: as in summary.json.
-        run_dir: folder of the run.
-        python: command that runs Python.
-    """
+    """The result of a finished run: errors after each stage, files, what to type next, by the command `python`."""
     errors, pseudo = summary["test_error_percent"], summary["pseudo_label_error_percent"]
     fake = " (FAKE DATA: the errors mean nothing)" if summary.get("fake_data") else ""
     lines = [

@@ -56,14 +56,7 @@ def checkpoint_bytes(sizes: Sizes, *, variables: int) -> int:
 
 
 def check_memory(needed: Mapping[str, int]) -> None:
-    """Refuses what cannot fit.
-
-    Args:
-        needed: what -> bytes, beside what the process holds already.
-
-    Raises:
-        ValueError: with both numbers.
-    """
+    """Raises ValueError, with both numbers, if `needed`, what -> bytes beside what the process holds already, cannot fit."""
     available, whose = available_memory()
     total = sum(needed.values())
     if total > available:
@@ -76,15 +69,9 @@ def check_memory(needed: Mapping[str, int]) -> None:
 
 
 def check_disk(folder: Path, size_of_checkpoint: int, *, reused: int = 0) -> None:
-    """Refuses a run whose checkpoints cannot fit on the disk.
+    """Raises ValueError, with both numbers, if the checkpoints of a run cannot fit on the disk.
 
-    Args:
-        folder: of the run; it need not exist.
-        size_of_checkpoint: bytes.
-        reused: bytes of checkpoints that are there and will be replaced.
-
-    Raises:
-        ValueError: with both numbers.
+    The folder need not exist; `reused` are the bytes of checkpoints that are there and will be replaced.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free, needed = shutil.disk_usage(there).free + reused, CHECKPOINTS_AT_ONCE * size_of_checkpoint

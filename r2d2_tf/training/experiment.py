@@ -58,11 +58,7 @@ def run(config: Config) -> Summary:
 class Experiment:
     """One run. Making it checks and loads everything and writes nothing; what is soon told of is done before what takes long.
 
-    Args:
-        config: of the run.
-        spec: what is known of its data set; None: it is to be found out.
-        cluster: the processes that train together; each makes one.
-        signals: that may ask for a stop while the processes wait for each other.
+    Each process of a cluster makes one; `signals` may ask for a stop while they wait for each other.
 
     Raises:
         ValueError: if the config does not fit the data, the devices or the other processes.
@@ -207,14 +203,9 @@ class Experiment:
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
     def run(self, folder: Path, began: float) -> Summary:
-        """Trains all stages, from the last checkpoint on if there is one, and writes the results into the run's folder.
+        """Trains all stages, from the last checkpoint on if there is one, and writes the results into the folder of `claimed`.
 
-        Args:
-            folder: given by `claimed`.
-            began: `time.perf_counter()` when the program started.
-
-        Returns:
-            What summary.json holds.
+        `began` is `time.perf_counter()` when the program started. Returns what summary.json holds.
 
         Raises:
             RunStopped: if the loss is no longer finite or the predictions collapse.

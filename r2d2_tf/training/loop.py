@@ -96,10 +96,7 @@ class Training:
         self._begin_log()
 
     def run(self, began: float) -> None:
-        """Trains from the place of the state to the end of the last stage.
-
-        Args:
-            began: `time.perf_counter()` when the program started.
+        """Trains from the place of the state to the end of the last stage, for a program that started at `began`.
 
         Raises:
             RunStopped: if something is no longer finite or the predictions collapse.

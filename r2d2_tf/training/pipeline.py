@@ -33,14 +33,7 @@ def _pixels(images: Images) -> tf.Tensor | Photographs:
 
 
 def epoch_rows(stage: Stage, labeled_rows: np.ndarray, unlabeled_rows: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """The rows of every batch of one epoch.
-
-    Args:
-        stage: which images it uses, and how they are put together.
-        labeled_rows: rows with a given label.
-        unlabeled_rows: the others.
-        seed: of the run.
-        epoch: of the stage, from 0.
+    """The rows of every batch of one epoch of a stage, counted from 0.
 
     Returns:
         `[steps, batch]` int64; a short last batch is filled up with -1.
@@ -184,14 +177,7 @@ def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, s
 
 
 class RunBatches:
-    """Makes the batches of a run; each process reads the images of its own replicas alone.
-
-    Args:
-        config: of the run.
-        data: the images.
-        table: tells labeled from unlabeled rows.
-        workers: the processes of the run.
-    """
+    """Makes the batches of a run; each process reads the images of its own replicas alone."""
 
     def __init__(self, config: Config, data: ImageData, table: PseudoLabelTable, workers: Workers) -> None:
         self.config, self.data, self.table, self.workers = config, data, table, workers

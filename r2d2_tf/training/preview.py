@@ -63,11 +63,8 @@ class StageCost:
 def preview(experiment: Experiment, began: float) -> str:
     """Times some steps of each kind and returns what the whole run will take, as text.
 
-    Changes the weights and rows in memory: nothing can be trained with `experiment` afterwards.
-
-    Args:
-        experiment: freshly made.
-        began: `time.perf_counter()` when the program started.
+    Changes the weights and rows in memory: nothing can be trained with `experiment` afterwards. `began` is
+    `time.perf_counter()` when the program started.
     """
     start = time.perf_counter() - began
     costs = _measure(experiment)

@@ -59,12 +59,7 @@ class LabelFile:
 
 
 class LabelsFile:
-    """A file of labels that is read when it is first needed, and once for all who need it before its labels are taken.
-
-    Args:
-        path: of the file.
-        read: reads it, as matching.read_labels does.
-    """
+    """A file that `read`, as matching.read_labels, reads when it is first needed: once for all, until its labels are taken."""
 
     def __init__(self, path: Path, read: Callable[[Path], LabelFile]) -> None:
         self.path, self._read = path, read
@@ -85,10 +80,8 @@ class LabelsFile:
 def read_rows(path: Path, *, soft: bool) -> LabelFile:
     """Reads a file by the ending of its name; what is no .parquet or .npz is CSV. What it says is not checked.
 
-    Args:
-        path: of the file.
-        soft: read the probabilities of all classes, too: columns `probability_of_NAME`, or, in a .parquet or .npz, an array
-            `probabilities` beside `class_names`.
+    With `soft`, the probabilities of all classes are read, too: columns `probability_of_NAME`, or, in a .parquet or .npz, an
+    array `probabilities` beside `class_names`.
 
     Raises:
         ValueError: if it lacks a column.

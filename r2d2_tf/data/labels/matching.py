@@ -27,11 +27,8 @@ def read_labels(path: Path, *, soft: bool = False) -> LabelFile:
     """Reads a file of labels.
 
     CSV: UTF-8, with or without a byte order mark, parted by commas, semicolons or tabs; the first line names the columns.
-    Labels may be names or whole numbers; where all are numbers, 3.0 is 3 and -1 is none.
-
-    Args:
-        path: a CSV file, a .parquet, or an .npz as tools.pseudo_labels writes it.
-        soft: read the probabilities of all classes, too; see label_formats.read_rows.
+    Labels may be names or whole numbers; where all are numbers, 3.0 is 3 and -1 is none. A .parquet, or an .npz as
+    tools.pseudo_labels writes it, is read too; for `soft` see label_formats.read_rows.
 
     Raises:
         ValueError: if the file cannot be read, lacks a column, says of a split what it does not mean, or holds probabilities

@@ -18,9 +18,7 @@ _CHANNELS = (1, 3)
 def read_npz(path: Path, test_fraction: float) -> ImageData:
     """Reads the file whole: all labels are given, and ids are made of the file's rows.
 
-    Args:
-        path: of the file.
-        test_fraction: share of the labeled images that are test images, where the file has no `test_images`.
+    Where the file has no `test_images`, a `test_fraction` (0..1) of the labeled images are test images.
 
     Raises:
         ValueError: if it cannot be read, or its arrays do not fit together.

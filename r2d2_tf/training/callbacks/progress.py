@@ -22,12 +22,6 @@ class RunProgress:
 
     Time is counted in images, as a batch's cost is roughly proportional to them; what a stage does for the first time
     is not timed, as TensorFlow traces it then.
-
-    Args:
-        stages: of the run.
-        num_labeled: labeled training images.
-        num_unlabeled: unlabeled training images.
-        num_test: images evaluated after each epoch.
     """
 
     def __init__(self, stages: Sequence[Stage], *, num_labeled: int, num_unlabeled: int, num_test: int) -> None:
