@@ -39,8 +39,12 @@ def main(arguments: Sequence[str]) -> int:
         try:
             return _train(arguments, signals)
         except RunInterrupted as interrupted:
-            print(f"{interrupted}; nothing was trained yet", file=sys.stderr)
-            return interrupted.exit_code
+            return _ended(f"{interrupted}; nothing was trained yet", interrupted.exit_code)
+
+
+def _ended(why: str, exit_code: int) -> int:
+    print(why, file=sys.stderr)
+    return exit_code
 
 
 def _train(arguments: Sequence[str], signals: StopSignals) -> int:
@@ -56,8 +60,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         finished = run_directory.finished_summary(config, claims=cluster.is_chief)
         spec = check_data(config) if finished is None else None
     except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return _ended(f"error: {one_line(error)}", 2)
     for line in config.warnings():
         warn(line)
     if finished is not None:
@@ -84,31 +87,24 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         except OpError as error:
             if not (lost := lost_worker(error, cluster)):
                 raise
-            print(f"error: {lost}; nothing was trained yet", file=sys.stderr)
-            return 1
+            return _ended(f"error: {lost}; nothing was trained yet", 1)
         except (ValueError, OSError) as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            return 2
+            return _ended(f"error: {one_line(error)}", 2)
         signals.defer()
         addition = ", without --new_run," if config.new_run else ""
         how_to_go_on = f"the same command{addition} goes on from the last checkpoint"
         try:
             print(_result(experiment.run(folder, began), config))
         except RunInterrupted as interrupted:
-            print(f"{interrupted}; {how_to_go_on}", file=sys.stderr)
-            return interrupted.exit_code
-        except CannotResume as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            return 1
+            return _ended(f"{interrupted}; {how_to_go_on}", interrupted.exit_code)
         except (OSError, OpError) as error:
-            if lost := lost_worker(error, cluster):
-                print(f"error: {lost}; once all are started again, {how_to_go_on}", file=sys.stderr)
-                return 1
-            print(f"error: {one_line(error)}; once that is mended, {how_to_go_on}", file=sys.stderr)
-            return 1
+            lost = lost_worker(error, cluster)
+            why = f"{lost}; once all are started again" if lost else f"{one_line(error)}; once that is mended"
+            return _ended(f"error: {why}, {how_to_go_on}", 1)
+        except CannotResume as error:
+            return _ended(f"error: {one_line(error)}", 1)
         except RunStopped as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            return STOPPED
+            return _ended(f"error: {one_line(error)}", STOPPED)
     return 0
 
 

@@ -136,16 +136,12 @@ def _check_counts(part: str, counts: dict[str, int]) -> None:
 
 def _unreadable(data: ImageData) -> list[str]:
     """Names of the photographs that cannot be decoded, in the order of their rows."""
-    parts = [images for images in (data.train_images, data.test_images) if isinstance(images, Photographs)]
-    bad: list[str] = []
+    named = ((data.train_images, _train_names(data)), (data.test_images, _test_names(data)))
+    parts = [(images, names) for images, names in named if isinstance(images, Photographs)]
+    total = sum(len(images) for images, _ in parts)
     # disable=None: no bar where the output is a file.
-    with tqdm(total=sum(map(len, parts)), desc="looking at each image", delay=_DELAY, leave=False, disable=None) as bar:
-        if isinstance(data.train_images, Photographs):
-            bad += [f"train {data.train_ids[row]}" for row in _unreadable_rows(data.train_images, bar)]
-        if isinstance(data.test_images, Photographs):
-            names = _test_names(data)
-            bad += [names[row] for row in _unreadable_rows(data.test_images, bar)]
-    return bad
+    with tqdm(total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None) as bar:
+        return [names[row] for images, names in parts for row in _unreadable_rows(images, bar)]
 
 
 def _unreadable_rows(photographs: Photographs, bar: tqdm) -> list[int]:
@@ -200,7 +196,7 @@ def _readable(photographs: Photographs, row: int) -> _Readable:
 
 def _without(data: ImageData, names: Collection[str]) -> ImageData:
     dropped = set(names)
-    train = np.array([f"train {identifier}" not in dropped for identifier in data.train_ids], bool)
+    train = np.array([name not in dropped for name in _train_names(data)], bool)
     test = np.array([name not in dropped for name in _test_names(data)], bool)
     unknown = len(dropped) - np.sum(~train) - np.sum(~test)
     if unknown:
@@ -211,11 +207,15 @@ def _without(data: ImageData, names: Collection[str]) -> ImageData:
         train_labels=data.train_labels[train],
         given_labels=None if data.given_labels is None else data.given_labels[train],
         given_probabilities=None if data.given_probabilities is None else data.given_probabilities[train],
-        train_ids=[identifier for identifier, kept in zip(data.train_ids, train, strict=True) if kept],
+        train_ids=list(itertools.compress(data.train_ids, train)),
         test_images=data.test_images[np.flatnonzero(test)],
         test_labels=data.test_labels[test],
         test_ids=None if data.test_ids is None else list(itertools.compress(data.test_ids, test)),
     )
+
+
+def _train_names(data: ImageData) -> list[str]:
+    return [f"train {identifier}" for identifier in data.train_ids]
 
 
 def _test_names(data: ImageData) -> list[str]:

@@ -153,16 +153,7 @@ def _move_aside(folder: Path) -> Path:
     return folder.rename(aside)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with _lock(folder) as file:
-        file.truncate(0)
-        file.write(f"{platform.node()}, process {os.getpid()}\n")
-        file.flush()
-        yield
-
-
-def _lock(folder: Path) -> IO[str]:
+def _locked(folder: Path) -> IO[str]:
     """The locked file, which is never removed: who removes one can pull it from under a process that has just opened it."""
     path = folder / LOCK_FILE
     # `is_in_use` holds the lock too, for a moment.
@@ -172,6 +163,9 @@ def _lock(folder: Path) -> IO[str]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Between opening and locking, another process may have moved the folder aside (--new_run).
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate(0)
+                file.write(f"{platform.node()}, process {os.getpid()}\n")
+                file.flush()
                 return file
         file.close()
         time.sleep(patience)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.runs import run_labels
-from r2d2_tf.system import resources
+from r2d2_tf.system import messages, resources
 from r2d2_tf.training.callbacks import diagnostics
 from r2d2_tf.training.experiment import Experiment
 from r2d2_tf.training.loop import prepare
@@ -97,7 +97,9 @@ def _measure(experiment: Experiment) -> list[StageCost]:
             _say(f"timing stage {stage.number}, {stage.images.batch_size:,} images a step; the first step may take minutes")
             step = _train(experiment, stage)
             _say(f"stage {stage.number}: a step takes {step.each:.3g} s")
-        report = _seconds_of(functools.partial(_epoch_report, experiment, stage))
+        # The walk over the table that follows each epoch.
+        walk = functools.partial(diagnostics.table_statistics, table, run_labels.hidden_labels(data))
+        report = _seconds_of(walk) if stage.images.use_unlabeled else 0.0
         # Compiled once a run.
         once = evaluation if not costs else Pace(0.0, evaluation.each)
         costs.append(
@@ -169,12 +171,6 @@ def _pass_of(batches: tf.data.Dataset, run: Callable[[tf.data.Dataset], object])
     return Pace(max(0.0, first - again), count / timed * float(np.mean(passes)))
 
 
-def _epoch_report(experiment: Experiment, stage: Stage) -> None:
-    """The walk over the table that follows each epoch."""
-    if stage.images.use_unlabeled:
-        diagnostics.table_statistics(experiment.table, run_labels.hidden_labels(experiment.data))
-
-
 def _seconds_of(function: Callable[[], object]) -> float:
     began = time.perf_counter()
     function()
@@ -186,19 +182,8 @@ def _say(what: str) -> None:
 
 
 def _time_lines(costs: Sequence[StageCost], start: float) -> list[str]:
-    titles = (
-        "",
-        "steps",
-        "images trained",
-        "predicted",
-        "evaluated",
-        "a step",
-        "training",
-        "predicting",
-        "evaluating",
-        "in all",
-    )
-    rows = [titles] + [
+    head = ["", "steps", "images trained", "predicted", "evaluated", "a step", "training", "predicting", "evaluating", "in all"]
+    rows = [
         (
             f"stage {cost.stage.number}",
             f"{cost.stage.epochs * cost.steps:,}",
@@ -208,10 +193,9 @@ def _time_lines(costs: Sequence[StageCost], start: float) -> list[str]:
         )
         for cost in costs
     ]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     total = start + sum(cost.seconds for cost in costs)
     return [
-        *("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows),
+        *messages.columns([head, *rows]),
         f"The whole run would take about {_time_text(total * (1 + _CHECKPOINTS))} on this machine, as busy as it is now: the "
         f"stages, {_time_text(start)} to start, and {100 * _CHECKPOINTS:.0f} % for checkpoints.",
     ]

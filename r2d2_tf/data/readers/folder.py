@@ -1,6 +1,7 @@
 """Somebody's own photographs in a folder: which have which label, and which are test images. Needs no TensorFlow."""
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class OwnImages:
 
     def names(self, *, test: bool) -> list[str]:
         """Of the training or of the test images."""
-        return [name for name, own in zip(self.found.names, self.is_test, strict=True) if own == test]
+        return list(itertools.compress(self.found.names, self.is_test == test))
 
     @property
     def digest(self) -> str:

@@ -1,5 +1,6 @@
 """Reads a data set out of one .npz file of NumPy's: `images` and `labels`, and what else there is. Needs no TensorFlow."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ def read_npz(path: Path, test_fraction: float) -> ImageData:
         raise NoTestImages(f"data_dir ({path}) has no test_images: give --test_fraction=0.2")
     if test_fraction:
         is_test = held_out(ids, labels, test_fraction)
-        ids = [identifier for identifier, held in zip(ids, is_test, strict=True) if not held]
+        ids = list(itertools.compress(ids, ~is_test))
         test_images, test_labels, images, labels = images[is_test], labels[is_test], images[~is_test], labels[~is_test]
     return ImageData(images, labels, ids, test_images, test_labels, class_names, given_labels=labels)
 

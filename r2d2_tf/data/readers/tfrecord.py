@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 
@@ -33,29 +33,22 @@ def read_examples(path: Path) -> Iterator[tuple[int, bytes, Any]]:
             file.seek(4, 1)
 
 
-def _example_class() -> Any:
-    """tf.train.Example, described anew: TensorFlow's own description of it cannot be had without importing all of it."""
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="r2d2_tf", syntax="proto3")
-
-    def message(name: str, *fields: tuple[str, int, int, int, str], parent: Any = None) -> Any:
-        added = file.message_type.add(name=name) if parent is None else parent.nested_type.add(name=name)
-        for field_name, number, label, kind, type_name in fields:
-            added.field.add(name=field_name, number=number, label=label, type=kind, type_name=type_name or None)
-        return added
-
-    one, many, nested = field.LABEL_OPTIONAL, field.LABEL_REPEATED, field.TYPE_MESSAGE
-    message("BytesList", ("value", 1, many, field.TYPE_BYTES, ""))
-    message("Int64List", ("value", 1, many, field.TYPE_INT64, ""))
-    lists = (("bytes_list", 1, one, nested, ".r2d2_tf.BytesList"), ("int64_list", 3, one, nested, ".r2d2_tf.Int64List"))
-    message("Feature", *lists)
-    features = message("Features", ("feature", 1, many, nested, ".r2d2_tf.Features.FeatureEntry"))
-    entry = (("key", 1, one, field.TYPE_STRING, ""), ("value", 2, one, nested, ".r2d2_tf.Feature"))
-    message("FeatureEntry", *entry, parent=features).options.map_entry = True
-    message("Example", ("features", 1, one, nested, ".r2d2_tf.Features"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("r2d2_tf.Example"))
-
-
-_Example = _example_class()
+_EXAMPLE = """
+name: "example.proto" package: "r2d2_tf" syntax: "proto3"
+message_type { name: "BytesList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature"
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".r2d2_tf.BytesList" }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".r2d2_tf.Int64List" } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".r2d2_tf.Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".r2d2_tf.Feature" } } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".r2d2_tf.Features" } }
+"""
+"""tf.train.Example, described anew: TensorFlow's own description of it cannot be had without importing all of it."""
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.Add(text_format.Parse(_EXAMPLE, descriptor_pb2.FileDescriptorProto()))
+_Example = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("r2d2_tf.Example"))
