@@ -209,11 +209,6 @@ class Config:
         return Path(self.data_dir).expanduser() if self.data_dir else None
 
     @property
-    def labels_path(self) -> Path | None:
-        """`--labels`, or None."""
-        return Path(self.labels).expanduser() if self.labels else None
-
-    @property
     def parsed_rounds(self) -> tuple[Round, ...]:
         """The rounds of stage 2."""
         return parse_rounds(self.rounds) if self.rounds else ()

@@ -1,7 +1,6 @@
 """Is a data set fit to train on? Looked at once it is loaded, so that what is wrong with it is one line, not a failing step."""
 
 import dataclasses
-import enum
 import hashlib
 import itertools
 import os
@@ -163,8 +162,8 @@ def _unreadable_rows(photographs: Photographs, bar: tqdm) -> list[int]:
 def _looked_at(photographs: Photographs, bar: tqdm) -> tuple[list[int], bool]:
     """Decodes all; rows that cannot be, and whether the bytes of all could at least be read."""
 
-    def look_at(rows: range) -> list[tuple[int, _Readable]]:
-        found = [(row, _readable(photographs, row)) for row in rows]
+    def look_at(rows: range) -> list[tuple[int, bool | None]]:
+        found = [(row, _is_image(photographs, row)) for row in rows]
         bar.update(len(rows))
         return found
 
@@ -172,26 +171,20 @@ def _looked_at(photographs: Photographs, bar: tqdm) -> tuple[list[int], bool]:
     tasks = [range(start, min(start + _ROWS_A_TASK, count)) for start in range(0, count, _ROWS_A_TASK)]
     # Threads: TensorFlow holds no lock of Python's while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bad = [one for found in pool.map(look_at, tasks) for one in found if one[1] != _Readable.YES]
-    return [row for row, _ in bad], all(readable == _Readable.NO for _, readable in bad)
+        bad = [one for found in pool.map(look_at, tasks) for one in found if not one[1]]
+    return [row for row, _ in bad], all(is_image is not None for _, is_image in bad)
 
 
-class _Readable(enum.Enum):
-    YES = "it is an image"
-    NO = "its bytes are none"
-    UNKNOWN = "its bytes could not be had"
-
-
-def _readable(photographs: Photographs, row: int) -> _Readable:
+def _is_image(photographs: Photographs, row: int) -> bool | None:
+    """Whether a photograph can be decoded; None: its bytes could not be had."""
     try:
         encoded = photographs.read(row)
         # Some decoders forgive an image that is cut short.
-        whole = len(encoded) == photographs.length[row] and not too_large(encoded) and decode(encoded).shape[0] > 0
-        return _Readable.YES if whole else _Readable.NO
+        return len(encoded) == photographs.length[row] and not too_large(encoded) and decode(encoded).shape[0] > 0
     except OSError:
-        return _Readable.UNKNOWN
+        return None
     except tf.errors.OpError:
-        return _Readable.NO
+        return False
 
 
 def _without(data: ImageData, names: Collection[str]) -> ImageData:

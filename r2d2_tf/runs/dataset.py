@@ -31,11 +31,8 @@ def spec_of(config: Config) -> DatasetSpec:
     Raises:
         ValueError: if the data cannot be used, or the config's flags do not go with it.
     """
-    labels = (
-        None
-        if config.labels_path is None
-        else LabelsFile(config.labels_path, functools.partial(read_labels, soft=config.soft_labels))
-    )
+    read = functools.partial(read_labels, soft=config.soft_labels)
+    labels = LabelsFile(Path(config.labels).expanduser(), read) if config.labels else None
     if config.dataset == "folder":
         images = own_images(_data_path(config), None if labels is None else labels.take(), config.test_fraction)
         spec = _folder_spec(images, config.image_size)

@@ -54,45 +54,38 @@ class MetricsLog:
     def __init__(self, folder: Path, file_name: str, rows: list[dict[str, Any]], *, writes: bool = True) -> None:
         import tensorflow as tf
 
-        self.rows = rows
-        self._writes = writes
-        self._path = folder / file_name
-        if not writes:
-            self._events = tf.summary.create_noop_writer()
-            return
-        events = folder / "tensorboard"
-        shutil.rmtree(events, ignore_errors=True)
-        self._events = tf.summary.create_file_writer(str(events))
-        self._write_table()
-        for row in rows:
-            self._write_events(row)
-        self._events.flush()
+        self.rows, self._writes, self._path = rows, writes, folder / file_name
+        self._events = tf.summary.create_noop_writer()
+        if writes:
+            events = folder / "tensorboard"
+            shutil.rmtree(events, ignore_errors=True)
+            self._events = tf.summary.create_file_writer(str(events))
+        self._write(rows)
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds one epoch; keys are among COLUMNS."""
         self.rows.append(row)
-        if not self._writes:
-            return
-        self._write_table()
-        self._write_events(row)
-        self._events.flush()
+        self._write([row])
 
     def close(self) -> None:
         """Ends the events file."""
         self._events.close()
 
-    def _write_table(self) -> None:
-        files.write_csv(self._path, [COLUMNS, *([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)])
-
-    def _write_events(self, row: dict[str, Any]) -> None:
+    def _write(self, new: list[dict[str, Any]]) -> None:
+        """Writes the table anew, and the events of new rows."""
         import tensorflow as tf
 
-        with self._events.as_default(step=row["run_epoch"]):
-            for name, value in row.items():
-                if name == "predicted_classes":
-                    tf.summary.histogram(name, np.repeat(np.arange(len(value)), value))
-                elif name != "run_epoch":
-                    tf.summary.scalar(name, value)
+        if not self._writes:
+            return
+        files.write_csv(self._path, [COLUMNS, *([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)])
+        for row in new:
+            with self._events.as_default(step=row["run_epoch"]):
+                for name, value in row.items():
+                    if name == "predicted_classes":
+                        tf.summary.histogram(name, np.repeat(np.arange(len(value)), value))
+                    elif name != "run_epoch":
+                        tf.summary.scalar(name, value)
+        self._events.flush()
 
 
 def _cell(value: Any) -> Any:

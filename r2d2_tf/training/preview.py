@@ -95,7 +95,7 @@ def _measure(experiment: Experiment) -> list[StageCost]:
             _say(f"stage {stage.number}: not tried; by its {stage.images.batch_size:,} images a step takes {expected:.3g} s")
         else:
             _say(f"timing stage {stage.number}, {stage.images.batch_size:,} images a step; the first step may take minutes")
-            step = _train(experiment, stage)
+            step = _train(experiment, stage, batches)
             _say(f"stage {stage.number}: a step takes {step.each:.3g} s")
         # The walk over the table that follows each epoch.
         walk = functools.partial(diagnostics.table_statistics, table, run_labels.hidden_labels(data))
@@ -142,14 +142,12 @@ class _Clock(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _train(experiment: Experiment, stage: Stage) -> Pace:
+def _train(experiment: Experiment, stage: Stage, batches: RunBatches) -> Pace:
     model = experiment.model
     prepare(model, stage, experiment.config, experiment.workers.strategy)
-    run_batches = RunBatches(experiment.config, experiment.data, experiment.table, experiment.workers)
-    batches = run_batches.training(stage, epoch=0, step=0)
     clock = _Clock()
     # Repeated: Keras complains of a data set that ends before it is told to stop.
-    model.fit(batches.repeat(), epochs=1, callbacks=[clock], shuffle=False, verbose=0)
+    model.fit(batches.training(stage, epoch=0, step=0).repeat(), epochs=1, callbacks=[clock], shuffle=False, verbose=0)
     first, *later = np.diff(clock.times)
     # A stage of one step has no other to be timed.
     each = float(np.mean(later)) if later else float(first)

@@ -242,17 +242,14 @@ def _text(value: Any) -> str:
 
 def _classes_in(path: Path, header: Sequence[str]) -> dict[str, int]:
     """Class to its column of probabilities."""
-    names = [(name.strip()[len(PROBABILITY_OF) :], i) for i, name in enumerate(header) if _is_probability(name)]
+    stripped = [name.strip() for name in header]
+    names = [(name[len(PROBABILITY_OF) :], i) for i, name in enumerate(stripped) if name.lower().startswith(PROBABILITY_OF)]
     if not names:
         raise _lacks_probabilities(path)
     twice = [name for name, count in Counter(name for name, _ in names).items() if count > 1]
     if twice:
         raise mistake(f"labels ({path}) has the column {PROBABILITY_OF}{twice[0]} twice: remove one")
     return dict(names)
-
-
-def _is_probability(name: str) -> bool:
-    return name.strip().lower().startswith(PROBABILITY_OF)
 
 
 def _lacks_columns(path: Path, found: str) -> ValueError:

@@ -1,8 +1,6 @@
 """Reads a data set out of one .npz file of NumPy's: `images` and `labels`, and what else there is. Needs no TensorFlow."""
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -58,23 +56,17 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     return tuple(means), tuple(deviations)
 
 
-@contextmanager
-def _in_one_line(path: Path) -> Iterator[None]:
-    try:
-        yield
-    # Whatever a zip archive and NumPy make of bytes that are not theirs.
-    except Exception as error:
-        raise mistake(f"data_dir ({path}) cannot be read as an .npz file: {error}; change --data_dir") from error
-
-
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with _in_one_line(path):
+    try:
         if not path.is_file():
             raise OSError("it does not exist, or is no file")
         # Objects could be code.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _NAMES if name in archive.files}
             found = ", ".join(archive.files) or "nothing"
+    # Whatever a zip archive and NumPy make of bytes that are not theirs.
+    except Exception as error:
+        raise mistake(f"data_dir ({path}) cannot be read as an .npz file: {error}; change --data_dir") from error
     missing = [name for name in ("images", "labels") if name not in arrays]
     if missing:
         raise mistake(f"data_dir ({path}) holds {found}, and no {missing[0]}: save {', '.join(_NAMES)} in it")

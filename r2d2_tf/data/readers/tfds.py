@@ -1,4 +1,7 @@
-"""Reads prepared TFDS sets: small images as arrays, photographs as stretches of bytes. Downloads only when asked."""
+"""Reads prepared TFDS sets: small images as arrays, photographs as stretches of bytes. Downloads only when asked.
+
+Whatever reads a set raises ValueError, in one line, if the set is not there or not whole.
+"""
 
 import hashlib
 import json
@@ -40,9 +43,6 @@ def tfds_images(name: str, split: str, data_dir: Path | None) -> tuple[np.ndarra
 
     Returns:
         Images `[rows, height, width, channels]` uint8, labels `[rows]` int64, ids, and the names of the classes.
-
-    Raises:
-        ValueError: if the set is not there or not whole; nothing is downloaded.
     """
     folder = check_tfds(name, data_dir)
     import tensorflow as tf
@@ -75,9 +75,6 @@ def tfds_photographs(
 
     Returns:
         The images, labels `[rows]` int64, ids, and the names of the classes.
-
-    Raises:
-        ValueError: if the set is not there or not whole.
     """
     paths, index = _photograph_index(name, split, data_dir)
     import tensorflow_datasets as tfds
@@ -91,11 +88,7 @@ def tfds_photographs(
 
 
 def tfds_photograph_ids(name: str, split: str, data_dir: Path | None) -> list[str]:
-    """The ids of `tfds_photographs`, without TensorFlow.
-
-    Raises:
-        ValueError: if the set is not there or not whole.
-    """
+    """The ids of `tfds_photographs`, without TensorFlow."""
     return _photograph_ids(name, split, _photograph_index(name, split, data_dir)[1])
 
 
@@ -111,11 +104,7 @@ def _photograph_ids(name: str, split: str, index: PhotographIndex) -> list[str]:
 
 
 def tfds_ids(name: str, split: str, data_dir: Path | None) -> list[str]:
-    """The ids of `tfds_images` without the images, in a second and without TensorFlow.
-
-    Raises:
-        ValueError: if the set is not there or not whole.
-    """
+    """The ids of `tfds_images` without the images, in a second and without TensorFlow."""
     ids, count = [], 0
     for feature in _features(name, split, data_dir):
         count += 1
@@ -125,11 +114,7 @@ def tfds_ids(name: str, split: str, data_dir: Path | None) -> list[str]:
 
 
 def tfds_labels(name: str, split: str, data_dir: Path | None) -> dict[str, int]:
-    """Ids and labels of `tfds_images`, for a set that has ids: in the order of the rows, soon and without TensorFlow.
-
-    Raises:
-        ValueError: if the set is not there or not whole.
-    """
+    """Ids and labels of `tfds_images`, for a set that has ids: in the order of the rows, soon and without TensorFlow."""
     found = {}
     for feature in _features(name, split, data_dir):
         ids, labels = feature["id"].bytes_list.value, feature["label"].int64_list.value
@@ -198,11 +183,7 @@ def find_tfds(name: str, data_dir: Path) -> Path | None:
 
 
 def num_examples(name: str, split: str, data_dir: Path | None) -> int:
-    """How many examples one split of a prepared TFDS set has. Needs no TensorFlow.
-
-    Raises:
-        ValueError: if the set is not there or not whole.
-    """
+    """How many examples one split of a prepared TFDS set has. Needs no TensorFlow."""
     return next((count for own, _, count in _splits_in(check_tfds(name, data_dir)) if own == split), 0)
 
 
