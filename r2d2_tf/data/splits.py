@@ -78,8 +78,9 @@ def read_split(
 
 @dataclass(frozen=True)
 class SplitLine:
-    """A line that names a labeled image: where it stands, its row, and the class that it gives ("" for none)."""
+    """A line that names a labeled image: its number, all of it in words, its row, and the class that it gives ("" for none)."""
 
+    number: int
     where: str
     row: int
     class_name: str
@@ -101,7 +102,6 @@ def parse_split(path: Path, ids: Sequence[str], *, flag: str = "split_file") -> 
         raise mistake(f"{flag} ({path}) cannot be read: {error}; change --{flag}") from error
     row_of = {identifier: row for row, identifier in enumerate(ids)}
     found: dict[int, SplitLine] = {}
-    numbers: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#") or words[-1] == "NO_LABEL":
@@ -113,8 +113,8 @@ def parse_split(path: Path, ids: Sequence[str], *, flag: str = "split_file") -> 
         if row is None or len(words) > 2:
             raise mistake(f"{where} names no image of this data set: write one id a line, such as {ids[0]}")
         if row in found:
-            raise mistake(f"{where} names an image that line {numbers[row]} names already: remove one")
-        found[row], numbers[row] = SplitLine(where, row, words[1] if len(words) == 2 else ""), number
+            raise mistake(f"{where} names an image that line {found[row].number} names already: remove one")
+        found[row] = SplitLine(number, where, row, words[1] if len(words) == 2 else "")
     return list(found.values())
 
 

@@ -9,12 +9,7 @@ from r2d2_tf.data.photographs import NO_ROW
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `of` shards of every batch.
-
-    Attributes:
-        number: of the shard, from 0.
-        of: how many there are.
-    """
+    """One of `of` shards of every batch, `number` of them, from 0."""
 
     number: int
     of: int

@@ -74,10 +74,6 @@ def move_into_place(temporary: Path, path: Path) -> None:
 def cannot_write(path: Path, error: BaseException) -> OSError:
     """What a person is told when `path` could not be written because of `error`."""
     number = getattr(error, "errno", None) or errno.EIO
-    reason = f"{getattr(error, 'strerror', None) or error}, {free_space(path.parent)} are free there"
-    return OSError(number, f"{path} could not be written: {reason}")
-
-
-def free_space(folder: Path) -> str:
-    """Free space where `folder` is, as in `3.2 GiB`."""
-    return f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB"
+    reason = getattr(error, "strerror", None) or error
+    free = shutil.disk_usage(path.parent).free / 2**30
+    return OSError(number, f"{path} could not be written: {reason}, {free:.1f} GiB are free there")

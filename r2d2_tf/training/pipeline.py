@@ -184,37 +184,19 @@ class RunBatches:
 
     def training(self, stage: Stage, *, epoch: int, step: int) -> Batches:
         """(augmented images, rows) of a stage, from a step of an epoch on."""
+        images, labeled, unlabeled = self.data.train_images, self.table.labeled_rows, self.table.unlabeled_rows
         return self.workers.batches(
             lambda shard: training_batches(
-                self.data.train_images,
-                self.table.labeled_rows,
-                self.table.unlabeled_rows,
-                stage,
-                seed=self.config.seed,
-                first_epoch=epoch,
-                first_step=step,
-                shard=shard,
+                images, labeled, unlabeled, stage, seed=self.config.seed, first_epoch=epoch, first_step=step, shard=shard
             )
         )
 
     def unlabeled(self) -> Batches:
         """(images, rows) of all unlabeled images, unaugmented."""
-        return self.workers.batches(
-            lambda shard: prediction_batches(
-                self.data.train_images,
-                self.table.unlabeled_rows,
-                self.config.eval_batch_size,
-                shard=shard,
-            )
-        )
+        images, rows, size = self.data.train_images, self.table.unlabeled_rows, self.config.eval_batch_size
+        return self.workers.batches(lambda shard: prediction_batches(images, rows, size, shard=shard))
 
     def test(self) -> Batches:
         """(images, true classes) of all test images."""
-        return self.workers.batches(
-            lambda shard: evaluation_batches(
-                self.data.test_images,
-                self.data.test_labels,
-                self.config.eval_batch_size,
-                shard=shard,
-            )
-        )
+        images, labels, size = self.data.test_images, self.data.test_labels, self.config.eval_batch_size
+        return self.workers.batches(lambda shard: evaluation_batches(images, labels, size, shard=shard))

@@ -20,12 +20,7 @@ _DELAY = 2
 
 @dataclass(frozen=True)
 class FilesBelow(Sequence[Path]):
-    """Paths of files below a folder, made when they are asked for: a million of them take memory.
-
-    Attributes:
-        root: the folder.
-        names: relative to it.
-    """
+    """Paths of files below the folder `root`, made when they are asked for: a million of them take memory."""
 
     root: Path
     names: Sequence[str]
