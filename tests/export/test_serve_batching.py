@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -12,6 +13,7 @@ from serving_api import stub
 
 from export.serving.batching import Batcher, Job, run_jobs
 from export.serving.errors import ServingError, graph_message, invalid
+from export.serving.server_settings import Settings
 
 
 class DoublingSignature:
@@ -56,12 +58,16 @@ def test_a_bad_request_fails_alone(bad):
             assert answer["y"].tolist() == [2 * number]
 
 
+def settings(**given):
+    return Settings("double", Path("nowhere"), **given)
+
+
 def batches_of(signature, *values, max_batch_size=8, batch_timeout=0.0):
     """What a Batcher answers to requests that come together."""
     rows = []
 
     async def ask():
-        batcher = Batcher(max_batch_size=max_batch_size, batch_timeout=batch_timeout, max_queued=100, on_batch=rows.append)
+        batcher = Batcher(settings(max_batch_size=max_batch_size, batch_timeout=batch_timeout), rows.append)
         task = asyncio.create_task(batcher.run())
         answers = await asyncio.gather(*(batcher.predict(None, signature, {"x": np.array(v)}) for v in values))
         task.cancel()
@@ -95,7 +101,7 @@ def test_a_large_request_that_nobody_waits_for_is_run_no_further():
     signature = DoublingSignature(seconds=0.05)
 
     async def give_up():
-        batcher = Batcher(max_batch_size=1, batch_timeout=0.0, max_queued=100, on_batch=lambda rows: None)
+        batcher = Batcher(settings(max_batch_size=1), lambda rows: None)
         task = asyncio.create_task(batcher.run())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.12):
