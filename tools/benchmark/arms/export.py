@@ -23,13 +23,11 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:
-    """One network."""
     images = networks.noise(DATASETS[config.dataset].image_shape, _REPRESENTATIVE)
     backbone = networks.build_backbone(config)
     model = ServingModel(backbone, [str(number) for number in range(backbone.output_shape[-1])], images)

@@ -18,7 +18,6 @@ INPUT, TRAINING = "input, images/s", "training, images/s"
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     return [measure(config, settings) for config in settings.cases]
 
