@@ -4,6 +4,7 @@ A model takes uint8 images and returns probabilities. Each is held against the n
 near, how wrong and how fast it is stands in the table that is printed, and in report.md beside the models.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from r2d2_tf.system import files, provenance
 from r2d2_tf.system.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
-    from export.checking import Predicts, Row
+    from export.checking import Row
     from export.serving_model import ServingModel
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx")
@@ -49,21 +50,9 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)
     flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
-    flags.DEFINE_integer(
-        "model_version",
-        1,
-        "folder of the SavedModel; servers take the highest",
-        lower_bound=1,
-        flag_values=flag_values,
-    )
-    flags.DEFINE_integer("threads", 2, "threads that compute while models are timed", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_integer(
-        "latency_rounds",
-        10,
-        "turns in which each model is timed; 0: none is",
-        lower_bound=0,
-        flag_values=flag_values,
-    )
+    flags.DEFINE_integer("model_version", 1, "folder of the SavedModel; servers take the highest", 1, flag_values=flag_values)
+    flags.DEFINE_integer("threads", 2, "threads that compute while models are timed", 1, flag_values=flag_values)
+    flags.DEFINE_integer("latency_rounds", 10, "turns in which each model is timed; 0: none is", 0, flag_values=flag_values)
     return flag_values
 
 
@@ -135,18 +124,22 @@ def _checked(
         actual = checking.in_batches(models[name], images, batch_size)
         where, size = formats.final_path(name, options.folder, options.version), checking.size_kib(path)
         rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))
-    return _timed(rows, models, images, options.latency_rounds)
+    if options.latency_rounds:
+        print("timing them in turn", flush=True)
+        for count in sorted({1, min(checking.LARGE_BATCH, len(images))}):
+            latency = checking.latencies(models, images[:count], options.latency_rounds)
+            for row in rows:
+                row.latency[count] = latency[row.name]
+    return rows
 
 
 def _use_threads(threads: int) -> None:
     import tensorflow as tf
 
-    try:
+    # Where it has started already, as within a test, it keeps the threads that it has.
+    with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        # It has started already, as within a test, and keeps the threads that it has.
-        return
 
 
 def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingModel":
@@ -172,15 +165,6 @@ def _test_images(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
     most = MAX_PHOTOGRAPHS_CHECKED if isinstance(data.test_images, Photographs) else MAX_CHECKED
     rows = np.unique(np.linspace(0, len(data.test_labels) - 1, most).astype(np.int64))
     return np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
-
-
-def _timed(rows: "list[Row]", models: "dict[str, Predicts]", images: np.ndarray, rounds: int) -> "list[Row]":
-    from export import checking
-
-    sizes = (1, min(checking.LARGE_BATCH, len(images))) if rounds else ()
-    if sizes:
-        print("timing them in turn", flush=True)
-    return checking.with_latency(rows, {size: checking.latencies(models, images[:size], rounds) for size in sizes})
 
 
 def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, options: Options) -> str:

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,14 +22,8 @@ class Predicts(Protocol):
         """Probabilities `[images, classes]` of `[images, height, width, channels]` uint8."""
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of a call.
-
-    Attributes:
-        median: of all calls.
-        p95: the 95th percentile.
-    """
+class Latency(NamedTuple):
+    """Milliseconds of a call: the median, and the 95th percentile."""
 
     median: float
     p95: float
@@ -39,8 +32,7 @@ class Latency:
         return f"{self.median:.3g} ({self.p95:.3g})"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A model of the report.
 
     Attributes:
@@ -50,7 +42,7 @@ class Row:
         difference: largest of a probability to the network's.
         agreement: percent of images whose most probable class is the network's.
         error: percent of wrong images.
-        latency: by batch size.
+        latency: by batch size; empty until it is measured.
     """
 
     name: str
@@ -59,7 +51,7 @@ class Row:
     difference: float
     agreement: float
     error: float
-    latency: Mapping[int, Latency]
+    latency: dict[int, Latency]
 
 
 def in_batches(model: Predicts, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -71,10 +63,8 @@ def latencies(models: Mapping[str, Predicts], images: np.ndarray, rounds: int) -
     """Times calls with `images`, all of them at once; the models take turns, so that a busy machine is busy for all.
 
     Returns:
-        Milliseconds by model; nothing for 0 rounds.
+        Milliseconds by model.
     """
-    if not rounds:
-        return {}
     for model in models.values():
         model.predict(images)
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -110,13 +100,6 @@ def compared(name: str, where: Path, kib: float, *, actual: np.ndarray, expected
         error=100 * float(np.mean(actual.argmax(1) != labels)),
         latency={},
     )
-
-
-def with_latency(rows: Iterable[Row], by_batch_size: Mapping[int, Mapping[str, Latency]]) -> list[Row]:
-    """The rows, and of each how long a call takes, by batch size and name."""
-    return [
-        replace(row, latency={size: latency[row.name] for size, latency in by_batch_size.items() if latency}) for row in rows
-    ]
 
 
 def table(rows: Iterable[Row], batch_sizes: Sequence[int]) -> str:
