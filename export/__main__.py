@@ -45,7 +45,6 @@ class Options(NamedTuple):
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)

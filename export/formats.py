@@ -117,13 +117,6 @@ EXPORTERS: dict[str, Format] = {
 """Format -> how it is written, and how far it may be from the network."""
 
 
-def write(name: str, model: ServingModel, folder: Path, version: int) -> Path:
-    """Writes a format into `folder`, unchecked, and returns where; see `place`."""
-    with staging(folder) as unchecked:
-        stage(name, model, Path(unchecked))
-        return place(name, Path(unchecked), folder, version)
-
-
 def staging(folder: Path) -> tempfile.TemporaryDirectory:
     """A hidden folder within `folder`, for what is not checked yet: no server looks into it."""
     return tempfile.TemporaryDirectory(prefix=".unchecked-", dir=folder)
@@ -142,17 +135,16 @@ def final_path(name: str, folder: Path, version: int) -> Path:
     return path if path.suffix else path / str(version)
 
 
-def place(name: str, unchecked: Path, folder: Path, version: int) -> Path:
-    """Moves what was staged in `unchecked` to where it belongs, whole and over what was there, and returns where."""
+def place(name: str, unchecked: Path, folder: Path, version: int) -> None:
+    """Moves what was staged in `unchecked` to where it belongs, whole and over what was there."""
     staged, path = unchecked / EXPORTERS[name].file_name, final_path(name, folder, version)
     path.parent.mkdir(parents=True, exist_ok=True)
     if staged.is_file():
         move_into_place(staged, path)
-        return path
+        return
     if path.exists():
         path.rename(staged.with_name("replaced"))
     staged.rename(path)
-    return path
 
 
 def representative_rows(num_images: int, *, count: int, seed: int) -> np.ndarray:

@@ -38,7 +38,6 @@ _FORBIDDEN_IN_NAMES = "/:?#%"
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags and their defaults."""
     values = flags.FlagValues()
     flags.DEFINE_string("model", "", "folder that holds the versions of a SavedModel: 1/, 2/, ...", flag_values=values)
     flags.DEFINE_string("name", "", "name of the model in requests; by default that of its folder", flag_values=values)
@@ -46,13 +45,6 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("rest_port", 8501, "port for REST; 0: any free one", 0, 65535, flag_values=values)
     flags.DEFINE_integer("grpc_port", 8500, "port for gRPC; 0: any free one", 0, 65535, flag_values=values)
     flags.DEFINE_integer("threads", 0, "threads of an operation of TensorFlow; 0: one a core", 0, flag_values=values)
-    flags.DEFINE_float(
-        "batch_timeout_ms",
-        0.0,
-        "how long a batch that is not full waits for more requests; 0: what came while the last batch ran is the next",
-        0.0,
-        flag_values=values,
-    )
     command_line.define_flags(values, Settings)
     return values
 
@@ -102,7 +94,6 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
 
 def _settings(values: flags.FlagValues, folder: Path, name: str) -> Settings:
     asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
-    asked["batch_timeout"] = values["batch_timeout_ms"].value / 1000
     asked["max_connections"] = most_connections(asked["max_connections"])
     return Settings(**asked | {"name": name, "folder": folder})
 

@@ -40,7 +40,6 @@ class Job:
     answer: "asyncio.Future[Arrays]"
 
     def joins(self, other: "Job") -> bool:
-        """Whether both can be in one batch."""
         alike = self.signature is other.signature and self.shapes == other.shapes
         return alike and self.signature.merges and bool(self.rows and other.rows)
 
@@ -132,7 +131,7 @@ class Batcher:
             await self._arrival.wait()
         while self._waiting:
             first = self._waiting[0]
-            left = first.arrived + self._settings.batch_timeout - loop.time()
+            left = first.arrived + self._settings.batch_timeout_ms / 1000 - loop.time()
             if left <= 0 or not first.joins(first):
                 return
             if sum(job.rows for job in self._waiting if job.joins(first)) >= self._max_batch_size:

@@ -12,15 +12,18 @@ class Settings:
 
     Attributes:
         name, folder: of the model.
-        batch_timeout: seconds that a batch waits for more requests while it is not full.
         head_seconds: how long the head of a request may take, and the first one of a connection.
     """
 
     name: str
     folder: Path
-    batch_timeout: float = 0.0
     head_seconds: float = 15.0
     max_batch_size: int = described(32, "most rows that run at once; 1: requests are not joined", lower_bound=1)
+    batch_timeout_ms: float = described(
+        0.0,
+        "how long a batch that is not full waits for more requests; 0: what came while the last batch ran is the next",
+        lower_bound=0.0,
+    )
     max_queued: int = described(1000, "most requests that wait; more are refused", lower_bound=1)
     request_timeout: float = described(30.0, "seconds until a request is given up", lower_bound=0.001)
     max_rows: int = described(1024, "most rows of a request", lower_bound=1)

@@ -25,7 +25,6 @@ class Spec(NamedTuple):
         return bool(self.shape) and self.shape[0] is None  # type: ignore[index]
 
     def admits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor may have this shape."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(b in (None, a) for a, b in zip(shape, self.shape, strict=True))

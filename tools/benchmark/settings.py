@@ -77,7 +77,6 @@ class Settings:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the flags of the program in `flag_values`."""
     command_line.define_flags(flag_values, Settings)
     define = {"flag_values": flag_values}
     flags.DEFINE_list("batch_sizes", [], "images a training batch, one for each of --backbones", **define)

@@ -29,14 +29,8 @@ class Settings:
     tolerance: float = described(1e-6, "largest difference to the model run directly", lower_bound=0.0)
     seed: int = described(0, "of the random images and the order")
 
-    @property
-    def starts_server(self) -> bool:
-        """Whether the server is ours, so that its memory and its stop can be tested."""
-        return not self.rest
-
 
 def define_flags() -> flags.FlagValues:
-    """The flags and their defaults."""
     values = flags.FlagValues()
     command_line.define_flags(values, Settings)
     flags.DEFINE_string("model", "", "folder of a SavedModel's versions; the highest is tested", flag_values=values)

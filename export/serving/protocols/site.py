@@ -84,7 +84,6 @@ class Site:
         self._entering: set[asyncio.Task[Any]] = set()
 
     def open(self) -> None:
-        """Begins to answer."""
         self._listening.setblocking(False)
         self._is_open = True
         self._loop.add_reader(self._listening, self._accept)

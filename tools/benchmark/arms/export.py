@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from export import inference
-from export.formats import write
+from export.formats import stage
 from export.serving_model import ServingModel
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
@@ -32,7 +32,7 @@ def measure(config: Config, settings: Settings) -> Row:
     backbone = networks.build_backbone(config)
     model = ServingModel(backbone, [str(number) for number in range(backbone.output_shape[-1])], images)
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:
-        paths = {arm: write(kind, model, Path(name), version=1) for arm, kind in _FORMATS.items()}
+        paths = {arm: stage(kind, model, Path(name)) for arm, kind in _FORMATS.items()}
         loaded = {arm: inference.load(path, num_threads=settings.threads).predict for arm, path in paths.items()}
         predict: dict[str, Predict] = {KERAS: model.predict, **loaded}
         sizes = {arm: paths[arm].stat().st_size for arm in (FLOAT32, INT8)}
