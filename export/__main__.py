@@ -109,17 +109,17 @@ def _checked(
     """Writes all formats into the folder `unchecked`; the row of the network, and those of its exports beside it."""
     from export import checking, formats, inference
 
-    expected = checking.in_batches(model, images, batch_size)
+    expected = checking.in_batches(model.predict, images, batch_size)
     network = run_dir / run_directory.BACKBONE_FILE
     size = checking.size_kib(network)
     rows = [checking.compared("network", network, size, actual=expected, expected=expected, labels=labels)]
-    models: dict[str, checking.Predicts] = {"network": model}
+    models: dict[str, checking.Predict] = {"network": model.predict}
     for name in options.formats:
         print(f"{name}: writing and checking it on {len(labels):,} test images", flush=True)
         path = formats.stage(name, model, unchecked)
         # LiteRT tells how it computes.
         with output_held_back():
-            models[name] = inference.load(path, num_threads=options.threads)
+            models[name] = inference.load(path, num_threads=options.threads).predict
         actual = checking.in_batches(models[name], images, batch_size)
         where, size = formats.final_path(name, options.folder, options.version), checking.size_kib(path)
         rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))

@@ -1,9 +1,9 @@
 """Holds exported files against their network: differences, agreement, error and latency, as a table."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,8 @@ SECONDS_A_TURN = 0.25
 """A model is asked for so long before it is another's turn, or once if that takes longer."""
 CALLS_A_TURN = 10
 LARGE_BATCH = 32
-
-
-class Predicts(Protocol):
-    """The network or one of its exports."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities `[images, classes]` of `[images, height, width, channels]` uint8."""
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Of the network or one of its exports: probabilities `[images, classes]` of `[images, height, width, channels]` uint8."""
 
 
 class Latency(NamedTuple):
@@ -54,31 +49,31 @@ class Row(NamedTuple):
     latency: dict[int, Latency]
 
 
-def in_batches(model: Predicts, images: np.ndarray, batch_size: int) -> np.ndarray:
+def in_batches(predict: Predict, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Probabilities of many images, a batch at a time: what a model computes for thousands may not fit into memory."""
-    return np.concatenate([model.predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+    return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
 
-def latencies(models: Mapping[str, Predicts], images: np.ndarray, rounds: int) -> dict[str, Latency]:
+def latencies(models: Mapping[str, Predict], images: np.ndarray, rounds: int) -> dict[str, Latency]:
     """Times calls with `images`, all of them at once; the models take turns, so that a busy machine is busy for all.
 
     Returns:
         Milliseconds by model.
     """
-    for model in models.values():
-        model.predict(images)
+    for predict in models.values():
+        predict(images)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
-        for name, model in models.items():
-            seconds[name] += _turn(model, images)
+        for name, predict in models.items():
+            seconds[name] += _turn(predict, images)
     return {name: Latency(*(1000 * np.percentile(times, [50, 95]))) for name, times in seconds.items()}
 
 
-def _turn(model: Predicts, images: np.ndarray) -> list[float]:
+def _turn(predict: Predict, images: np.ndarray) -> list[float]:
     seconds: list[float] = []
     while len(seconds) < CALLS_A_TURN and sum(seconds) < SECONDS_A_TURN:
         start = time.perf_counter()
-        model.predict(images)
+        predict(images)
         seconds.append(time.perf_counter() - start)
     return seconds
 

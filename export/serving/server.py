@@ -48,11 +48,7 @@ class Server:
         self._stop_asked.set()
 
     async def run(self, listener: Listener, on_start: Callable[["Server"], None]) -> int:
-        """Serves the versions, of which one is loaded, until it is asked to stop.
-
-        Args:
-            listener: where to listen.
-            on_start: is called as soon as requests are answered.
+        """Serves the versions, of which one is loaded, until it is asked to stop; `on_start` is told when it answers.
 
         Returns:
             How many requests that were read could not be answered in time.

@@ -17,10 +17,7 @@ from export.serving.signatures import Arrays, Signature
 from export.serving_protocol import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, VALUE_FIELDS, PredictResponse
 
 PROTOCOL = "grpc"
-NOT_SERVED = {
-    PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"),
-    MODEL_SERVICE: ("HandleReloadConfigRequest",),
-}
+NOT_SERVED = {PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"), MODEL_SERVICE: ("HandleReloadConfigRequest",)}
 
 Method = Callable[[Any], Awaitable[Message]]
 

@@ -21,6 +21,16 @@ _ACCEPTED_AT_ONCE = 100
 _LOG = logging.getLogger("export.serve")
 
 
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    """Whether what aiohttp logs is none of what clients do wrong: it would write a traceback for each malformed request."""
+    error: Any = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
+
+
+_HTTP_LOG = logging.getLogger("export.serve.http")
+_HTTP_LOG.addFilter(_is_own_fault)
+
+
 class Connection(web.RequestHandler):
     """One connection. aiohttp bounds neither the time of a head nor the number of connections, and writes errors as text."""
 
@@ -28,7 +38,7 @@ class Connection(web.RequestHandler):
 
     def __init__(self, server: web.Server, on_end: Callable[[], None], head_seconds: float) -> None:
         # Bodies are unzipped in a thread, within bounds.
-        options = {"access_log": None, "logger": quiet_logger(), "keepalive_timeout": IDLE_SECONDS, "auto_decompress": False}
+        options = {"access_log": None, "logger": _HTTP_LOG, "keepalive_timeout": IDLE_SECONDS, "auto_decompress": False}
         super().__init__(server, loop=asyncio.get_running_loop(), **options)  # type: ignore[arg-type]
         self._on_end = on_end
         self._head_seconds = head_seconds
@@ -138,16 +148,3 @@ class Site:
         self._connections -= 1
         if self._connections < self._settings.max_connections and not self._out_of_descriptors:
             self._resume()
-
-
-def quiet_logger() -> logging.Logger:
-    """The logger of aiohttp, without what clients do wrong: it would write a traceback for each malformed request."""
-
-    def is_own_fault(record: logging.LogRecord) -> bool:
-        error: Any = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
-
-    logger = logging.getLogger("export.serve.http")
-    if not logger.filters:
-        logger.addFilter(is_own_fault)
-    return logger

@@ -1,12 +1,12 @@
 """Latency of the exported models: one image at a time."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from export import inference
+from export.checking import Predict
 from export.formats import stage
 from export.serving_model import ServingModel
 from r2d2_tf.config.config import Config
@@ -19,7 +19,6 @@ KERAS, SAVED_MODEL, FLOAT32, INT8 = (f"{name}, ms" for name in ("Keras", "SavedM
 _FORMATS = {SAVED_MODEL: "saved_model", FLOAT32: "tflite", INT8: "tflite_int8"}
 _REPRESENTATIVE = 50
 _CHECKED = 20
-Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def part(settings: Settings) -> list[Row]:

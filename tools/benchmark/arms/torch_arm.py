@@ -77,10 +77,7 @@ TURNED = {"conv_small", "conv_medium"}
 class TorchD2:
     """Network, table and optimizer; `step` is one step of D2.
 
-    Args:
-        config: data set, network and hyperparameters.
-        labels: given class of each row, `[rows]`, -1 where there is none.
-        learning_rate: of the network.
+    `labels` is the given class of each row, `[rows]`, -1 where there is none.
     """
 
     def __init__(self, config: Config, labels: np.ndarray, learning_rate: float) -> None:
