@@ -81,7 +81,9 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
     # What is imported stays; without it each collection of garbage, with a request waiting, takes a tenth of a second.
     gc.collect()
     gc.freeze()
-    server = Server(_settings(values, folder, name))
+    asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
+    asked |= {"name": name, "folder": folder, "max_connections": most_connections(asked["max_connections"])}
+    server = Server(Settings(**asked))
     server.versions.load_newest()
     if server.versions.current is None:
         raise ValueError(f"no version in {folder} loads: export it again")
@@ -90,12 +92,6 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if dropped else 0)
-
-
-def _settings(values: flags.FlagValues, folder: Path, name: str) -> Settings:
-    asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
-    asked["max_connections"] = most_connections(asked["max_connections"])
-    return Settings(**asked | {"name": name, "folder": folder})
 
 
 def most_connections(wanted: int) -> int:

@@ -50,7 +50,6 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
 
 
 def provenance_of(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """What the numbers come from."""
     return {
         "command": " ".join(["python -m tools.benchmark", *arguments]),
         "machine": provenance.machine(),

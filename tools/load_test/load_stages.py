@@ -44,7 +44,6 @@ class LoadTest:
         self._until = time.monotonic() + settings.seconds
 
     async def run(self) -> LoadTestResult:
-        """All stages, one after the other."""
         settings, most = self._settings, max(self._settings.concurrency)
         address = (self._process.rest, self._process.grpc) if self._process else (settings.rest, settings.grpc)
         first_count = min(FIRST_REQUESTS, settings.requests // 2)

@@ -52,7 +52,6 @@ def parse_body(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def signature_name(content: Mapping[str, Any], default: str) -> str:
-    """The signature that a request asks for."""
     name = content.get("signature_name", default)
     if not isinstance(name, str):
         raise invalid(f"signature_name is {_KINDS[type(name)]}; it must be a string")
