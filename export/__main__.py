@@ -4,16 +4,19 @@ A model takes uint8 images and returns probabilities. Each is held against the n
 near, how wrong and how fast it is stands in the table that is printed, and in report.md beside the models.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
 
 from r2d2_tf import backbones
-from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config import command_line
+from r2d2_tf.config.command_line import described
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
@@ -21,7 +24,7 @@ from r2d2_tf.system import files, provenance
 from r2d2_tf.system.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
-    from export.checking import Predicts, Row
+    from export.checking import Row
     from export.serving_model import ServingModel
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx")
@@ -33,43 +36,29 @@ NUM_REPRESENTATIVE = 300
 """Training images by which 8-bit activations are scaled."""
 
 
-class Options(NamedTuple):
-    """What is asked for, beside the run: see `define_flags`."""
+@dataclass(frozen=True)
+class Options:
+    """What is asked for, beside the run. What is described is a flag."""
 
     formats: Sequence[str]
     folder: Path
-    version: int
-    threads: int
-    latency_rounds: int
+    model_version: int = described(1, "folder of the SavedModel; servers take the highest", lower_bound=1)
+    threads: int = described(2, "threads that compute while models are timed", lower_bound=1)
+    latency_rounds: int = described(10, "turns in which each model is timed; 0: none is", lower_bound=0)
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)
     flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
-    flags.DEFINE_integer(
-        "model_version",
-        1,
-        "folder of the SavedModel; servers take the highest",
-        lower_bound=1,
-        flag_values=flag_values,
-    )
-    flags.DEFINE_integer("threads", 2, "threads that compute while models are timed", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_integer(
-        "latency_rounds",
-        10,
-        "turns in which each model is timed; 0: none is",
-        lower_bound=0,
-        flag_values=flag_values,
-    )
+    command_line.define_flags(flag_values, Options)
     return flag_values
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return command_line.run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:
@@ -80,8 +69,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     folder = Path(flag_values["output_dir"].value or run_dir / "export")
     run_directory.check_writable(folder)
-    version, threads, rounds = (flag_values[name].value for name in ("model_version", "threads", "latency_rounds"))
-    return export(run_dir, config, summary, Options(formats, folder, version, threads, rounds))
+    numbers = {name: flag_values[name].value for name in ("model_version", "threads", "latency_rounds")}
+    return export(run_dir, config, summary, Options(formats, folder, **numbers))
 
 
 def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Options) -> int:
@@ -100,7 +89,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
         bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement)]
         for row in rows[1:]:
             if row not in bad:
-                formats.place(row.name, Path(unchecked), options.folder, options.version)
+                formats.place(row.name, Path(unchecked), options.folder, options.model_version)
     report = _report(rows, summary, labels, options)
     files.write_text(options.folder / REPORT_FILE, report)
     print(f"\n{report}\nThis stands in {options.folder / REPORT_FILE} too.\n{_next_steps(options)}")
@@ -121,32 +110,36 @@ def _checked(
     """Writes all formats into the folder `unchecked`; the row of the network, and those of its exports beside it."""
     from export import checking, formats, inference
 
-    expected = checking.in_batches(model, images, batch_size)
+    expected = checking.in_batches(model.predict, images, batch_size)
     network = run_dir / run_directory.BACKBONE_FILE
     size = checking.size_kib(network)
     rows = [checking.compared("network", network, size, actual=expected, expected=expected, labels=labels)]
-    models: dict[str, checking.Predicts] = {"network": model}
+    models: dict[str, checking.Predict] = {"network": model.predict}
     for name in options.formats:
         print(f"{name}: writing and checking it on {len(labels):,} test images", flush=True)
         path = formats.stage(name, model, unchecked)
         # LiteRT tells how it computes.
         with output_held_back():
-            models[name] = inference.load(path, num_threads=options.threads)
+            models[name] = inference.load(path, num_threads=options.threads).predict
         actual = checking.in_batches(models[name], images, batch_size)
-        where, size = formats.final_path(name, options.folder, options.version), checking.size_kib(path)
+        where, size = formats.final_path(name, options.folder, options.model_version), checking.size_kib(path)
         rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))
-    return _timed(rows, models, images, options.latency_rounds)
+    if options.latency_rounds:
+        print("timing them in turn", flush=True)
+        for count in sorted({1, min(checking.LARGE_BATCH, len(images))}):
+            latency = checking.latencies(models, images[:count], options.latency_rounds)
+            for row in rows:
+                row.latency[count] = latency[row.name]
+    return rows
 
 
 def _use_threads(threads: int) -> None:
     import tensorflow as tf
 
-    try:
+    # Where it has started already, as within a test, it keeps the threads that it has.
+    with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        # It has started already, as within a test, and keeps the threads that it has.
-        return
 
 
 def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingModel":
@@ -172,15 +165,6 @@ def _test_images(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
     most = MAX_PHOTOGRAPHS_CHECKED if isinstance(data.test_images, Photographs) else MAX_CHECKED
     rows = np.unique(np.linspace(0, len(data.test_labels) - 1, most).astype(np.int64))
     return np.asarray(plain_images(data.test_images)(rows)), data.test_labels[rows]
-
-
-def _timed(rows: "list[Row]", models: "dict[str, Predicts]", images: np.ndarray, rounds: int) -> "list[Row]":
-    from export import checking
-
-    sizes = (1, min(checking.LARGE_BATCH, len(images))) if rounds else ()
-    if sizes:
-        print("timing them in turn", flush=True)
-    return checking.with_latency(rows, {size: checking.latencies(models, images[:size], rounds) for size in sizes})
 
 
 def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, options: Options) -> str:

@@ -1,10 +1,9 @@
 """Holds exported files against their network: differences, agreement, error and latency, as a table."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,23 +13,12 @@ SECONDS_A_TURN = 0.25
 """A model is asked for so long before it is another's turn, or once if that takes longer."""
 CALLS_A_TURN = 10
 LARGE_BATCH = 32
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Of the network or one of its exports: probabilities `[images, classes]` of `[images, height, width, channels]` uint8."""
 
 
-class Predicts(Protocol):
-    """The network or one of its exports."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities `[images, classes]` of `[images, height, width, channels]` uint8."""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of a call.
-
-    Attributes:
-        median: of all calls.
-        p95: the 95th percentile.
-    """
+class Latency(NamedTuple):
+    """Milliseconds of a call: the median, and the 95th percentile."""
 
     median: float
     p95: float
@@ -39,8 +27,7 @@ class Latency:
         return f"{self.median:.3g} ({self.p95:.3g})"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A model of the report.
 
     Attributes:
@@ -50,7 +37,7 @@ class Row:
         difference: largest of a probability to the network's.
         agreement: percent of images whose most probable class is the network's.
         error: percent of wrong images.
-        latency: by batch size.
+        latency: by batch size; empty until it is measured.
     """
 
     name: str
@@ -59,36 +46,34 @@ class Row:
     difference: float
     agreement: float
     error: float
-    latency: Mapping[int, Latency]
+    latency: dict[int, Latency]
 
 
-def in_batches(model: Predicts, images: np.ndarray, batch_size: int) -> np.ndarray:
+def in_batches(predict: Predict, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Probabilities of many images, a batch at a time: what a model computes for thousands may not fit into memory."""
-    return np.concatenate([model.predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+    return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
 
-def latencies(models: Mapping[str, Predicts], images: np.ndarray, rounds: int) -> dict[str, Latency]:
+def latencies(models: Mapping[str, Predict], images: np.ndarray, rounds: int) -> dict[str, Latency]:
     """Times calls with `images`, all of them at once; the models take turns, so that a busy machine is busy for all.
 
     Returns:
-        Milliseconds by model; nothing for 0 rounds.
+        Milliseconds by model.
     """
-    if not rounds:
-        return {}
-    for model in models.values():
-        model.predict(images)
+    for predict in models.values():
+        predict(images)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
-        for name, model in models.items():
-            seconds[name] += _turn(model, images)
+        for name, predict in models.items():
+            seconds[name] += _turn(predict, images)
     return {name: Latency(*(1000 * np.percentile(times, [50, 95]))) for name, times in seconds.items()}
 
 
-def _turn(model: Predicts, images: np.ndarray) -> list[float]:
+def _turn(predict: Predict, images: np.ndarray) -> list[float]:
     seconds: list[float] = []
     while len(seconds) < CALLS_A_TURN and sum(seconds) < SECONDS_A_TURN:
         start = time.perf_counter()
-        model.predict(images)
+        predict(images)
         seconds.append(time.perf_counter() - start)
     return seconds
 
@@ -112,27 +97,12 @@ def compared(name: str, where: Path, kib: float, *, actual: np.ndarray, expected
     )
 
 
-def with_latency(rows: Iterable[Row], by_batch_size: Mapping[int, Mapping[str, Latency]]) -> list[Row]:
-    """The rows, and of each how long a call takes, by batch size and name."""
-    return [
-        replace(row, latency={size: latency[row.name] for size, latency in by_batch_size.items() if latency}) for row in rows
-    ]
-
-
 def table(rows: Iterable[Row], batch_sizes: Sequence[int]) -> str:
     """The rows as a Markdown table, whose columns line up in a terminal too."""
     head = ["format", "where", "KiB", "largest difference", "top-1 agreement, %", "error, %"]
     head += [f"{size} image{'s' if size > 1 else ''}, ms" for size in batch_sizes]
-    cells = [head] + [
-        [
-            row.name,
-            row.where,
-            f"{row.kib:,.0f}",
-            f"{row.difference:.1e}",
-            f"{row.agreement:.2f}",
-            f"{row.error:.2f}",
-            *(str(row.latency.get(size, "-")) for size in batch_sizes),
-        ]
-        for row in rows
-    ]
+    cells = [head]
+    for row in rows:
+        cells.append([row.name, row.where, f"{row.kib:,.0f}", f"{row.difference:.1e}", f"{row.agreement:.2f}"])
+        cells[-1] += [f"{row.error:.2f}", *(str(row.latency.get(size, "-")) for size in batch_sizes)]
     return "\n".join(markdown(cells))

@@ -5,6 +5,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,51 +47,24 @@ def _images(model: ServingModel) -> list[tf.TensorSpec]:
     return [tf.TensorSpec([None, *model.image_shape], tf.uint8, name="images")]
 
 
-def write_tflite(model: ServingModel, path: Path) -> None:
-    """Writes a float32 TensorFlow Lite file."""
-    _convert(model, path, lambda converter: None)
+def write_tflite(model: ServingModel, path: Path, *, small: bool = False, halves: bool = False, scaled: bool = False) -> None:
+    """Writes a TensorFlow Lite file, float32 out.
 
-
-def write_tflite_float16(model: ServingModel, path: Path) -> None:
-    """Writes a TensorFlow Lite file with weights in float16; a CPU computes with them in float32."""
-
-    def set_up(converter: tf.lite.TFLiteConverter) -> None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-
-    _convert(model, path, set_up)
-
-
-def write_tflite_dynamic(model: ServingModel, path: Path) -> None:
-    """Writes a TensorFlow Lite file with weights in 8 bits, whose activations are scaled as they come."""
-
-    def set_up(converter: tf.lite.TFLiteConverter) -> None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-
-    _convert(model, path, set_up)
-
-
-def write_tflite_int8(model: ServingModel, path: Path) -> None:
-    """Writes a TensorFlow Lite file with weights and activations in 8 bits, scaled to `model.representative`; float32 out."""
-
-    def set_up(converter: tf.lite.TFLiteConverter) -> None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ({"images": image[None]} for image in model.representative)
-
-    _convert(model, path, set_up)
-
-
-def _convert(model: ServingModel, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
+    A `small` one has weights in 8 bits, and activations that are scaled as they come; with `halves` its weights are in float16,
+    with which a CPU computes in float32; `scaled`, its activations are in 8 bits too, scaled to `model.representative`.
+    """
     with tempfile.TemporaryDirectory() as folder, output_held_back(), warnings.catch_warnings():
         # The converter runs images through TensorFlow's own interpreter, which says that it is on its way out.
         warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
-        _save(
-            model,
-            Path(folder),
-            {_PLAIN: _traced(lambda images: {"probabilities": model.probabilities(images)}, _images(model))},
-        )
+        function = _traced(lambda images: {"probabilities": model.probabilities(images)}, _images(model))
+        _save(model, Path(folder), {_PLAIN: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_PLAIN])
-        set_up(converter)
+        if small:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if halves:
+            converter.target_spec.supported_types = [tf.float16]
+        if scaled:
+            converter.representative_dataset = lambda: ({"images": image[None]} for image in model.representative)
         content = converter.convert()
     path.write_bytes(content)
 
@@ -135,19 +109,12 @@ class Format(NamedTuple):
 EXPORTERS: dict[str, Format] = {
     "saved_model": Format("saved_model", write_saved_model, 1e-4, 0.0),
     "tflite": Format("model.tflite", write_tflite, 1e-4, 0.0),
-    "tflite_float16": Format("model_float16.tflite", write_tflite_float16, 0.05, 99.0),
-    "tflite_dynamic": Format("model_dynamic.tflite", write_tflite_dynamic, 1.0, 95.0),
-    "tflite_int8": Format("model_int8.tflite", write_tflite_int8, 1.0, 95.0),
+    "tflite_float16": Format("model_float16.tflite", partial(write_tflite, small=True, halves=True), 0.05, 99.0),
+    "tflite_dynamic": Format("model_dynamic.tflite", partial(write_tflite, small=True), 1.0, 95.0),
+    "tflite_int8": Format("model_int8.tflite", partial(write_tflite, small=True, scaled=True), 1.0, 95.0),
     "onnx": Format("model.onnx", write_onnx, 1e-4, 0.0),
 }
 """Format -> how it is written, and how far it may be from the network."""
-
-
-def write(name: str, model: ServingModel, folder: Path, version: int) -> Path:
-    """Writes a format into `folder`, unchecked, and returns where; see `place`."""
-    with staging(folder) as unchecked:
-        stage(name, model, Path(unchecked))
-        return place(name, Path(unchecked), folder, version)
 
 
 def staging(folder: Path) -> tempfile.TemporaryDirectory:
@@ -168,17 +135,16 @@ def final_path(name: str, folder: Path, version: int) -> Path:
     return path if path.suffix else path / str(version)
 
 
-def place(name: str, unchecked: Path, folder: Path, version: int) -> Path:
-    """Moves what was staged in `unchecked` to where it belongs, whole and over what was there, and returns where."""
+def place(name: str, unchecked: Path, folder: Path, version: int) -> None:
+    """Moves what was staged in `unchecked` to where it belongs, whole and over what was there."""
     staged, path = unchecked / EXPORTERS[name].file_name, final_path(name, folder, version)
     path.parent.mkdir(parents=True, exist_ok=True)
     if staged.is_file():
         move_into_place(staged, path)
-        return path
+        return
     if path.exists():
         path.rename(staged.with_name("replaced"))
     staged.rename(path)
-    return path
 
 
 def representative_rows(num_images: int, *, count: int, seed: int) -> np.ndarray:

@@ -20,13 +20,6 @@ NUM_EXAMPLES = 10
 
 def write_beside(model: ServingModel, data: ImageData, summary: dict[str, Any], folder: Path) -> None:
     """Writes metadata.json, and a test image of each class into examples/."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / inference.METADATA_FILE, json.dumps(_metadata(model, summary), indent=2) + "\n")
-    _write_examples(folder / "examples", data.test_images, data.test_labels)
-
-
-def _metadata(model: ServingModel, summary: dict[str, Any]) -> dict[str, object]:
-    """What a model's user has to know that a model does not say."""
     height, width, channels = model.image_shape
     resize = model.resize_shorter_side
     size = f"{width}x{height} pixels"
@@ -44,7 +37,9 @@ def _metadata(model: ServingModel, summary: dict[str, Any]) -> dict[str, object]
     }
     if resize is not None:
         metadata["resize_shorter_side"] = resize
-    return metadata
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / inference.METADATA_FILE, json.dumps(metadata, indent=2) + "\n")
+    _write_examples(folder / "examples", data.test_images, data.test_labels)
 
 
 def _write_examples(folder: Path, images: np.ndarray | Photographs, labels: np.ndarray) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import resource
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +24,12 @@ from absl import flags
 
 from export.serving.addresses import Listener, authority, listen
 from export.serving.folders import check_model_folder
-from r2d2_tf.config.command_line import run_with_flags
+from export.serving.server_settings import Settings
+from r2d2_tf.config import command_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 if TYPE_CHECKING:
-    from export.serving.server import Server, Settings
+    from export.serving.server import Server
     from export.serving.signatures import Signature
 
 _LONGEST_BODY = 300
@@ -36,7 +38,6 @@ _FORBIDDEN_IN_NAMES = "/:?#%"
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags and their defaults."""
     values = flags.FlagValues()
     flags.DEFINE_string("model", "", "folder that holds the versions of a SavedModel: 1/, 2/, ...", flag_values=values)
     flags.DEFINE_string("name", "", "name of the model in requests; by default that of its folder", flag_values=values)
@@ -44,28 +45,13 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("rest_port", 8501, "port for REST; 0: any free one", 0, 65535, flag_values=values)
     flags.DEFINE_integer("grpc_port", 8500, "port for gRPC; 0: any free one", 0, 65535, flag_values=values)
     flags.DEFINE_integer("threads", 0, "threads of an operation of TensorFlow; 0: one a core", 0, flag_values=values)
-    flags.DEFINE_integer("max_batch_size", 32, "most rows that run at once; 1: requests are not joined", 1, flag_values=values)
-    flags.DEFINE_float(
-        "batch_timeout_ms",
-        0.0,
-        "how long a batch that is not full waits for more requests; 0: what came while the last batch ran is the next",
-        0.0,
-        flag_values=values,
-    )
-    flags.DEFINE_integer("max_queued", 1000, "most requests that wait; more are refused", 1, flag_values=values)
-    flags.DEFINE_float("request_timeout", 30.0, "seconds until a request is given up", 0.001, flag_values=values)
-    flags.DEFINE_integer("max_rows", 1024, "most rows of a request", 1, flag_values=values)
-    flags.DEFINE_integer("max_body_bytes", 8 * 2**20, "largest request", 1, flag_values=values)
-    flags.DEFINE_integer("max_held_bytes", 64 * 2**20, "most bytes of all requests that wait", 1, flag_values=values)
-    flags.DEFINE_integer("max_connections", 1000, "most connections to REST; others wait", 1, flag_values=values)
-    flags.DEFINE_float("poll_seconds", 1.0, "seconds between two looks for a new version", 0.01, flag_values=values)
-    flags.DEFINE_float("stop_seconds", 20.0, "most seconds that a stop may take", 0.0, flag_values=values)
+    command_line.define_flags(values, Settings)
     return values
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _start)
+    return command_line.run_with_flags(arguments, __doc__, define_flags(), _start)
 
 
 def _start(values: flags.FlagValues) -> NoReturn:
@@ -92,28 +78,20 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
         tf.config.threading.set_intra_op_parallelism_threads(values["threads"].value)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("export.serve").setLevel(logging.INFO)
-    settings = _settings(values, folder, name)
     # What is imported stays; without it each collection of garbage, with a request waiting, takes a tenth of a second.
     gc.collect()
     gc.freeze()
-    server = Server(settings)
+    asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
+    asked |= {"name": name, "folder": folder, "max_connections": most_connections(asked["max_connections"])}
+    server = Server(Settings(**asked))
     server.versions.load_newest()
     if server.versions.current is None:
         raise ValueError(f"no version in {folder} loads: export it again")
-    dropped = asyncio.run(_run(server, settings, listener))
+    dropped = asyncio.run(_run(server, listener))
     # What TensorFlow still runs in a thread, a batch that nobody waits for or a version that loads, would keep the process.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if dropped else 0)
-
-
-def _settings(values: flags.FlagValues, folder: Path, name: str) -> "Settings":
-    from export.serving.server import Settings
-
-    asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
-    asked["batch_timeout"] = values["batch_timeout_ms"].value / 1000
-    asked["max_connections"] = most_connections(asked["max_connections"])
-    return Settings(**asked | {"name": name, "folder": folder})
 
 
 def most_connections(wanted: int) -> int:
@@ -122,11 +100,10 @@ def most_connections(wanted: int) -> int:
     return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, limit // 2))
 
 
-async def _run(server: "Server", settings: "Settings", listener: Listener) -> int:
-    from export.serving.server import stopping_on_signals
-
-    with stopping_on_signals(server, asyncio.get_running_loop()):
-        return await server.run(listener, lambda started: print(banner(started, listener.host), flush=True))
+async def _run(server: "Server", listener: Listener) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.ask_to_stop)
+    return await server.run(listener, lambda started: print(banner(started, listener.host), flush=True))
 
 
 def banner(server: "Server", host: str) -> str:

@@ -18,7 +18,8 @@ from serving_api import message_class
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from export.serving.addresses import listen
-from export.serving.server import Server, Settings
+from export.serving.server import Server
+from export.serving.server_settings import Settings
 
 SIDE, CLASSES = 4, 3
 NAMES = ("cat", "dog", "owl")

@@ -1,5 +1,6 @@
 """Hosts and ports. Imports no TensorFlow, so that a port that is taken is told at once."""
 
+import os
 import socket
 from typing import NamedTuple
 
@@ -34,18 +35,12 @@ def authority(host: str, port: int) -> str:
 
 def _bound(host: str, port: int, flag: str) -> socket.socket:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(family, kind)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise ValueError(f"host ({host}) is no address: {error}; use 127.0.0.1, or 0.0.0.0 for all") from error
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
-        # At once: of two servers that start at the same time both could bind.
-        taken.listen()
+        # It listens at once: of two servers that start at the same time both could bind.
+        return socket.create_server(address, family=family, dualstack_ipv6=family == socket.AF_INET6)
     except OSError as error:
-        taken.close()
-        raise ValueError(
-            f"cannot listen at {authority(host, port)} ({error.strerror}): choose another --{flag} or --host"
-        ) from error
-    return taken
+        reason = os.strerror(error.errno or 0)
+        raise ValueError(f"cannot listen at {authority(host, port)} ({reason}): choose another --{flag} or --host") from error

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from export.serving.errors import Code, ServingError
+from export.serving.server_settings import Settings
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion
 
@@ -39,7 +40,6 @@ class Job:
     answer: "asyncio.Future[Arrays]"
 
     def joins(self, other: "Job") -> bool:
-        """Whether both can be in one batch."""
         alike = self.signature is other.signature and self.shapes == other.shapes
         return alike and self.signature.merges and bool(self.rows and other.rows)
 
@@ -47,20 +47,13 @@ class Job:
 class Batcher:
     """Runs requests on the model, several at a time.
 
-    While a batch runs, requests gather; the next batch is what has gathered by then.
-
-    Args:
-        max_batch_size: most rows of a batch; a request of more is run in parts of this size, each of which waits anew: others
-            come in between, and a request that nobody waits for any more is run no further.
-        batch_timeout: seconds that a batch waits for more requests while it is not full.
-        max_queued: most requests that wait.
-        on_batch: is told the rows of each batch.
+    While a batch runs, requests gather; the next batch is what has gathered by then. A request of more rows than a batch is
+    run in parts, each of which waits anew: others come in between, and a request that nobody waits for any more is run no
+    further. `on_batch` is told the rows of each batch.
     """
 
-    def __init__(self, *, max_batch_size: int, batch_timeout: float, max_queued: int, on_batch: Callable[[int], None]) -> None:
-        self._max_batch_size = max_batch_size
-        self._batch_timeout = batch_timeout
-        self._max_queued = max_queued
+    def __init__(self, settings: Settings, on_batch: Callable[[int], None]) -> None:
+        self._settings, self._max_batch_size = settings, settings.max_batch_size
         self._on_batch = on_batch
         self._waiting: deque[Job] = deque()
         self._arrival = asyncio.Event()
@@ -68,7 +61,6 @@ class Batcher:
 
     @property
     def queued(self) -> int:
-        """How many requests wait."""
         return len(self._waiting)
 
     async def predict(self, version: LoadedVersion, signature: Signature, inputs: Arrays) -> Arrays:
@@ -77,8 +69,8 @@ class Batcher:
         Raises:
             ServingError: if too many requests wait, or the model refuses the inputs.
         """
-        if len(self._waiting) >= self._max_queued:
-            raise ServingError(Code.UNAVAILABLE, f"{self._max_queued} requests wait already: try again later")
+        if len(self._waiting) >= (most := self._settings.max_queued):
+            raise ServingError(Code.UNAVAILABLE, f"{most} requests wait already: try again later")
         if (rows := _rows(signature, inputs)) > self._max_batch_size:
             try:
                 return await self._in_parts(version, signature, inputs, rows)
@@ -139,7 +131,7 @@ class Batcher:
             await self._arrival.wait()
         while self._waiting:
             first = self._waiting[0]
-            left = first.arrived + self._batch_timeout - loop.time()
+            left = first.arrived + self._settings.batch_timeout_ms / 1000 - loop.time()
             if left <= 0 or not first.joins(first):
                 return
             if sum(job.rows for job in self._waiting if job.joins(first)) >= self._max_batch_size:
@@ -153,12 +145,9 @@ class Batcher:
 
     def _take(self) -> list[Job]:
         """The first request, and those that can be joined to it, taken out of the queue."""
-        if not self._waiting:
-            return []
-        first = self._waiting.popleft()
-        jobs, rows, others = [first], first.rows, deque[Job]()
+        jobs, rows, others = list[Job](), 0, deque[Job]()
         for job in self._waiting:
-            if rows + job.rows <= self._max_batch_size and job.joins(first):
+            if not jobs or (rows + job.rows <= self._max_batch_size and job.joins(jobs[0])):
                 jobs.append(job)
                 rows += job.rows
             else:

@@ -33,15 +33,8 @@ class Code(enum.Enum):
     UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, 503)
     DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, 504)
 
-    @property
-    def grpc_status(self) -> grpc.StatusCode:
-        """The status in gRPC."""
-        return self.value[0]
-
-    @property
-    def http_status(self) -> int:
-        """The status in HTTP."""
-        return self.value[1]
+    def __init__(self, grpc_status: grpc.StatusCode, http_status: int) -> None:
+        self.grpc_status, self.http_status = grpc_status, http_status
 
 
 class ServingError(Exception):

@@ -1,13 +1,9 @@
 """The life of the server: it listens, answers, watches for new versions, and stops without dropping what was read."""
 
 import asyncio
-import contextlib
-import dataclasses
 import logging
-import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,10 +11,10 @@ from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from export.serving.addresses import Listener, authority
-from export.serving.batching import Batcher
 from export.serving.protocols import grpc_service, rest
-from export.serving.protocols.site import HEAD_SECONDS, IDLE_SECONDS, Site, quiet_logger
+from export.serving.protocols.site import IDLE_SECONDS, Site
 from export.serving.server_metrics import Metrics
+from export.serving.server_settings import Settings
 from export.serving.service import Service
 from export.serving.versions import ModelVersions
 
@@ -27,25 +23,6 @@ _HANDOVER_SECONDS = 0.5
 """How long kept connections may bring one more request after the stop: the answer tells them to close."""
 _POLL_SECONDS = 0.01
 _LEAST_SECONDS = 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to serve; see the flags of export.serve."""
-
-    name: str
-    folder: Path
-    max_batch_size: int = 32
-    batch_timeout: float = 0.0
-    max_queued: int = 1000
-    request_timeout: float = 30.0
-    max_rows: int = 1024
-    max_body_bytes: int = 8 * 2**20
-    max_held_bytes: int = 64 * 2**20
-    max_connections: int = 1000
-    head_seconds: float = HEAD_SECONDS
-    poll_seconds: float = 1.0
-    stop_seconds: float = 20.0
 
 
 class Server:
@@ -71,11 +48,7 @@ class Server:
         self._stop_asked.set()
 
     async def run(self, listener: Listener, on_start: Callable[["Server"], None]) -> int:
-        """Serves the versions, of which one is loaded, until it is asked to stop.
-
-        Args:
-            listener: where to listen.
-            on_start: is called as soon as requests are answered.
+        """Serves the versions, of which one is loaded, until it is asked to stop; `on_start` is told when it answers.
 
         Returns:
             How many requests that were read could not be answered in time.
@@ -83,19 +56,16 @@ class Server:
         Raises:
             ValueError: if a port is taken.
         """
-        batcher, service = self._service()
-        runner = web.AppRunner(
-            rest.make_app(service, max_body_bytes=self.settings.max_body_bytes),
-            handler_cancellation=True,
-            shutdown_timeout=_LEAST_SECONDS,
-        )
+        service = Service(self.settings, self.versions, self.metrics)
+        runner = web.AppRunner(rest.make_app(service), handler_cancellation=True, shutdown_timeout=_LEAST_SECONDS)
         await runner.setup()
         health_service = health.aio.HealthServicer()
         grpc_server = await self._start_grpc(service, health_service, listener)
-        site = self._site(runner, listener)
+        site = Site(runner.server, listener.rest_socket, self.settings)  # type: ignore[arg-type]
         site.open()
         self.rest_port = listener.rest_socket.getsockname()[1]
-        tasks = [asyncio.create_task(batcher.run()), asyncio.create_task(self.versions.watch(self.settings.poll_seconds))]
+        work = (service.batcher.run(), self.versions.watch(self.settings.poll_seconds))
+        tasks = [asyncio.create_task(task) for task in work]
         try:
             on_start(self)
             await self._stop_asked.wait()
@@ -105,50 +75,18 @@ class Server:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            batcher.close()
             service.close()
 
-    def _service(self) -> tuple[Batcher, Service]:
-        settings = self.settings
-        batcher = Batcher(
-            max_batch_size=settings.max_batch_size,
-            batch_timeout=settings.batch_timeout,
-            max_queued=settings.max_queued,
-            on_batch=self.metrics.batch,
-        )
-        service = Service(
-            self.versions,
-            batcher,
-            self.metrics,
-            request_timeout=settings.request_timeout,
-            max_rows=settings.max_rows,
-            max_held_bytes=settings.max_held_bytes,
-        )
-        return batcher, service
-
-    def _site(self, runner: web.AppRunner, listener: Listener) -> Site:
-        # Bodies are unzipped in a thread, within bounds.
-        options = {"access_log": None, "logger": quiet_logger(), "keepalive_timeout": IDLE_SECONDS, "auto_decompress": False}
-        return Site(
-            runner.server,  # type: ignore[arg-type]
-            listener.rest_socket,
-            max_connections=self.settings.max_connections,
-            head_seconds=self.settings.head_seconds,
-            options=options,
-        )
-
     async def _start_grpc(self, service: Service, health_service: Any, listener: Listener) -> grpc.aio.Server:
-        most = self.settings.max_body_bytes
         # Without the last option a second server on the same port would silently get half of the requests.
         options = [
-            ("grpc.max_receive_message_length", most),
+            ("grpc.max_receive_message_length", self.settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_connection_idle_ms", int(1000 * IDLE_SECONDS)),
             ("grpc.so_reuseport", 0),
         ]
         server = grpc.aio.server(options=options)
-        handlers = grpc_service.GrpcService(service, max_tensor_bytes=most).handlers()
-        server.add_generic_rpc_handlers(tuple(handlers))
+        server.add_generic_rpc_handlers(tuple(grpc_service.GrpcService(service).handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
         for name in ("", grpc_service.PREDICTION_SERVICE, grpc_service.MODEL_SERVICE):
             await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -192,15 +130,3 @@ class Server:
             if until_answered and not self.metrics.under_way:
                 return
             await asyncio.sleep(_POLL_SECONDS)
-
-
-@contextlib.contextmanager
-def stopping_on_signals(server: Server, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask `server` to stop."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.ask_to_stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

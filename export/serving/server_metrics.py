@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter as Counts
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -17,6 +16,8 @@ class Metrics:
     Attributes:
         read: requests that were read, by protocol.
         answered: requests whose answer was given to the connection, by protocol.
+        batch: counts the rows of a batch.
+        queued, switches, version: are read where they are, by `set_function`, whenever somebody asks.
     """
 
     def __init__(self) -> None:
@@ -32,10 +33,10 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
-        self._rows = Histogram("serving_batch_rows", "Rows of a batch", buckets=ROW_BUCKETS, registry=self.registry)
-        self._queued = Gauge("serving_queued_requests", "Requests that wait for the model", registry=self.registry)
-        self._version = Gauge("serving_model_version", "The version that answers", ["model"], registry=self.registry)
-        self._switches = Gauge("serving_version_switches", "How often a version took over", registry=self.registry)
+        self.batch = Histogram("serving_batch_rows", "Rows of a batch", buckets=ROW_BUCKETS, registry=self.registry).observe
+        self.queued = Gauge("serving_queued_requests", "Requests that wait for the model", registry=self.registry)
+        self.version = Gauge("serving_model_version", "The version that answers", ["model"], registry=self.registry)
+        self.switches = Gauge("serving_version_switches", "How often a version took over", registry=self.registry)
 
     @property
     def under_way(self) -> int:
@@ -52,16 +53,6 @@ class Metrics:
         self.answered[protocol] += 1
         self._requests.labels(protocol, code).inc()
         self._seconds.labels(protocol).observe(time.monotonic() - started)
-
-    def batch(self, rows: int) -> None:
-        """Counts a batch."""
-        self._rows.observe(rows)
-
-    def watch(self, *, queued: Callable[[], int], switches: Callable[[], int], model: str, version: Callable[[], int]) -> None:
-        """Reads these where they are, whenever somebody asks."""
-        self._queued.set_function(queued)
-        self._switches.set_function(switches)
-        self._version.labels(model).set_function(version)
 
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""

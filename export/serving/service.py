@@ -14,6 +14,7 @@ import numpy as np
 from export.serving.batching import Batcher
 from export.serving.errors import Code, ServingError
 from export.serving.server_metrics import Metrics
+from export.serving.server_settings import Settings
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion, ModelVersions
 from r2d2_tf.system.messages import one_line
@@ -28,42 +29,21 @@ Result = TypeVar("Result")
 class Service:
     """A model that answers.
 
-    Args:
-        request_timeout: seconds until a request is given up, from its last byte to its answer.
-        max_rows: most rows of a request.
-        max_held_bytes: most bytes of requests that are read and not answered yet.
-
     Attributes:
         stopping: whether the server has been asked to stop; requests are still answered.
         closed: whether new requests are refused, as the server is about to end.
     """
 
-    def __init__(
-        self,
-        versions: ModelVersions,
-        batcher: Batcher,
-        metrics: Metrics,
-        *,
-        request_timeout: float,
-        max_rows: int,
-        max_held_bytes: int,
-    ) -> None:
-        self.versions = versions
-        self.batcher = batcher
-        self.metrics = metrics
-        self.request_timeout = request_timeout
-        self.max_rows = max_rows
+    def __init__(self, settings: Settings, versions: ModelVersions, metrics: Metrics) -> None:
+        self.settings, self.versions, self.metrics = settings, versions, metrics
+        self.batcher = Batcher(settings, metrics.batch)
         self.stopping = self.closed = False
-        self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
         # One thread: what a message takes in Python, many times its size, is then there once.
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="converter")
-        metrics.watch(
-            queued=lambda: batcher.queued,
-            switches=lambda: versions.switches,
-            model=versions.name,
-            version=lambda: versions.current.number if versions.current else 0,
-        )
+        metrics.queued.set_function(lambda: self.batcher.queued)
+        metrics.switches.set_function(lambda: versions.switches)
+        metrics.version.labels(versions.name).set_function(lambda: versions.current.number if versions.current else 0)
 
     @property
     def ready(self) -> bool:
@@ -72,8 +52,8 @@ class Service:
 
     def check_rows(self, rows: int) -> None:
         """Raises ServingError if a request has more than it may."""
-        if rows > self.max_rows:
-            raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {self.max_rows:,}: send fewer at a time")
+        if rows > (most := self.settings.max_rows):
+            raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {most:,}: send fewer at a time")
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:
@@ -85,7 +65,7 @@ class Service:
 
         def hold(size: int) -> None:
             nonlocal own
-            if self._held_bytes > own and self._held_bytes + size > self._max_held_bytes:
+            if self._held_bytes > own and self._held_bytes + size > self.settings.max_held_bytes:
                 raise ServingError(Code.UNAVAILABLE, f"{self._held_bytes:,} bytes of requests wait already: try again later")
             own += size
             self._held_bytes += size
@@ -97,14 +77,14 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """Gives a request up when its time is over, by a ServingError."""
+        """Gives a request up when its time, from its last byte to its answer, is over, by a ServingError."""
+        seconds = self.settings.request_timeout
         try:
-            async with asyncio.timeout(self.request_timeout):
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
-            raise ServingError(
-                Code.DEADLINE_EXCEEDED, f"not answered within {self.request_timeout:g} seconds: send fewer at a time"
-            ) from None
+            message = f"not answered within {seconds:g} seconds: send fewer at a time"
+            raise ServingError(Code.DEADLINE_EXCEEDED, message) from None
 
     async def convert(self, size: int, function: Callable[[], Result]) -> Result:
         """What `function` makes of about `size` bytes, which hold up the other requests as little as can be."""
@@ -122,7 +102,8 @@ class Service:
         return await self.batcher.predict(version, signature, inputs)
 
     def close(self) -> None:
-        """Lets the thread end."""
+        """Lets the threads end."""
+        self.batcher.close()
         self._converter.shutdown(wait=False, cancel_futures=True)
 
 

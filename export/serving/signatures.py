@@ -25,7 +25,6 @@ class Spec(NamedTuple):
         return bool(self.shape) and self.shape[0] is None  # type: ignore[index]
 
     def admits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor may have this shape."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(b in (None, a) for a, b in zip(shape, self.shape, strict=True))
@@ -115,13 +114,10 @@ def _spec(info: Any) -> Spec:
 
 def servable_signatures(functions: Mapping[str, Callable[..., Any]], definitions: Mapping[str, Any]) -> dict[str, Signature]:
     """The signatures that can be asked for: those whose inputs and outputs are all dense tensors."""
-    return {
-        name: Signature(name, functions[name], definition)
-        for name, definition in sorted(definitions.items())
-        if name in functions and name != _INTERNAL_SIGNATURE and _is_dense(definition)
-    }
-
-
-def _is_dense(definition: Any) -> bool:
-    infos = [*definition.inputs.values(), *definition.outputs.values()]
-    return all(info.WhichOneof("encoding") == "name" for info in infos)
+    found = {}
+    for name, definition in sorted(definitions.items()):
+        infos = [*definition.inputs.values(), *definition.outputs.values()]
+        is_dense = all(info.WhichOneof("encoding") == "name" for info in infos)
+        if name in functions and name != _INTERNAL_SIGNATURE and is_dense:
+            found[name] = Signature(name, functions[name], definition)
+    return found

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -17,6 +18,8 @@ _DEEPEST = 8
 _LARGEST = 2**20
 """Bytes of a flagfile."""
 _LONGEST_FLAG = 100
+# Help shows flags under the module that asks for them to be defined, not under this one.
+flags.disclaim_key_flags()
 
 
 def run_with_flags(
@@ -56,11 +59,20 @@ def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int
         return 130
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines one flag for each field of Config in `flag_values`."""
-    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    for field in dataclasses.fields(Config):
-        define[type(field.default)](field.name, field.default, field.metadata["help"], flag_values=flag_values)
+def described(default: Any, help_text: str, **bounds: float) -> Any:
+    """A field of a dataclass that is a flag, too; absl checks its `lower_bound` and `upper_bound`."""
+    return dataclasses.field(default=default, metadata={"help": help_text, **bounds})
+
+
+def define_flags(flag_values: flags.FlagValues, settings: type = Config) -> None:
+    """Defines in `flag_values` one flag for each field of a dataclass that has a help text."""
+    define: dict[type, Callable[..., Any]] = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    define |= {str: flags.DEFINE_string, list: flags.DEFINE_list}
+    for field in dataclasses.fields(settings):
+        if "help" in field.metadata:
+            bounds = {key: field.metadata[key] for key in ("lower_bound", "upper_bound") if key in field.metadata}
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            define[type(default)](field.name, default, field.metadata["help"], flag_values=flag_values, **bounds)
 
 
 def from_flags(flag_values: flags.FlagValues) -> Config:

@@ -20,9 +20,9 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("keras", "numpy", "tensorflow", "tensorflow-cpu")
+def versions(*others: str) -> dict[str, str]:
+    """Versions of what a result depends on, and of `others` that are installed."""
+    names = ("keras", "numpy", "tensorflow", "tensorflow-cpu", *others)
     return {name: version for name in names if (version := _version(name))}
 
 

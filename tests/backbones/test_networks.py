@@ -16,7 +16,7 @@ from conftest import ROOT, SHORT, StopAt
 
 from export import __main__ as export_command
 from export import inference
-from export.formats import write
+from export.formats import stage
 from export.serving_model import ServingModel
 from r2d2_tf import backbones, train
 from r2d2_tf.backbones import names, preprocessing, weight_files
@@ -424,7 +424,7 @@ def test_an_application_that_takes_its_colors_in_another_order_is_exported_with_
     parts = [*preprocessing.layers_for("resnet", 3), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
     network = keras.Sequential([keras.Input((32, 32, 3)), *parts, keras.layers.Dense(10)])
     pixels = pixels_for(network, 4)
-    path = write(name, ServingModel(network, [str(c) for c in range(10)], pixels), tmp_path, version=1)
+    path = stage(name, ServingModel(network, [str(c) for c in range(10)], pixels), tmp_path)
     expected = numbers(keras.ops.softmax(network(pixels, training=False)))
     np.testing.assert_allclose(inference.load(path).predict(pixels), expected, atol=1e-5)
 

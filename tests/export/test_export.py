@@ -320,7 +320,7 @@ def test_latency_is_of_each_call_in_turn():
             time.sleep(0.002 if self.name == "slow" else 0.0)
             return images
 
-    latency = checking.latencies({name: Recorder(name) for name in ("quick", "slow")}, np.zeros(1), rounds=3)
+    latency = checking.latencies({name: Recorder(name).predict for name in ("quick", "slow")}, np.zeros(1), rounds=3)
     a_turn = checking.CALLS_A_TURN
     assert calls == ["quick", "slow"] + (["quick"] * a_turn + ["slow"] * a_turn) * 3
     assert 2 <= latency["slow"].median <= latency["slow"].p95

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -12,6 +13,7 @@ from serving_api import stub
 
 from export.serving.batching import Batcher, Job, run_jobs
 from export.serving.errors import ServingError, graph_message, invalid
+from export.serving.server_settings import Settings
 
 
 class DoublingSignature:
@@ -56,12 +58,16 @@ def test_a_bad_request_fails_alone(bad):
             assert answer["y"].tolist() == [2 * number]
 
 
-def batches_of(signature, *values, max_batch_size=8, batch_timeout=0.0):
+def settings(**given):
+    return Settings("double", Path("nowhere"), **given)
+
+
+def batches_of(signature, *values, max_batch_size=8, batch_timeout_ms=0.0):
     """What a Batcher answers to requests that come together."""
     rows = []
 
     async def ask():
-        batcher = Batcher(max_batch_size=max_batch_size, batch_timeout=batch_timeout, max_queued=100, on_batch=rows.append)
+        batcher = Batcher(settings(max_batch_size=max_batch_size, batch_timeout_ms=batch_timeout_ms), rows.append)
         task = asyncio.create_task(batcher.run())
         answers = await asyncio.gather(*(batcher.predict(None, signature, {"x": np.array(v)}) for v in values))
         task.cancel()
@@ -95,7 +101,7 @@ def test_a_large_request_that_nobody_waits_for_is_run_no_further():
     signature = DoublingSignature(seconds=0.05)
 
     async def give_up():
-        batcher = Batcher(max_batch_size=1, batch_timeout=0.0, max_queued=100, on_batch=lambda rows: None)
+        batcher = Batcher(settings(max_batch_size=1), lambda rows: None)
         task = asyncio.create_task(batcher.run())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.12):
@@ -116,10 +122,10 @@ def test_requests_of_other_shapes_are_not_joined():
 
 def test_a_batch_waits_for_more_only_as_long_as_it_may():
     started = time.monotonic()
-    assert batches_of(DoublingSignature(), [1], batch_timeout=0.1)[1] == [1]
+    assert batches_of(DoublingSignature(), [1], batch_timeout_ms=100.0)[1] == [1]
     assert time.monotonic() - started >= 0.1
     started = time.monotonic()
-    assert batches_of(DoublingSignature(), *([n] for n in range(8)), batch_timeout=30.0)[1] == [8]
+    assert batches_of(DoublingSignature(), *([n] for n in range(8)), batch_timeout_ms=30_000.0)[1] == [8]
     assert time.monotonic() - started < 5
 
 
@@ -155,7 +161,7 @@ def test_bytes_that_are_no_image_do_not_harm_their_neighbors(folder):
         content = b"no image" if number in bad else png(images[number])
         return server.predict({"signature_name": "image_bytes", "instances": [in_base64(content)]})
 
-    with RunningServer(folder, batch_timeout=10.0, max_batch_size=8) as server, ThreadPoolExecutor(8) as pool:
+    with RunningServer(folder, batch_timeout_ms=10_000.0, max_batch_size=8) as server, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(8)))
         assert "serving_batch_rows_sum 8.0" in server.ask("GET", "/metrics")[1]
         assert "serving_batch_rows_count 1.0" in server.ask("GET", "/metrics")[1]

@@ -60,7 +60,7 @@ def test_a_body_may_take_longer_than_a_head(folder):
 
 
 def test_a_silent_connection_is_kept_only_so_long(folder, monkeypatch):
-    monkeypatch.setattr("export.serving.server.IDLE_SECONDS", 0.3)
+    monkeypatch.setattr("export.serving.protocols.site.IDLE_SECONDS", 0.3)
     with RunningServer(folder) as server, connected(server) as connection:
         connection.sendall(request_bytes())
         assert connection.recv(10_000).startswith(b"HTTP/1.1 200 OK")
@@ -103,9 +103,9 @@ def test_without_descriptors_the_log_has_one_line_until_it_goes_on(folder, monke
     broken = []
     original = site.Site.__init__
 
-    def wrapped(self, server, listening, **options):
+    def wrapped(self, server, listening, settings):
         broken.append(NoDescriptors(listening))
-        original(self, server, broken[0], **options)
+        original(self, server, broken[0], settings)
 
     monkeypatch.setattr(site.Site, "__init__", wrapped)
     monkeypatch.setattr(site, "_PAUSE_SECONDS", 0.05)

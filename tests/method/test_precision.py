@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import NUM_CLASSES, SHORT, StopAt, batches_of, make_model, make_strategy, table_values, tiny_images, tiny_labels
 
 from export import inference
-from export.formats import write
+from export.formats import stage
 from export.serving_model import ServingModel, in_float32
 from r2d2_tf import backbones
 from r2d2_tf.backbones.layers import batch_norm
@@ -74,7 +74,7 @@ def test_an_export_of_a_saved_network_predicts_in_float32(kind, tmp_path):
     loaded = backbones.load(tmp_path / "network.keras")
     np.testing.assert_array_equal(loaded(pixels), network(pixels))
     names = [str(number) for number in range(loaded.output_shape[-1])]
-    path = write(kind, ServingModel(in_float32(loaded), names, pixels), tmp_path, version=1)
+    path = stage(kind, ServingModel(in_float32(loaded), names, pixels), tmp_path)
     float32 = build(name)
     float32.set_weights(network.get_weights())
     probabilities = inference.load(path).predict(pixels)

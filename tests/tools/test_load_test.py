@@ -1,6 +1,7 @@
 """tools.load_test: what it sends, what it notices, and that a good server passes."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -175,11 +176,10 @@ def test_a_server_that_does_not_start_leaves_nothing_behind():
     assert not process.runs
 
 
-def test_the_newest_version_is_one_with_a_model(tmp_path):
-    for number in (1, 2):
-        (tmp_path / str(number)).mkdir()
-    (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
-    assert reference._newest(tmp_path) == tmp_path / "1"
+def test_the_newest_version_is_one_with_a_model(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "tiny")
+    (tmp_path / "tiny" / "2").mkdir()
+    assert reference.Reference(tmp_path / "tiny", None, seed=0).input == "images"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ does nothing else; --quick is a first look. What is compared with PyTorch needs 
 import json
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     settings = parse(flag_values, arguments)
     where = provenance_of(arguments, settings)
     print("\n".join(heading(where)))
-    measured: dict[str, list[dict[str, Any]]] = {}
+    measured: dict[str, list[Row]] = {}
     failed = False
     for name in settings.parts:
         try:
@@ -43,35 +42,23 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
             print(f"error: {name} was not measured: {error}", file=sys.stderr)
             failed = True
             continue
-        print("\n".join(["", f"**{name}**: {PARTS[name]}", *table(rows_of(measured[name]))]), flush=True)
+        print("\n".join(["", f"**{name}**: {PARTS[name]}", *table(measured[name])]), flush=True)
     if flag_values["json"].value:
-        files.write_text(Path(flag_values["json"].value), json.dumps(where | {"parts": measured}, indent=2) + "\n")
+        numbers = json.dumps(where | {"parts": measured}, indent=2, default=Row.to_json)
+        files.write_text(Path(flag_values["json"].value), f"{numbers}\n")
     return 1 if failed else 0
 
 
-def rows_of(measured: Sequence[dict[str, Any]]) -> list[Row]:
-    """The rows that `Row.to_json` wrote."""
-    return [Row(**{key: value for key, value in row.items() if key != "ratios"}) for row in measured]
-
-
 def provenance_of(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """What the numbers come from."""
     return {
         "command": " ".join(["python -m tools.benchmark", *arguments]),
         "machine": provenance.machine(),
         "commit": provenance.git_commit(),
         "threads": settings.threads,
-        "versions": provenance.versions() | _version_of_torch(),
+        "versions": provenance.versions("torch"),
         "rounds": settings.rounds,
         "seconds": settings.seconds,
     }
-
-
-def _version_of_torch() -> dict[str, str]:
-    try:
-        return {"torch": metadata.version("torch")}
-    except metadata.PackageNotFoundError:
-        return {}
 
 
 def heading(where: dict[str, Any]) -> list[str]:

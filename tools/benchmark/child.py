@@ -1,27 +1,19 @@
 """`python -m tools.benchmark.child REQUEST RESULT`: one function in a process of its own, see measuring.in_fresh_process."""
 
 import importlib
-import json
+import pickle
 import sys
 from pathlib import Path
-from typing import Any
 
-from tools.benchmark.measuring import PartFailed, Row
-from tools.benchmark.settings import Settings
+from tools.benchmark.measuring import PartFailed
 
 
-def main(request_text: str, result: str) -> None:
-    """Calls the function that the request, JSON, names, and writes what it returns into the file `result`."""
-    request = json.loads(request_text)
-    # JSON knows no tuples.
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in request["settings"].items()
-    }
-    module, function = request["function"].split(":")
-    answer = getattr(importlib.import_module(f"tools.benchmark.arms.{module}"), function)(
-        Settings(**values), *request["arguments"]
-    )
-    Path(result).write_text(json.dumps(answer, default=Row.to_json))
+def main(request: str, result: str) -> None:
+    """Calls the function that the file `request` names, and writes what it returns into the file `result`."""
+    function, settings, arguments = pickle.loads(Path(request).read_bytes())
+    module, name = function.split(":")
+    answer = getattr(importlib.import_module(f"tools.benchmark.arms.{module}"), name)(settings, *arguments)
+    Path(result).write_bytes(pickle.dumps(answer))
 
 
 if __name__ == "__main__":

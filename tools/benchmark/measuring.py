@@ -3,8 +3,8 @@
 import functools
 import gc
 import itertools
-import json
 import math
+import pickle
 import statistics
 import subprocess
 import sys
@@ -50,7 +50,6 @@ class Row:
     steps: int = 0
 
     def ratio(self, name: str) -> float:
-        """The ratio of two medians."""
         above, below = (statistics.median(self.numbers[key]) for key in self.ratio_of[name])
         return above / below
 
@@ -84,7 +83,6 @@ def in_turns(names: Iterable[str], rounds: int) -> Iterator[str]:
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """How long an action takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
@@ -125,18 +123,18 @@ def spread(values: Sequence[float]) -> str:
 def in_fresh_process(function: str, settings: Settings, *arguments: Any) -> Any:
     """Calls `module:function` of this package in a new process: `function(settings, *arguments)`.
 
-    What it returns must be JSON, or Rows. A new process has a peak of memory and devices of its own.
+    A new process has a peak of memory and devices of its own.
 
     Raises:
         PartFailed: if it fails, or is killed for want of memory.
     """
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        request = json.dumps({"function": function, "settings": asdict(settings), "arguments": arguments})
-        command = [sys.executable, "-m", "tools.benchmark.child", request, str(result)]
+        request, result = Path(folder) / "request", Path(folder) / "result"
+        request.write_bytes(pickle.dumps((function, settings, arguments)))
+        command = [sys.executable, "-m", "tools.benchmark.child", str(request), str(result)]
         # What TensorFlow says of itself would stand between the tables.
         ended = subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.PIPE, text=True, errors="replace")
         if ended.returncode or not result.is_file():
             sys.stderr.write(ended.stderr[-_MOST_SAID:])
             raise PartFailed(f"{function} ended with exit code {ended.returncode}")
-        return json.loads(result.read_text())
+        return pickle.loads(result.read_bytes())

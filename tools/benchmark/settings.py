@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags
+from r2d2_tf.config import command_line
+from r2d2_tf.config.command_line import described
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import check_tfds
@@ -40,6 +40,7 @@ PHOTOGRAPHS = "imagenette"
 """The data set of the part `photographs`, a key of DATASETS."""
 _DEFAULT_PARTS = tuple(name for name in PARTS if name != "photographs")
 _QUICK = {"backbones": ["lenet", "conv_small"], "rounds": 2, "seconds": 0.2, "rows": 20_000}
+_QUICK_FLAGS = " ".join(f"--{name}={','.join(v) if isinstance(v, list) else v}" for name, v in _QUICK.items())
 _MOST_ROWS, _MOST_BATCH = 100_000_000, 1_000_000
 
 
@@ -48,32 +49,25 @@ class Settings:
     """What is measured, and for how long.
 
     Attributes:
-        parts: names in PARTS.
-        backbones: names in CASES.
         batch_sizes: images a training batch, one a backbone.
-        rounds: how many times each arm is measured, the arms taking turns.
-        seconds: an arm works in a round, about; one step at least.
-        rows: of the largest table.
-        classes: its width.
-        folder: where files are written.
         threads: of TensorFlow and of PyTorch.
-        data_dir: of prepared TFDS sets, for the part photographs alone.
         quick: shorten also what neither rounds nor seconds shorten.
-        torch_compile: PyTorch compiles the loss and its gradient.
     """
 
-    parts: tuple[str, ...] = _DEFAULT_PARTS
-    backbones: tuple[str, ...] = tuple(CASES)
+    parts: tuple[str, ...] = described(
+        _DEFAULT_PARTS, f"what to measure, among {', '.join(PARTS)}; with --data_dir all, unless given"
+    )
+    backbones: tuple[str, ...] = described(tuple(CASES), f"networks, among {', '.join(CASES)}")
     batch_sizes: tuple[int, ...] = tuple(config.batch_size for config in CASES.values())
-    rounds: int = 7
-    seconds: float = 4.0
-    rows: int = 1_281_167
-    classes: int = 1000
-    folder: str = tempfile.gettempdir()
+    rounds: int = described(7, "alternating rounds", lower_bound=1)
+    seconds: float = described(4.0, "of a round, for each arm", lower_bound=0.0, upper_bound=3600.0)
+    rows: int = described(1_281_167, "rows of the largest table", lower_bound=2000, upper_bound=_MOST_ROWS)
+    classes: int = described(1000, "its classes", lower_bound=2, upper_bound=100_000)
+    folder: str = described(tempfile.gettempdir(), "for files; must have room for three checkpoints")
     threads: int = 1
-    data_dir: str = ""
-    quick: bool = False
-    torch_compile: bool = False
+    data_dir: str = described("", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for photographs")
+    quick: bool = described(False, f"a first look: {_QUICK_FLAGS}, unless given, and shorter runs")
+    torch_compile: bool = described(False, "torch.compile for PyTorch, which needs a C++ compiler")
 
     @property
     def cases(self) -> list[Config]:
@@ -83,27 +77,11 @@ class Settings:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the flags of the program in `flag_values`."""
-    default = Settings()
+    command_line.define_flags(flag_values, Settings)
     define = {"flag_values": flag_values}
-    parts = f"what to measure, among {', '.join(PARTS)}; with --data_dir all, unless given"
-    flags.DEFINE_list("parts", list(default.parts), parts, **define)
-    flags.DEFINE_string("data_dir", "", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for photographs", **define)
-    flags.DEFINE_list("backbones", list(default.backbones), f"networks, among {', '.join(CASES)}", **define)
     flags.DEFINE_list("batch_sizes", [], "images a training batch, one for each of --backbones", **define)
-    flags.DEFINE_integer("rounds", default.rounds, "alternating rounds", lower_bound=1, **define)
-    flags.DEFINE_float("seconds", default.seconds, "of a round, for each arm", lower_bound=0.0, upper_bound=3600.0, **define)
-    flags.DEFINE_integer("rows", default.rows, "rows of the largest table", lower_bound=2000, upper_bound=_MOST_ROWS, **define)
-    flags.DEFINE_integer("classes", default.classes, "its classes", lower_bound=2, upper_bound=100_000, **define)
     flags.DEFINE_integer("threads", 0, "of TensorFlow and PyTorch; 0 = one a CPU", lower_bound=0, upper_bound=4096, **define)
-    flags.DEFINE_string("folder", default.folder, "for files; must have room for three checkpoints", **define)
     flags.DEFINE_string("json", "", "file for the numbers", **define)
-    flags.DEFINE_bool("torch_compile", False, "torch.compile for PyTorch, which needs a C++ compiler", **define)
-    flags.DEFINE_bool("quick", False, f"a first look: {_words(_QUICK)}, unless given, and shorter runs", **define)
-
-
-def _words(values: dict[str, Any]) -> str:
-    return " ".join(f"--{name}={','.join(v) if isinstance(v, list) else v}" for name, v in values.items())
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
@@ -112,7 +90,7 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
     Raises:
         ValueError: in one line, for a flag that is wrong or a place that cannot be written.
     """
-    parse_flags(flag_values, arguments)
+    command_line.parse_flags(flag_values, arguments)
     given = {name: flag_values[name].value for name in flag_values if flag_values[name].present}
     asked = {name: flag_values[name].value for name in flag_values}
     asked |= (_QUICK if asked["quick"] else {}) | given

@@ -34,16 +34,14 @@ class Case(NamedTuple):
     method: str = "POST"
 
 
-def good_cases(reference: Reference, name: str, protocol: str) -> list[Case]:
-    """Right requests of one image each, in every form."""
-    make = _good_rest if protocol == REST else _good_grpc
-    return list(make(reference, name))
+def good_cases(reference: Reference, name: str) -> dict[str, list[Case]]:
+    """Right requests of one image each, in every form, by protocol."""
+    return {REST: [*_good_rest(reference, name)], GRPC: [*_good_grpc(reference, name)]}
 
 
-def bad_cases(reference: Reference, name: str, protocol: str, *, oversized_bytes: int) -> list[Case]:
-    """Wrong requests; `oversized_bytes` is more than the server takes, 0 if that is not known."""
-    make = _bad_rest if protocol == REST else _bad_grpc
-    return list(make(reference, name, oversized_bytes))
+def bad_cases(reference: Reference, name: str, oversized_bytes: int) -> dict[str, list[Case]]:
+    """Wrong requests, by protocol; `oversized_bytes` is more than the server takes, 0 if that is not known."""
+    return {REST: [*_bad_rest(reference, name, oversized_bytes)], GRPC: [*_bad_grpc(reference, name, oversized_bytes)]}
 
 
 def _good_rest(reference: Reference, name: str) -> Iterator[Case]:

@@ -64,7 +64,6 @@ class Tally:
         return self.answered + self.lost.total()
 
     def check(self, case: Case, code: str, content: bytes, *, seconds: float, tolerance: float) -> None:
-        """Counts an answer."""
         self.answered += 1
         if code not in case.codes:
             self.unexpected[case.kind, code] += 1
@@ -102,11 +101,9 @@ class Connections:
             await channel.close()
 
     def sender(self, protocol: str) -> Send:
-        """How to send by `protocol`."""
         return {REST: self._send_rest, GRPC: self._send_grpc}[protocol]
 
     async def text(self, path: str) -> str:
-        """What stands at `path`."""
         async with self._session.get(path) as response:
             return await response.text()
 

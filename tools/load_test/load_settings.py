@@ -7,6 +7,8 @@ from pathlib import Path
 from absl import flags
 
 from export.serving.folders import check_model_folder
+from r2d2_tf.config import command_line
+from r2d2_tf.config.command_line import described
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -17,33 +19,23 @@ class Settings:
 
     model: Path
     name: str
-    requests: int
     concurrency: tuple[int, ...]
-    malformed: float
-    seconds: float
     images: Path | None
-    tolerance: float
-    seed: int
     rest: str
     grpc: str
-
-    @property
-    def starts_server(self) -> bool:
-        """Whether the server is ours, so that its memory and its stop can be tested."""
-        return not self.rest
+    requests: int = described(20_000, "how many, in all", lower_bound=1)
+    malformed: float = described(0.1, "part of them that is wrong on purpose", lower_bound=0.0, upper_bound=1.0)
+    seconds: float = described(600.0, "most seconds; what is not sent by then is left out", lower_bound=1.0)
+    tolerance: float = described(1e-6, "largest difference to the model run directly", lower_bound=0.0)
+    seed: int = described(0, "of the random images and the order")
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags and their defaults."""
     values = flags.FlagValues()
+    command_line.define_flags(values, Settings)
     flags.DEFINE_string("model", "", "folder of a SavedModel's versions; the highest is tested", flag_values=values)
-    flags.DEFINE_integer("requests", 20_000, "how many, in all", 1, flag_values=values)
     flags.DEFINE_list("concurrency", "1,8,32", "requests at a time, one stage after the other", flag_values=values)
-    flags.DEFINE_float("malformed", 0.1, "part of them that is wrong on purpose", 0.0, 1.0, flag_values=values)
-    flags.DEFINE_float("seconds", 600.0, "most seconds; what is not sent by then is left out", 1.0, flag_values=values)
     flags.DEFINE_string("images", "", "folder of image files for image_bytes; by default MODEL/../examples", flag_values=values)
-    flags.DEFINE_float("tolerance", 1e-6, "largest difference to the model run directly", 0.0, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of the random images and the order", flag_values=values)
     flags.DEFINE_list(
         "server",
         "",

@@ -36,20 +36,14 @@ def largest_body(reference: Reference) -> int:
 class LoadTest:
     """Sends everything, to `process` or to the server that the settings name."""
 
-    def __init__(
-        self, settings: Settings, reference: Reference, process: ServerProcess | None, *, oversized_bytes: int
-    ) -> None:
-        self._settings = settings
-        self._process = process
+    def __init__(self, settings: Settings, reference: Reference, process: ServerProcess | None, oversized_bytes: int) -> None:
+        self._settings, self._process = settings, process
         self._random = random.Random(settings.seed)
-        self._good = {protocol: good_cases(reference, settings.name, protocol) for protocol in PROTOCOLS}
-        self._bad = {
-            protocol: bad_cases(reference, settings.name, protocol, oversized_bytes=oversized_bytes) for protocol in PROTOCOLS
-        }
+        self._good = good_cases(reference, settings.name)
+        self._bad = bad_cases(reference, settings.name, oversized_bytes)
         self._until = time.monotonic() + settings.seconds
 
     async def run(self) -> LoadTestResult:
-        """All stages, one after the other."""
         settings, most = self._settings, max(self._settings.concurrency)
         address = (self._process.rest, self._process.grpc) if self._process else (settings.rest, settings.grpc)
         first_count = min(FIRST_REQUESTS, settings.requests // 2)
@@ -88,19 +82,12 @@ class LoadTest:
         """SIGTERM while right requests come by both protocols, as fast as they can."""
         before = _answered(await connections.text("/metrics"))
         tallies = [Tally(protocol, concurrency) for protocol in PROTOCOLS]
-        loads = [
-            asyncio.create_task(
-                run_stage(
-                    connections.sender(tally.protocol),
-                    itertools.cycle(self._good[tally.protocol]),
-                    tally,
-                    tolerance=self._settings.tolerance,
-                    until=time.monotonic() + self._settings.seconds,
-                    progress=lambda: None,
-                )
-            )
-            for tally in tallies
-        ]
+        until, progress = time.monotonic() + self._settings.seconds, lambda: None
+        loads = []
+        for tally in tallies:
+            send, cases = connections.sender(tally.protocol), itertools.cycle(self._good[tally.protocol])
+            stage = run_stage(send, cases, tally, tolerance=self._settings.tolerance, until=until, progress=progress)
+            loads.append(asyncio.create_task(stage))
         await asyncio.sleep(_SECONDS_BEFORE_STOP)
         started = time.monotonic()
         exit_code = await asyncio.to_thread(process.stop)

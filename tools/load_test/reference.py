@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from export.inference import IMAGE_ENDINGS, is_saved_model
+from export.inference import IMAGE_ENDINGS, saved_model_folder
 from export.serving.errors import graph_message
-from export.serving.folders import DEFAULT_SIGNATURE, version_folders
+from export.serving.folders import DEFAULT_SIGNATURE
 
 NUM_IMAGES = 64
 BATCH_SIZE = 32
@@ -36,7 +36,7 @@ class Reference:
 
     def __init__(self, model: Path, images_folder: Path | None, *, seed: int) -> None:
         # The loaded object is kept: its signatures hold no reference to their variables.
-        self._model = tf.saved_model.load(str(_newest(model)))
+        self._model = tf.saved_model.load(str(saved_model_folder(model)))
         self.input, shape = _image_input(self._model)
         pixels = np.random.default_rng(seed).integers(0, 256, (NUM_IMAGES, *shape)).astype(np.uint8)
         self.images = [pixels[place : place + 1] for place in range(NUM_IMAGES)]
@@ -74,10 +74,6 @@ class Reference:
             self._run(DEFAULT_SIGNATURE, self.input, pixels)
             calls += 1
         return calls * len(pixels) / (time.perf_counter() - started)
-
-
-def _newest(model: Path) -> Path:
-    return next(folder for _, folder in version_folders(model) if is_saved_model(folder))
 
 
 def _image_input(model: Any) -> tuple[str, tuple[int, ...]]:

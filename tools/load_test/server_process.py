@@ -58,7 +58,6 @@ class ServerProcess:
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
         return self._process.poll() is None
 
     def memory(self) -> int:
@@ -75,6 +74,5 @@ class ServerProcess:
             return None
 
     def log(self) -> str:
-        """What it wrote to its log."""
         self._log.seek(0)
         return self._log.read()

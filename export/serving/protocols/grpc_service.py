@@ -17,10 +17,7 @@ from export.serving.signatures import Arrays, Signature
 from export.serving_protocol import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, VALUE_FIELDS, PredictResponse
 
 PROTOCOL = "grpc"
-NOT_SERVED = {
-    PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"),
-    MODEL_SERVICE: ("HandleReloadConfigRequest",),
-}
+NOT_SERVED = {PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"), MODEL_SERVICE: ("HandleReloadConfigRequest",)}
 
 Method = Callable[[Any], Awaitable[Message]]
 
@@ -28,9 +25,8 @@ Method = Callable[[Any], Awaitable[Message]]
 class GrpcService:
     """The methods, and how they are called."""
 
-    def __init__(self, service: Service, *, max_tensor_bytes: int) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._max_tensor_bytes = max_tensor_bytes
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """One handler a service, for `add_generic_rpc_handlers`."""
@@ -69,7 +65,6 @@ class GrpcService:
         return grpc.unary_unary_rpc_method_handler(handle)
 
     async def predict(self, request: Any) -> Message:
-        """Predictions for a PredictRequest."""
         version = self._service.versions.get(request.model_spec.name, _number(request.model_spec))
         signature = version.signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
         wanted = list(request.output_filter) or list(signature.outputs)
@@ -91,12 +86,10 @@ class GrpcService:
         return await self._service.convert(size_of(outputs.values()), answer)
 
     async def metadata(self, request: Any) -> Message:
-        """Signatures for a GetModelMetadataRequest."""
         spec = request.model_spec
         return model_messages.metadata_message(self._service.versions, spec.name, _number(spec), list(request.metadata_field))
 
     async def status(self, request: Any) -> Message:
-        """The versions and their states for a GetModelStatusRequest."""
         return model_messages.status_message(self._service.versions, request.model_spec.name, _number(request.model_spec))
 
     def _inputs(self, request: Any, signature: Signature) -> Arrays:
@@ -114,8 +107,8 @@ class GrpcService:
         sides = _shape(name, message)
         count = math.prod(sides)
         # A single value may stand for all: a few bytes would become any amount of memory, and of work.
-        if count * wanted.size > self._max_tensor_bytes:
-            raise invalid(f"input {name!r} of shape {[*sides]} is larger than {self._max_tensor_bytes:,} bytes")
+        if count * wanted.size > (most := self._service.settings.max_body_bytes):
+            raise invalid(f"input {name!r} of shape {[*sides]} is larger than {most:,} bytes")
         values = sum(len(field) for described, field in message.ListFields() if described.name.endswith("_val"))
         if max(sides[:1], default=0) > 1 and values < count and not message.tensor_content:
             raise invalid(f"input {name!r} of shape {[*sides]} holds {values:,} values: send all {count:,}")

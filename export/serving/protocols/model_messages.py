@@ -53,20 +53,16 @@ def metadata_message(versions: ModelVersions, name: str, number: int | None, fie
     return response
 
 
-def status_json(message: Any) -> dict[str, Any]:
-    """GetModelStatusResponse as REST answers it."""
-    return _to_dict(message)
-
-
 def metadata_json(message: Any) -> dict[str, Any]:
     """GetModelMetadataResponse as REST answers it: the packed message is written out, without its type."""
     definitions = SignatureDefMap()
     message.metadata[SIGNATURE_FIELD].Unpack(definitions)
     # TensorFlow's own description has the fields, too, that the protocol's leaves unread.
     whole = {key: SignatureDef.FromString(d.SerializeToString()) for key, d in definitions.signature_def.items()}
-    written = {SIGNATURE_FIELD: {key: _to_dict(definition) for key, definition in whole.items()}}
-    return {"model_spec": _to_dict(message.model_spec), "metadata": {SIGNATURE_FIELD: written}}
+    written = {SIGNATURE_FIELD: {key: to_json(definition) for key, definition in whole.items()}}
+    return {"model_spec": to_json(message.model_spec), "metadata": {SIGNATURE_FIELD: written}}
 
 
-def _to_dict(message: Any) -> dict[str, Any]:
+def to_json(message: Any) -> dict[str, Any]:
+    """A message as REST answers it."""
     return MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)

@@ -42,9 +42,9 @@ class Target(NamedTuple):
     is_metadata: bool
 
 
-def make_app(service: Service, *, max_body_bytes: int) -> web.Application:
+def make_app(service: Service) -> web.Application:
     """The application that answers REST requests."""
-    api = _Api(service, max_body_bytes)
+    api = _Api(service)
     app = web.Application(middlewares=[api.answer])
     app.router.add_route("*", "/v1/{rest:.*}", api.model, expect_handler=_expect)
     for path, handler in {"/healthz": api.alive, "/readyz": api.ready, **dict.fromkeys(METRICS_PATHS, api.metrics)}.items():
@@ -62,9 +62,9 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
 
 
 class _Api:
-    def __init__(self, service: Service, max_body_bytes: int) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._max_body_bytes = max_body_bytes
+        self._timeout, self._max_body_bytes = service.settings.request_timeout, service.settings.max_body_bytes
 
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -88,7 +88,7 @@ class _Api:
             # A connection that is kept would have to be closed under a client that may just be sending.
             response.force_close()
         try:
-            async with asyncio.timeout(self._service.request_timeout):
+            async with asyncio.timeout(self._timeout):
                 await response.prepare(request)
                 await response.write_eof()
         except TimeoutError:
@@ -114,17 +114,14 @@ class _Api:
             return _error(as_serving_error(error))
 
     async def alive(self, request: web.Request) -> web.Response:
-        """Whether the process lives."""
         return web.Response(text="alive\n")
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Whether requests should be sent here."""
         if self._service.ready:
             return web.Response(text="ready\n")
         return web.Response(text="stopping\n" if self._service.stopping else "no version is loaded\n", status=503)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """The metrics, for Prometheus."""
         return web.Response(body=self._service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def model(self, request: web.Request) -> web.Response:
@@ -140,9 +137,7 @@ class _Api:
             fields = [model_messages.SIGNATURE_FIELD]
             message = model_messages.metadata_message(versions, target.name, target.version, fields)
             return web.json_response(model_messages.metadata_json(message))
-        return web.json_response(
-            model_messages.status_json(model_messages.status_message(versions, target.name, target.version))
-        )
+        return web.json_response(model_messages.to_json(model_messages.status_message(versions, target.name, target.version)))
 
     async def _predict(self, request: web.Request, target: Target) -> web.Response:
         version = self._service.versions.get(target.name, target.version)
@@ -191,7 +186,7 @@ class _Api:
             raise self._too_large()
         body = bytearray()
         try:
-            async with asyncio.timeout(self._service.request_timeout):
+            async with asyncio.timeout(self._timeout):
                 async for chunk in request.content.iter_any():
                     hold(len(chunk))
                     body += chunk
@@ -199,9 +194,7 @@ class _Api:
                         raise self._too_large()
                 return body
         except TimeoutError:
-            raise ServingError(
-                Code.BODY_TOO_LATE, f"the body did not come within {self._service.request_timeout:g} seconds"
-            ) from None
+            raise ServingError(Code.BODY_TOO_LATE, f"the body did not come within {self._timeout:g} seconds") from None
         except web.RequestPayloadError as error:
             raise invalid(f"the body cannot be read: {error}") from None
 

@@ -10,16 +10,25 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from export.serving.server_settings import Settings
 from r2d2_tf.system.messages import one_line
 
 IDLE_SECONDS = 75.0
 """How long a connection is kept without a request."""
-HEAD_SECONDS = 15.0
-"""How long the head of a request may take, and the first one of a connection."""
 _PAUSE_SECONDS = 1.0
 """Until connections are accepted again after the system had no more descriptors."""
 _ACCEPTED_AT_ONCE = 100
 _LOG = logging.getLogger("export.serve")
+
+
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    """Whether what aiohttp logs is none of what clients do wrong: it would write a traceback for each malformed request."""
+    error: Any = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
+
+
+_HTTP_LOG = logging.getLogger("export.serve.http")
+_HTTP_LOG.addFilter(_is_own_fault)
 
 
 class Connection(web.RequestHandler):
@@ -27,8 +36,10 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_head_seconds", "_head_timer", "_on_end")
 
-    def __init__(self, server: web.Server, on_end: Callable[[], None], head_seconds: float, **options: Any) -> None:
-        super().__init__(server, **options)
+    def __init__(self, server: web.Server, on_end: Callable[[], None], head_seconds: float) -> None:
+        # Bodies are unzipped in a thread, within bounds.
+        options = {"access_log": None, "logger": _HTTP_LOG, "keepalive_timeout": IDLE_SECONDS, "auto_decompress": False}
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)  # type: ignore[arg-type]
         self._on_end = on_end
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
@@ -73,32 +84,16 @@ class Connection(web.RequestHandler):
 
 
 class Site:
-    """REST's door, with at most `max_connections` inside: others wait before it.
+    """REST's door, with at most `settings.max_connections` inside: others wait before it."""
 
-    Args:
-        head_seconds: how long the head of a request may take.
-        options: of aiohttp's RequestHandler.
-    """
-
-    def __init__(
-        self,
-        server: web.Server,
-        listening: socket.socket,
-        *,
-        max_connections: int,
-        head_seconds: float,
-        options: dict[str, Any],
-    ) -> None:
-        self._server, self._listening = server, listening
-        self._max_connections = max_connections
-        self._head_seconds, self._options = head_seconds, options
+    def __init__(self, server: web.Server, listening: socket.socket, settings: Settings) -> None:
+        self._server, self._listening, self._settings = server, listening, settings
         self._loop = asyncio.get_running_loop()
         self._connections = 0
         self._is_open = self._out_of_descriptors = False
         self._entering: set[asyncio.Task[Any]] = set()
 
     def open(self) -> None:
-        """Begins to answer."""
         self._listening.setblocking(False)
         self._is_open = True
         self._loop.add_reader(self._listening, self._accept)
@@ -116,7 +111,7 @@ class Site:
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
-            if self._connections >= self._max_connections:
+            if self._connections >= self._settings.max_connections:
                 self._loop.remove_reader(self._listening)
                 return
             try:
@@ -144,27 +139,12 @@ class Site:
     def _enter(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._connections += 1
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        protocol = Connection(self._server, self._left, self._settings.head_seconds)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, connection))
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)
 
-    def _protocol(self) -> Connection:
-        return Connection(self._server, self._left, self._head_seconds, loop=self._loop, **self._options)
-
     def _left(self) -> None:
         self._connections -= 1
-        if self._connections < self._max_connections and not self._out_of_descriptors:
+        if self._connections < self._settings.max_connections and not self._out_of_descriptors:
             self._resume()
-
-
-def quiet_logger() -> logging.Logger:
-    """The logger of aiohttp, without what clients do wrong: it would write a traceback for each malformed request."""
-
-    def is_own_fault(record: logging.LogRecord) -> bool:
-        error: Any = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
-
-    logger = logging.getLogger("export.serve.http")
-    if not logger.filters:
-        logger.addFilter(is_own_fault)
-    return logger

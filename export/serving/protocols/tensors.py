@@ -28,6 +28,10 @@ _KINDS = {
 }
 
 
+_TAKEN: dict[tf.DType, set[type]] = {tf.string: {str, dict}, tf.bool: {bool}}
+"""Types of JSON that a dtype takes which is none of numbers."""
+
+
 def parse_body(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in a request's body.
 
@@ -48,7 +52,6 @@ def parse_body(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def signature_name(content: Mapping[str, Any], default: str) -> str:
-    """The signature that a request asks for."""
     name = content.get("signature_name", default)
     if not isinstance(name, str):
         raise invalid(f"signature_name is {_KINDS[type(name)]}; it must be a string")
@@ -121,7 +124,8 @@ def to_array(name: str, value: Any, spec: Spec) -> np.ndarray:
         if len(shape) == _MAX_RANK:
             raise invalid(f"input {name!r} is nested more than {_MAX_RANK} lists deep")
         # In C where it can be: there is a list for each pixel.
-        lengths = set(map(len, level)) if set(map(type, level)) == {list} else {_length(item) for item in level}
+        are_lists = set(map(type, level)) == {list}
+        lengths = set(map(len, level)) if are_lists else {len(item) if isinstance(item, list) else -1 for item in level}
         if len(lengths) > 1:
             shown = ", ".join("a single value" if length < 0 else f"{length} items" for length in sorted(lengths)[:3])
             raise invalid(f"input {name!r} is ragged: the lists at depth {len(shape) + 1} hold {shown}; all must be alike")
@@ -130,25 +134,14 @@ def to_array(name: str, value: Any, spec: Spec) -> np.ndarray:
     return _leaves(name, level, spec).reshape(shape)
 
 
-def _length(item: Any) -> int:
-    return len(item) if isinstance(item, list) else -1
-
-
 def _leaves(name: str, leaves: list[Any], spec: Spec) -> np.ndarray:
     kinds = set(map(type, leaves))
     dtype = spec.dtype
-    allowed: set[type]
     if list in kinds:
         raise invalid(f"input {name!r} is ragged: lists and single values stand side by side")
-    if dtype == tf.string:
-        allowed = {str, dict}
-    elif dtype == tf.bool:
-        allowed = {bool}
-    elif dtype.is_integer:
-        allowed = {int}
-    elif dtype.is_floating:
-        allowed = {int, float}
-    else:
+    of_numbers: set[type] = {int} if dtype.is_integer else {int, float} if dtype.is_floating else set()
+    allowed = _TAKEN.get(dtype, of_numbers)
+    if not allowed:
         raise invalid(f"input {name!r} is {dtype.name}, for which JSON has no form: send it by gRPC")
     if wrong := kinds - allowed:
         culprit = next(leaf for leaf in leaves if type(leaf) in wrong)
@@ -173,13 +166,10 @@ def _numbers(name: str, leaves: list[Any], dtype: tf.DType) -> np.ndarray:
 
 
 def _strings(name: str, leaves: list[Any]) -> np.ndarray:
-    array = np.empty(len(leaves), object)
-    for place, leaf in enumerate(leaves):
-        try:
-            array[place] = leaf.encode() if isinstance(leaf, str) else _decoded(name, leaf)
-        except UnicodeEncodeError:
-            raise invalid(f"input {name!r} has a string that is not Unicode: send bytes in base64") from None
-    return array
+    try:
+        return np.array([leaf.encode() if isinstance(leaf, str) else _decoded(name, leaf) for leaf in leaves], object)
+    except UnicodeEncodeError:
+        raise invalid(f"input {name!r} has a string that is not Unicode: send bytes in base64") from None
 
 
 def _decoded(name: str, value: dict[str, Any]) -> bytes:

@@ -31,7 +31,6 @@ _GIB = 2**30
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
         return [large(Path(folder) / "large", settings), of_a_run(Path(folder) / "run", settings)]

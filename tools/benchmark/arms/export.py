@@ -1,13 +1,13 @@
 """Latency of the exported models: one image at a time."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from export import inference
-from export.formats import write
+from export.checking import Predict
+from export.formats import stage
 from export.serving_model import ServingModel
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
@@ -19,22 +19,19 @@ KERAS, SAVED_MODEL, FLOAT32, INT8 = (f"{name}, ms" for name in ("Keras", "SavedM
 _FORMATS = {SAVED_MODEL: "saved_model", FLOAT32: "tflite", INT8: "tflite_int8"}
 _REPRESENTATIVE = 50
 _CHECKED = 20
-Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:
-    """One network."""
     images = networks.noise(DATASETS[config.dataset].image_shape, _REPRESENTATIVE)
     backbone = networks.build_backbone(config)
     model = ServingModel(backbone, [str(number) for number in range(backbone.output_shape[-1])], images)
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:
-        paths = {arm: write(kind, model, Path(name), version=1) for arm, kind in _FORMATS.items()}
+        paths = {arm: stage(kind, model, Path(name)) for arm, kind in _FORMATS.items()}
         loaded = {arm: inference.load(path, num_threads=settings.threads).predict for arm, path in paths.items()}
         predict: dict[str, Predict] = {KERAS: model.predict, **loaded}
         sizes = {arm: paths[arm].stat().st_size for arm in (FLOAT32, INT8)}

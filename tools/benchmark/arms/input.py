@@ -18,7 +18,6 @@ INPUT, TRAINING = "input, images/s", "training, images/s"
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     return [measure(config, settings) for config in settings.cases]
 
@@ -39,14 +38,11 @@ def measure(config: Config, settings: Settings) -> Row:
             pass
 
     train = networks.fitting(networks.build_model(config, table), ready)
-    seconds, steps = alternate({"input": read, "training": train}, settings)
-    augmentation = f"translate{' and flip' if config.flip else ''}"
+    seconds, steps = alternate({INPUT: read, TRAINING: train}, settings)
+    size, augmentation = config.batch_size, f"translate{' and flip' if config.flip else ''}"
     return Row(
-        f"{config.backbone}, batch {config.batch_size}, {augmentation}",
-        {
-            INPUT: per_second(READ_STEPS * config.batch_size, seconds["input"]),
-            TRAINING: per_second(config.batch_size, seconds["training"]),
-        },
+        f"{config.backbone}, batch {size}, {augmentation}",
+        {INPUT: per_second(READ_STEPS * size, seconds[INPUT]), TRAINING: per_second(size, seconds[TRAINING])},
         {"input / training": (INPUT, TRAINING)},
         steps=steps,
     )

@@ -86,8 +86,6 @@ def untuned(ready: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def fitting(model: keras.Model, batches: tf.data.Dataset) -> Work:
-    """Trains for so many steps."""
-
     def fit(steps: int) -> None:
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 

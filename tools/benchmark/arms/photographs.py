@@ -33,7 +33,6 @@ _IN_MEMORY = 1000
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     data = DATASETS[CONFIG.dataset].load(Path(settings.data_dir))
     return measure(cast(Photographs, data.train_images), settings)

@@ -13,7 +13,6 @@ REPREDICTION, FORWARD = "reprediction, images/s", "forward alone, images/s"
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     return [measure(config, settings) for config in settings.cases]
 
@@ -34,12 +33,11 @@ def measure(config: Config, settings: Settings) -> Row:
         for pixels, _ in batches.take(steps):
             forward(pixels)
 
-    seconds, steps = alternate(
-        {"reprediction": lambda steps: model.repredict(batches.take(steps)), "forward": forward_alone}, settings
-    )
+    arms = {REPREDICTION: lambda steps: model.repredict(batches.take(steps)), FORWARD: forward_alone}
+    seconds, steps = alternate(arms, settings)
     return Row(
         f"{config.backbone}, batch {size}",
-        {REPREDICTION: per_second(size, seconds["reprediction"]), FORWARD: per_second(size, seconds["forward"])},
+        {name: per_second(size, own) for name, own in seconds.items()},
         {"reprediction / forward, images/s": (REPREDICTION, FORWARD)},
         steps=steps,
     )

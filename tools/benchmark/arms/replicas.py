@@ -14,14 +14,13 @@ ONE, TWO = "1 replica, images/s", "2 replicas, images/s"
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part; its process must be its own."""
+    """Its process must be its own."""
     networks.prepare(settings)
     one, two = (devices.make_strategy(choice, 2) for choice in ("none", "mirrored"))
     return [measure(config, settings, one, two) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings, one: tf.distribute.Strategy, two: tf.distribute.Strategy) -> Row:
-    """One network."""
     spec, size = DATASETS[config.dataset], config.batch_size
     labels = networks.some_labels(steps.NUM_ROWS, spec.num_classes, num_labeled=config.num_labels)
     batches = networks.repeated(networks.noise(spec.image_shape, size), steps.mixed_rows(labels, config))
@@ -32,7 +31,7 @@ def measure(config: Config, settings: Settings, one: tf.distribute.Strategy, two
     seconds, count = alternate(arms, settings)
     return Row(
         f"{config.backbone}, global batch {size}",
-        {name: per_second(size, seconds[name]) for name in arms},
+        {name: per_second(size, own) for name, own in seconds.items()},
         {"2 replicas / 1, images/s": (TWO, ONE)},
         note=f"Both share {settings.threads} threads: two replicas can show what they cost, not what they gain.",
         steps=count,

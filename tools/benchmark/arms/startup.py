@@ -10,17 +10,12 @@ from unittest import mock
 from tools.benchmark.measuring import Row, in_fresh_process, in_turns
 from tools.benchmark.settings import Settings
 
-PYTHON, LIBRARIES, PROJECT, STEP = (
-    "Python, s",
-    "TensorFlow and Keras imported, s",
-    "r2d2_tf imported, s",
-    "first step done, s",
-)
+LIBRARIES, PROJECT, STEP = "TensorFlow and Keras imported, s", "r2d2_tf imported, s", "first step done, s"
 
 
 def part(settings: Settings) -> list[Row]:
     """The row of this part; what is timed happens in processes of their own."""
-    functions = {PYTHON: "nothing", LIBRARIES: "import_libraries", PROJECT: "import_project", STEP: "first_step"}
+    functions = {"Python, s": "nothing", LIBRARIES: "import_libraries", PROJECT: "import_project", STEP: "first_step"}
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for name in in_turns(functions, settings.rounds):
         began = time.time()

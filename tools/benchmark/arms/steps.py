@@ -28,42 +28,34 @@ class CoupledSGD(keras.optimizers.SGD):
         self.coupled_decay = weight_decay
 
     def apply(self, grads: Iterable[tf.Tensor], trainable_variables: Any = None) -> None:
-        """One step of every variable."""
         weights = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         super().apply([g + self.coupled_decay * w for g, w in zip(grads, weights, strict=True)], trainable_variables)
 
 
 def part(settings: Settings) -> list[Row]:
-    """The rows of this part."""
     networks.prepare(settings)
     return [measure(config, settings) for config in settings.cases]
 
 
 def measure(config: Config, settings: Settings) -> Row:
-    """One network."""
     spec, size = DATASETS[config.dataset], config.batch_size
     labels = networks.some_labels(NUM_ROWS, spec.num_classes, num_labeled=config.num_labels)
     images = networks.noise(spec.image_shape, size)
     rows = mixed_rows(labels, config)
     arms = {
-        "d2": networks.fitting(
+        D2: networks.fitting(
             networks.build_model(config, PseudoLabelTable(labels, spec.num_classes)), networks.repeated(images, rows)
         ),
-        "supervised": networks.fitting(supervised(config), networks.repeated(images, rows % spec.num_classes)),
+        SUPERVISED: networks.fitting(supervised(config), networks.repeated(images, rows % spec.num_classes)),
     }
     has_torch = importlib.util.find_spec("torch") is not None
     if has_torch:
-        arms["torch"] = _torch_steps(config, labels, images, rows, settings)
+        arms[TORCH] = _torch_steps(config, labels, images, rows, settings)
     seconds, steps = alternate(arms, settings)
-    numbers = {
-        name: per_second(size, seconds[arm])
-        for name, arm in ((D2, "d2"), (SUPERVISED, "supervised"), (TORCH, "torch"))
-        if arm in seconds
-    }
     height, width, channels = spec.image_shape
     return Row(
         f"{config.backbone}, {height}x{width}x{channels}, batch {size}",
-        numbers,
+        {name: per_second(size, own) for name, own in seconds.items()},
         # Twice as fast is half the time.
         {SUPERVISED_RATIO: (SUPERVISED, D2)} | ({TORCH_RATIO: (D2, TORCH)} if has_torch else {}),
         note="" if has_torch else "PyTorch is not installed, so it is not compared with.",

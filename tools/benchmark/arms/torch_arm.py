@@ -36,13 +36,14 @@ def six_convolutions(image_shape: Sequence[int], num_classes: int, *, widths: Se
     """As backbones.conv_small and conv_medium, for images turned by half a circle.
 
     With strides TensorFlow pads below and on the right, PyTorch all around, which at an even side comes to padding above and
-    on the left. Padding by hand would cost PyTorch a copy; turned images and kernels give the same logits without.
+    on the left. Padding by hand would cost PyTorch a copy; turned images and kernels give the same logits without. Of batch
+    normalization PyTorch's defaults are the authors' values; its momentum is the share of the new.
     """
     layers: list[nn.Module] = []
     channels = image_shape[-1]
     for filters in widths:
         for stride in (2, 1):
-            layers += [nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False), _batch_norm(filters)]
+            layers += [nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False), nn.BatchNorm2d(filters)]
             layers.append(nn.ReLU(inplace=True))
             channels = filters
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
@@ -53,29 +54,14 @@ def conv_large(image_shape: Sequence[int], num_classes: int) -> nn.Module:
     layers: list[nn.Module] = []
     channels = image_shape[-1]
 
-    def block(filters: int, size: int, padding: int) -> None:
-        nonlocal channels
-        layers.extend(
-            [
-                nn.Conv2d(channels, filters, size, padding=padding, bias=False),
-                _batch_norm(filters),
-                nn.LeakyReLU(0.1, inplace=True),
-            ]
-        )
+    blocks = [*[(128, 3, 1)] * 3, *[(256, 3, 1)] * 3, (512, 3, 0), (256, 1, 0), (128, 1, 0)]
+    for number, (filters, size, padding) in enumerate(blocks, start=1):
+        layers += [nn.Conv2d(channels, filters, size, padding=padding, bias=False), nn.BatchNorm2d(filters)]
+        layers.append(nn.LeakyReLU(0.1, inplace=True))
         channels = filters
-
-    for filters in (128, 256):
-        for _ in range(3):
-            block(filters, 3, 1)
-        layers.extend([nn.MaxPool2d(2), nn.Dropout(0.5)])
-    for filters, size in ((512, 3), (256, 1), (128, 1)):
-        block(filters, size, 0)
+        if number in (3, 6):
+            layers += [nn.MaxPool2d(2), nn.Dropout(0.5)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-
-
-def _batch_norm(channels: int) -> nn.Module:
-    # PyTorch's momentum is the share of the new; its defaults are the authors' values.
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
 NETWORKS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
@@ -91,10 +77,7 @@ TURNED = {"conv_small", "conv_medium"}
 class TorchD2:
     """Network, table and optimizer; `step` is one step of D2.
 
-    Args:
-        config: data set, network and hyperparameters.
-        labels: given class of each row, `[rows]`, -1 where there is none.
-        learning_rate: of the network.
+    `labels` is the given class of each row, `[rows]`, -1 where there is none.
     """
 
     def __init__(self, config: Config, labels: np.ndarray, learning_rate: float) -> None:
