@@ -72,6 +72,15 @@ def error_interval(wrong: int, images: int) -> tuple[float, float]:
     return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
+def largest_confusions(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+    """The `count` largest numbers off the diagonal of a confusion matrix, as (row, column, number), the largest first."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(int(i), int(j), int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+
 @dataclass
 class MetricsAccumulator:
     """Gathers predictions. Of each image it keeps three numbers, not its probabilities.
