@@ -18,8 +18,8 @@ from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.runs import run_directory
 from tools.label_queue import __main__ as label_queue
 from tools.report import __main__ as report
-from tools.report import contents, network_view, pictures, sheets
-from tools.report.evidence import Evidence
+from tools.report import contents, pictures, sheets
+from tools.report.evidence import Evidence, NetworkView
 from tools.shared import html, row_history, run_images, saved_table
 from tools.shared.classification_metrics import largest_confusions
 
@@ -227,7 +227,7 @@ def made_findings(tmp_path, labels=None, true=None, *, labels_are_drawn=True, **
     rows = np.arange(len(given))
     evidence = np.linspace(20, 1, len(rows)).astype(np.float32)
     label = logits.argmax(1).astype(np.int32)
-    view = network_view.NetworkView(rows, label, np.full(50, 0.9, np.float32), np.full(50, 0.1, np.float32), evidence)
+    view = NetworkView(rows, label, np.full(50, 0.9, np.float32), np.full(50, 0.1, np.float32), evidence)
     unlabeled = np.arange(10, 50)
     moves = row_history.RowHistory(unlabeled, [label[10:]] * 2, ["a", "b"], label[10:], evidence[10:], evidence[10:])
     images = run_images.Placed(np.zeros((50, 2, 2, 1), np.uint8), rows, np.full(50, -1) if true is None else true)
