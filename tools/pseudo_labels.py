@@ -235,20 +235,15 @@ def write_npz(path: Path, found: PseudoLabels) -> None:
 WRITERS: dict[str, Callable[[Path, PseudoLabels], None]] = {".csv": write_csv, ".parquet": write_parquet, ".npz": write_npz}
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("out", "", f"file to write, ending in {', '.join(WRITERS)}", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
     flags.DEFINE_integer("top_k", 3, "classes that are named", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_bool("soft", False, "write the probabilities of all classes, too", flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:

@@ -19,8 +19,8 @@ from r2d2_tf.runs import run_directory
 from tools.check_data.data_check import Asked, check
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     define = flags.DEFINE_string
     define("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
@@ -32,12 +32,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
     flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "what will train, for the proposal", flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:

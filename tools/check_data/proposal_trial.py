@@ -145,8 +145,8 @@ def _network_of(run_dir: Path) -> str:
     return f"{config.backbone} at {config.image_size} pixels"
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_enum("dataset", "mnist5k", sorted(DATASETS), "whose training images are used", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets", flag_values=flag_values)
@@ -156,12 +156,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
     flags.DEFINE_list("seeds", "0", "what images are drawn, and the run's seed", flag_values=flag_values)
     flags.DEFINE_string("output_dir", "runs/proposal_trial", "folder of images and runs", flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _claim(trial: Trial) -> None:

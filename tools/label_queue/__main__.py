@@ -73,8 +73,8 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
     ]
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
@@ -85,12 +85,7 @@ def define_flags() -> flags.FlagValues:
         "per_class_quota", 0, "images of a suggested class at most; 0: any number", lower_bound=0, flag_values=flag_values
     )
     flags.DEFINE_integer("seed", 0, "draws the images of --strategy=random", lower_bound=0, flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:

@@ -105,20 +105,8 @@ def table_text(experiment: Experiment, errors: Mapping[int, Mapping[str, float]]
     )
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
-    flag_values = flags.FlagValues()
-    flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds of the runs", flag_values=flag_values)
-    flags.DEFINE_list("strategies", "mixed,random", "of tools.label_queue", flag_values=flag_values)
-    flags.DEFINE_integer("count", 50, "images that are labeled", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_string("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
-    flags.DEFINE_bool("cold", False, "train the later runs from a stage 1 of their own", flag_values=flag_values)
-    return flag_values
-
-
-def _experiment(arguments: Sequence[str]) -> Experiment:
+def _experiment(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Experiment:
     """What a command line asks for, checked as far as that needs no run."""
-    flag_values = define_flags()
     others = tuple(parse_own(flag_values, arguments))
     seeds = tuple(parse_seeds(flag_values["seeds"].value))
     strategies = tuple(dict.fromkeys(flag_values["strategies"].value))
@@ -145,8 +133,14 @@ def _experiment(arguments: Sequence[str]) -> Experiment:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    help_text = f"{__doc__}\n{define_flags().get_help()}"
-    return run_program(arguments, help_text, lambda: _run(_experiment(arguments)))
+    flag_values = flags.FlagValues()
+    flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds of the runs", flag_values=flag_values)
+    flags.DEFINE_list("strategies", "mixed,random", "of tools.label_queue", flag_values=flag_values)
+    flags.DEFINE_integer("count", 50, "images that are labeled", lower_bound=1, flag_values=flag_values)
+    flags.DEFINE_string("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
+    flags.DEFINE_bool("cold", False, "train the later runs from a stage 1 of their own", flag_values=flag_values)
+    help_text = f"{__doc__}\n{flag_values.get_help()}"
+    return run_program(arguments, help_text, lambda: _run(_experiment(flag_values, arguments)))
 
 
 def _run(experiment: Experiment) -> int:
