@@ -39,7 +39,6 @@ class Facts:
     """What a proposal follows from.
 
     Attributes:
-        dataset: value of --dataset.
         num_labeled: labeled training images.
         num_unlabeled: the others.
         num_test: test images.
@@ -52,7 +51,6 @@ class Facts:
         hours: that the run may take.
     """
 
-    dataset: str
     num_labeled: int
     num_unlabeled: int
     num_test: int

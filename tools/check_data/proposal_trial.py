@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.command_line import parse_flags, run_with_flags
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import data_check
+from tools.check_data.data_check import check, define_flags
 from tools.shared.arguments import parse_seeds
 from tools.shared.runner import RunFailed, train
 from tools.shared.seed_table import Column, seed_table
@@ -114,8 +114,9 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
             data = spec.load(trial.data_dir)
             write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed))
         if not flagfile.is_file():
-            asked = data_check.Asked(f"{photos}", hours=trial.hours, config_out=f"{flagfile}")
-            if data_check.check(asked):
+            asked = define_flags()
+            parse_flags(asked, [f"--data_dir={photos}", "--sheet=", f"--hours={trial.hours}", f"--config_out={flagfile}"])
+            if check(asked):
                 raise ValueError(f"nothing is proposed for {photos}, as said above")
         try:
             return train([f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"])
