@@ -41,17 +41,7 @@ _STAGES = ("stage_1", "stage_2", "stage_3")
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be tried.
-
-    Attributes:
-        dataset: a key of DATASETS.
-        data_dir: of prepared TFDS sets, or None.
-        num_labels: images with a label.
-        num_unlabeled: images without.
-        num_test: images that are tested on.
-        hours: that a run may take, for the proposal.
-        folder: of images and runs.
-    """
+    """What is to be tried: the flags of this program; `folder` is --output_dir."""
 
     dataset: str
     data_dir: Path | None
@@ -170,8 +160,7 @@ def _claim(trial: Trial) -> None:
         if differ:
             raise ValueError(f"output_dir ({trial.folder}) holds another trial ({differ}): choose another --output_dir")
     trial.folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(path) as partial:
-        partial.write_text(json.dumps(asked, indent=2) + "\n")
+    files.write_text(path, json.dumps(asked, indent=2) + "\n")
 
 
 def _run(flag_values: flags.FlagValues) -> int:
@@ -186,8 +175,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     for seed in seeds:
         summaries[seed] = summary_of(trial, seed)
         text = table_text(trial, summaries, [_network_of(folder / f"seed{seed}-run") for seed in summaries])
-        with files.written_whole(folder / TABLE_FILE) as path:
-            path.write_text(text)
+        files.write_text(folder / TABLE_FILE, text)
     print(f"\n{text}\nThis stands in {folder / TABLE_FILE} too.")
     return 0
 

@@ -34,16 +34,7 @@ TABLE_FILE = "table.md"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is to be run.
-
-    Attributes:
-        arguments: flags of all runs.
-        seeds: of the runs.
-        strategies: of the queue; the others are held against the last one.
-        count: images that are labeled.
-        folder: of the runs.
-        cold: whether the later runs train a stage 1 of their own.
-    """
+    """What is to be run: the flags of all runs, and this program's own. Strategies are held against the last one."""
 
     arguments: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -86,8 +77,7 @@ def errors_of(experiment: Experiment, seed: int) -> dict[str, float]:
     errors = {"before": final_error(experiment.first_run(seed))}
     for strategy in experiment.strategies:
         experiment.folder.mkdir(parents=True, exist_ok=True)
-        with files.written_whole(experiment.folder / f"seed{seed}-{strategy}.txt") as path:
-            path.write_text(split_text(first, strategy, experiment.count, seed))
+        files.write_text(experiment.folder / f"seed{seed}-{strategy}.txt", split_text(first, strategy, experiment.count, seed))
         errors[strategy] = final_error(experiment.later_run(seed, strategy))
     return errors
 
@@ -150,8 +140,7 @@ def _run(experiment: Experiment) -> int:
         for seed in experiment.seeds:
             errors[seed] = errors_of(experiment, seed)
             text = table_text(experiment, errors)
-            with files.written_whole(experiment.folder / TABLE_FILE) as path:
-                path.write_text(text)
+            files.write_text(experiment.folder / TABLE_FILE, text)
     except RuntimeError as error:
         print(f"error: {one_line(error)}; once that is mended, the same command goes on", file=sys.stderr)
         return 1
