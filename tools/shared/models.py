@@ -23,8 +23,6 @@ class Model:
     """A model that is loaded.
 
     Attributes:
-        path: that was asked for.
-        predictor: that runs it.
         class_names: in the order of the probabilities; None if they are not known.
         resize_shorter_side: see inference.Metadata.
     """
@@ -136,11 +134,8 @@ def _load_run(folder: Path) -> Model:
 def _class_names_of_run(folder: Path) -> tuple[str, ...] | None:
     """From the run's export, which is soon read, or from its data set; None where neither is at hand."""
     exported = inference.metadata(folder / "export" / run_directory.BACKBONE_FILE).class_names
-    if exported:
-        return tuple(exported)
-    learned = run_directory.read_summary(folder).get("class_names")
-    if learned:
-        return tuple(learned)
+    if known := exported or run_directory.read_summary(folder).get("class_names"):
+        return tuple(known)
     config = run_directory.load_config(folder)
     try:
         return spec_of(config).load(config.data_path).class_names
