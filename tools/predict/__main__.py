@@ -96,7 +96,10 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
         raise ValueError("say which model to use: --model=RUN/export/model.tflite, or --model=RUN")
     models.check(Path(model))
     photograph_files.check(names)
-    _check_output(out)
+    if out != STANDARD_OUTPUT:
+        if not out or Path(out).is_dir():
+            raise ValueError(f"out ({out}) is a folder: name a file, as in --out={Path(out) / 'predictions.csv'}")
+        run_directory.check_writable(Path(out).parent)
     try:
         return predict(Path(model), names, out, top=top, batch_size=batch_size)
     except KeyboardInterrupt:
@@ -124,15 +127,6 @@ def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch
         own = [] if run == model_path else [f"--model={model_path}"]
         say(f"\nNext, how often is it wrong?\n  {run_directory.command_of('tools.evaluate', f'--run_dir={run}', *own)}")
     return _report_failures(tally)
-
-
-def _check_output(out: str) -> None:
-    if out == STANDARD_OUTPUT:
-        return
-    path = Path(out)
-    if not out or path.is_dir():
-        raise ValueError(f"out ({out}) is a folder: name a file, as in --out={path / 'predictions.csv'}")
-    run_directory.check_writable(path.parent)
 
 
 @contextlib.contextmanager
@@ -169,7 +163,8 @@ def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, ba
     blank = np.zeros((1, *model.predictor.image_shape), np.uint8)
     labels = model.labels(model.probabilities(blank).shape[1])
     top = min(top, len(labels))
-    writer.writerow(header(top))
+    more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"probability_{place}")]
+    writer.writerow(["file", "label", "probability", *more, "error"])
     with tqdm(total=total, unit="image", smoothing=0.05, leave=False, disable=None) as bar:
         for batch in _decoded(names, batch_size, read):
             images = [pixels for _, pixels in batch if not isinstance(pixels, str)]
@@ -177,12 +172,6 @@ def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, ba
             writer.writerows(_rows(batch, probabilities, labels, top, tally))
             bar.update(len(batch))
     return tally
-
-
-def header(top: int) -> list[str]:
-    """The columns of the table."""
-    more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"probability_{place}")]
-    return ["file", "label", "probability", *more, "error"]
 
 
 def _decoded(names: Iterable[str], batch_size: int, read: Callable[[str], np.ndarray | str]) -> Iterator[list[Decoded]]:
