@@ -96,9 +96,7 @@ def _scale(axes: Any, groups: Sequence[Group]) -> None:
     from matplotlib import ticker
 
     runs = [run for group in groups for run in group.runs]
-    errors = [epoch.error for run in runs for epoch in run.epochs] + [
-        run.last_error for run in runs if run.last_error is not None
-    ]
+    errors = [error for run in runs for error in (*(epoch.error for epoch in run.epochs), run.last_error) if error is not None]
     if min(errors, default=0.0) <= 0:
         return
     axes.set_yscale("log")

@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def title(self) -> str:
-        return f"{self.where}{' (FAKE DATA)' if self.is_fake and 'FAKE' not in self.where else ''}"
+        return self.where + " (FAKE DATA)" * (self.is_fake and "FAKE" not in self.where)
 
 
 def report(subject: Subject, all_metrics: Mapping[str, ClassificationMetrics]) -> str:
