@@ -17,14 +17,7 @@ _LONGEST_NAME = 20
 
 
 def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
-    """Draws training images of the first classes and, in the last row, unlabeled ones.
-
-    Args:
-        data: the images.
-        usable: which training images can be read, `[rows]` bool.
-        title: of the sheet.
-        path: of the picture.
-    """
+    """Draws training images of the first classes and, in the last row, unlabeled ones, where they are `usable`, `[rows]`."""
     rows = _rows(data, usable)
     figure, axes = plots.pyplot().subplots(
         len(rows), COLUMNS, figsize=(COLUMNS * _INCHES + 1.6, len(rows) * _INCHES + 0.6), layout="constrained", squeeze=False

@@ -146,16 +146,7 @@ def _output(out: str) -> Iterator[TextIO]:
 
 
 def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, batch_size: int, top: int) -> Tally:
-    """Classifies photographs and writes a line for each.
-
-    Args:
-        model: that classifies them.
-        names: of their files.
-        file: to write to.
-        total: how many there are, for the progress bar.
-        batch_size: how many are classified at once.
-        top: how many of the likeliest classes are written.
-    """
+    """Classifies the photographs `names` and writes a line for each; `total`, how many there are, is for the progress bar."""
     read = functools.partial(_read, model)
     # Text in quotes, numbers without: Python 3.11 and 3.12 would leave a name with a carriage return as it is.
     writer, tally = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"), Tally()
@@ -222,13 +213,7 @@ def _rows(
 
 
 def summary(tally: Tally, *, seconds: float, start: float) -> list[str]:
-    """What was found, for people.
-
-    Args:
-        tally: of all photographs.
-        seconds: that reading and classifying took.
-        start: seconds before that.
-    """
+    """What was found, for people; reading and classifying took `seconds`, and what was before them `start` seconds."""
     classified = tally.labels.total()
     speed = f"{(classified + tally.failed) / seconds:,.0f} images/s; {start:.1f} s to start"
     lines = [f"{classified:,} photographs classified in {seconds:.1f} s ({speed})"]
