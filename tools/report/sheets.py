@@ -57,9 +57,8 @@ def _certain(found: Evidence, count: int) -> Sheet:
     sums, counts = (np.bincount(label, weights=weights, minlength=len(names)) for weights in (probability, None))
     # Where not all classes can be shown, those of which the table is least certain.
     least_certain = np.argsort(np.where(counts, sums / np.maximum(counts, 1), np.inf), kind="stable")[:count]
-    shown = np.sort(least_certain) if len(names) > count else np.arange(len(names))
     choices = {}
-    for c in shown:
+    for c in np.sort(least_certain):
         own = rows[label == c]
         # Where the largest probability is 1 in float32, as it mostly is, the second tells rows apart.
         best = own[np.lexsort((said.second[own], -said.probability[own]))[:a_class]]
