@@ -28,13 +28,16 @@ import csv
 import json
 import sys
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 from absl import flags
+from pyarrow import parquet
 from tqdm import tqdm
 
 from r2d2_tf.config.command_line import run_with_flags
@@ -44,47 +47,13 @@ from r2d2_tf.system import files
 from tools.shared import row_history, run_images, saved_table
 from tools.shared.saved_table import SavedTable
 
-
-@dataclass(frozen=True)
-class Part:
-    """Some rows, one after another.
-
-    Attributes:
-        split: of all of them: `train` or `test`.
-        file: ids, `[rows]`.
-        given: classes, `[rows]`; -1: none.
-        flips: `[rows]`; row_moves.UNKNOWN where labels were given.
-        entropy: nats, `[rows]`; of test images, which have no row in the table, NaN, as all that follows.
-        margin: `[rows]`.
-        top_labels: the most probable classes, the first one first, `[rows, k]`; of test images their class, then -1.
-        top_probabilities: of them, `[rows, k]`.
-        probabilities: of all classes, `[rows, classes]`.
-    """
-
-    split: str
-    file: np.ndarray
-    given: np.ndarray
-    flips: np.ndarray
-    entropy: np.ndarray
-    margin: np.ndarray
-    top_labels: np.ndarray
-    top_probabilities: np.ndarray
-    probabilities: np.ndarray
+Part = dict[str, np.ndarray]
+"""Some rows, one after another: columns by the names that they have in a .npz; see PseudoLabels.parts."""
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """What is to be written.
-
-    Attributes:
-        table: that was learned.
-        flips: of its rows, `[rows]`.
-        class_names: in the order of the labels.
-        top_k: classes that are named.
-        soft: whether the probabilities of all classes are written, too.
-        test_ids: names of test images, if they have any.
-        test_labels: of those.
-    """
+    """What is to be written: a table, the flips of its rows, `[rows]`, and test images, if they have names."""
 
     table: SavedTable
     flips: np.ndarray
@@ -95,118 +64,101 @@ class PseudoLabels:
     test_labels: Sequence[int] | np.ndarray = ()
 
     def parts(self) -> Iterator[Part]:
-        """All rows, from the first to the last, with a bar for people, and then the test images."""
+        """All rows, from the first to the last, with a bar for people, and then the test images.
+
+        Beside what the program's text names there are `top_labels` and `top_probabilities`, `[rows, k]`, the first class first,
+        and the `probabilities` of all classes, `[rows, classes]`. Test images have no row: NaN, and -1 behind their label.
+        """
+        most = max(self.top_k, 2)
         with tqdm(total=len(self.flips), unit="row", leave=False, disable=None) as bar:
             for rows, probabilities in self.table.walk():
-                top = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(self.top_k, 2)]
-                of_top = np.take_along_axis(probabilities, top, 1)
-                yield Part(
-                    "train",
-                    np.array(self.table.ids[rows]),
-                    np.array(self.table.labels[rows]),
-                    self.flips[rows],
-                    saved_table.entropy_of(probabilities),
-                    of_top[:, 0] - of_top[:, 1],
-                    top[:, : self.top_k],
-                    of_top[:, : self.top_k],
-                    probabilities,
-                )
+                top = np.argsort(-probabilities, axis=1, kind="stable")[:, :most]
+                ids, given = np.array(self.table.ids[rows]), np.array(self.table.labels[rows])
+                yield self._part("train", ids, given, self.flips[rows], probabilities, top)
                 bar.update(len(probabilities))
-        if len(self.test_ids):
-            yield self._test_part()
+        if count := len(self.test_ids):
+            labels, top = np.asarray(self.test_labels, np.int64), np.full((count, most), -1, np.int64)
+            top[:, 0] = labels
+            flips = np.full(count, row_history.UNKNOWN, self.flips.dtype)
+            unknown = np.full((count, self.table.num_classes), np.nan, np.float32)
+            yield self._part("test", np.array(self.test_ids), labels, flips, unknown, top)
 
-    def _test_part(self) -> Part:
-        count, labels = len(self.test_ids), np.asarray(self.test_labels, np.int64)
-        unknown = np.full((count, self.table.num_classes), np.nan, np.float32)
-        top = np.full((count, self.top_k), -1, np.int64)
-        top[:, 0] = labels
-        nothing, flips = unknown[:, 0], np.full(count, row_history.UNKNOWN, self.flips.dtype)
-        return Part("test", np.array(self.test_ids), labels, flips, nothing, nothing, top, unknown[:, : self.top_k], unknown)
+    def _part(
+        self, split: str, ids: np.ndarray, given: np.ndarray, flips: np.ndarray, probabilities: np.ndarray, top: np.ndarray
+    ) -> Part:
+        of_top = np.take_along_axis(probabilities, top, 1)
+        return {
+            "files": ids,
+            "split": np.full(len(ids), split),
+            "given_label": given,
+            "flips": flips,
+            "entropy": saved_table.entropy_of(probabilities),
+            "margin": of_top[:, 0] - of_top[:, 1],
+            "top_labels": top[:, : self.top_k],
+            "top_probabilities": of_top[:, : self.top_k],
+            "probabilities": probabilities,
+        }
 
 
 def write_csv(path: Path, found: PseudoLabels) -> None:
     """A header, and a line a row; numbers with nine digits, from which float32 comes back exactly."""
-    header = ["file", "label", "split", "probability", "entropy", "margin", "given_label", "flips"]
-    header += [f"{name}_{k}" for k in range(2, found.top_k + 1) for name in ("label", "probability")]
-    header += [f"{PROBABILITY_OF}{name}" for name in found.class_names] if found.soft else []
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for part in found.parts():
-            writer.writerows(_csv_row(part, i, found.class_names, found.soft) for i in range(len(part.file)))
-
-
-def _csv_row(part: Part, i: int, names: Sequence[str], soft: bool) -> list[object]:
-    tops = zip(part.top_labels[i].tolist(), part.top_probabilities[i].tolist(), strict=True)
-    (label, probability), *others = [(names[c] if c >= 0 else "", _digits(p)) for c, p in tops]
-    return [
-        part.file[i],
-        label,
-        part.split,
-        probability,
-        _digits(part.entropy[i]),
-        _digits(part.margin[i]),
-        names[part.given[i]] if part.given[i] >= 0 else "",
-        part.flips[i] if part.flips[i] != row_history.UNKNOWN else "",
-        *(cell for pair in others for cell in pair),
-        *(_digits(p) for p in (part.probabilities[i].tolist() if soft else ())),
-    ]
-
-
-def _digits(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.9g}"
+        for number, part in enumerate(found.parts()):
+            columns = _columns(part, found)
+            if found.soft:
+                of_each = zip(found.class_names, part["probabilities"].T, strict=True)
+                columns |= {f"{PROBABILITY_OF}{name}": _known(values) for name, values in of_each}
+            if not number:
+                writer.writerow(columns)
+            lines = zip(*(column.to_pylist() for column in columns.values()), strict=True)
+            writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in line] for line in lines)
 
 
 def write_parquet(path: Path, found: PseudoLabels) -> None:
     """A group of rows a part."""
-    from pyarrow import parquet
-
-    writer = None
-    try:
+    with contextlib.ExitStack() as stack:
+        writer = None
         for part in found.parts():
-            group = _arrow_table(part, found)
-            writer = writer or parquet.ParquetWriter(path, group.schema)
+            columns = _columns(part, found)
+            if found.soft:
+                flat, none = pyarrow.array(part["probabilities"].ravel()), pyarrow.array(np.isnan(part["probabilities"][:, 0]))
+                columns["probabilities"] = pyarrow.FixedSizeListArray.from_arrays(flat, len(found.class_names), mask=none)
+            group = pyarrow.table(columns, metadata={"class_names": json.dumps(list(found.class_names))})
+            writer = writer or stack.enter_context(parquet.ParquetWriter(path, group.schema))
             writer.write_table(group)
-    finally:
-        if writer is not None:
-            writer.close()
 
 
-def _arrow_table(part: Part, found: PseudoLabels) -> Any:
-    import pyarrow
-
+def _columns(part: Part, found: PseudoLabels) -> dict[str, Any]:
+    """The columns of a .csv or .parquet but for the probabilities of all classes, as Arrow's arrays; null is empty."""
     names = np.array(found.class_names, object)
 
     def named(classes: np.ndarray) -> Any:
         return pyarrow.array(names[classes], pyarrow.string(), mask=classes < 0)
 
-    def known(values: np.ndarray) -> Any:
-        return pyarrow.array(np.ascontiguousarray(values), mask=np.isnan(values))
-
     columns = {
-        "file": pyarrow.array(part.file.tolist(), pyarrow.string()),
-        "label": named(part.top_labels[:, 0]),
-        "split": pyarrow.array([part.split] * len(part.file)),
-        "probability": known(part.top_probabilities[:, 0]),
-        "entropy": known(part.entropy),
-        "margin": known(part.margin),
-        "given_label": named(part.given),
-        "flips": pyarrow.array(part.flips, mask=part.flips == row_history.UNKNOWN),
+        "file": pyarrow.array(part["files"].tolist(), pyarrow.string()),
+        "label": named(part["top_labels"][:, 0]),
+        "split": pyarrow.array(part["split"].tolist()),
+        "probability": _known(part["top_probabilities"][:, 0]),
+        "entropy": _known(part["entropy"]),
+        "margin": _known(part["margin"]),
+        "given_label": named(part["given_label"]),
+        "flips": pyarrow.array(part["flips"], mask=part["flips"] == row_history.UNKNOWN),
     }
     for k in range(1, found.top_k):
-        columns[f"label_{k + 1}"] = named(part.top_labels[:, k])
-        columns[f"probability_{k + 1}"] = known(part.top_probabilities[:, k])
-    if found.soft:
-        flat, none = pyarrow.array(part.probabilities.ravel()), pyarrow.array(np.isnan(part.probabilities[:, 0]))
-        columns["probabilities"] = pyarrow.FixedSizeListArray.from_arrays(flat, len(names), mask=none)
-    return pyarrow.table(columns, metadata={"class_names": json.dumps(list(found.class_names))})
+        columns[f"label_{k + 1}"] = named(part["top_labels"][:, k])
+        columns[f"probability_{k + 1}"] = _known(part["top_probabilities"][:, k])
+    return columns
+
+
+def _known(values: np.ndarray) -> Any:
+    return pyarrow.array(np.ascontiguousarray(values), mask=np.isnan(values))
 
 
 def write_npz(path: Path, found: PseudoLabels) -> None:
     """All but the probabilities of all classes is held in memory until the end."""
-    columns = ("file", "given", "flips", "entropy", "margin", "top_labels", "top_probabilities")
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in columns}
-    splits: list[str] = []
+    kept: dict[str, list[np.ndarray]] = defaultdict(list)
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open("probabilities.npy", "w", force_zip64=True) if found.soft else contextlib.nullcontext() as member:
             if member is not None:
@@ -214,20 +166,14 @@ def write_npz(path: Path, found: PseudoLabels) -> None:
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, header)
             for part in found.parts():
-                splits += [part.split] * len(part.file)
-                for name in columns:
-                    kept[name].append(getattr(part, name))
+                probabilities = part.pop("probabilities")
+                for name, values in part.items():
+                    kept[name].append(values)
                 if member is not None:
-                    member.write(part.probabilities.astype("<f4", copy=False).data)
+                    member.write(probabilities.astype("<f4", copy=False).data)
         arrays = {name: np.concatenate(values) for name, values in kept.items()}
         arrays |= {"label": arrays["top_labels"][:, 0], "probability": arrays["top_probabilities"][:, 0]}
-        arrays |= {
-            "files": arrays.pop("file"),
-            "given_label": arrays.pop("given"),
-            "class_names": np.array(found.class_names),
-            "split": np.array(splits),
-        }
-        for name, values in arrays.items():
+        for name, values in (arrays | {"class_names": np.array(found.class_names)}).items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as own:
                 np.lib.format.write_array(own, values, allow_pickle=False)
 
@@ -235,20 +181,15 @@ def write_npz(path: Path, found: PseudoLabels) -> None:
 WRITERS: dict[str, Callable[[Path, PseudoLabels], None]] = {".csv": write_csv, ".parquet": write_parquet, ".npz": write_npz}
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("out", "", f"file to write, ending in {', '.join(WRITERS)}", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
     flags.DEFINE_integer("top_k", 3, "classes that are named", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_bool("soft", False, "write the probabilities of all classes, too", flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:

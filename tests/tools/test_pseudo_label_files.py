@@ -84,7 +84,9 @@ def test_without_soft_there_are_no_probabilities_of_all_classes(finished_run, tm
 
 def test_a_table_is_read_part_by_part(finished_run):
     table = saved_table.read(finished_run / "pseudo_labels.npz")
-    sizes = [len(part.file) for part in pseudo_labels.PseudoLabels(table, np.zeros(4000, int), "0123456789", 3, False).parts()]
+    sizes = [
+        len(part["files"]) for part in pseudo_labels.PseudoLabels(table, np.zeros(4000, int), "0123456789", 3, False).parts()
+    ]
     assert sizes == [300] * 13 + [100]
 
 

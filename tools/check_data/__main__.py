@@ -16,23 +16,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.runs import run_directory
-from tools.check_data.data_check import Asked, check
-
-
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
-    flag_values = flags.FlagValues()
-    define = flags.DEFINE_string
-    define("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
-    define("dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values)
-    define("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
-    define("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
-    define("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
-    flags.DEFINE_integer("num_labels", 0, "labels that a run draws of a TFDS set; 0: all", 0, flag_values=flag_values)
-    flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
-    flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
-    flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "what will train, for the proposal", flag_values=flag_values)
-    return flag_values
+from tools.check_data.data_check import check, define_flags
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,7 +30,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     for name in ("sheet", "config_out"):
         if flag_values[name].value:
             run_directory.check_writable(Path(flag_values[name].value).parent)
-    return check(Asked(**{name: flag_values[name].value for name in Asked._fields}))
+    return check(flag_values)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What is in somebody's own images, told and drawn, and the config that is proposed for them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+from absl import flags
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
@@ -17,25 +19,30 @@ from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.check_data import data_text, proposal
 
+if TYPE_CHECKING:
+    from tools.check_data.image_inspection import InspectedImage
+
 TEST_FRACTION = 0.2
 """What is proposed where no test images are set apart."""
 
 
-class Asked(NamedTuple):
-    """What is asked for: the flags of tools.check_data."""
+def define_flags() -> flags.FlagValues:
+    """The flags of tools.check_data."""
+    flag_values = flags.FlagValues()
+    define = flags.DEFINE_string
+    define("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
+    define("dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values)
+    define("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
+    define("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
+    define("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
+    flags.DEFINE_integer("num_labels", 0, "labels that a run draws of a TFDS set; 0: all", 0, flag_values=flag_values)
+    flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
+    flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
+    flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "what will train, for the proposal", flag_values=flag_values)
+    return flag_values
 
-    data_dir: str
-    dataset: str = ""
-    labels: str = ""
-    sheet: str = ""
-    config_out: str = ""
-    num_labels: int = 0
-    test_fraction: float = 0.0
-    hours: float = 2.0
-    device: str = "auto"
 
-
-def _config(asked: Asked) -> tuple[Config, DatasetSpec]:
+def _config(asked: flags.FlagValues) -> tuple[Config, DatasetSpec]:
     """A config of the data alone, and their spec; takes a fifth of the labeled images for testing where none are set apart."""
     dataset = asked.dataset or ("npz" if Path(asked.data_dir).suffix == ".npz" else "folder")
     if dataset not in OWN_SETS and not dataset.startswith(TFDS_PREFIX):
@@ -49,7 +56,7 @@ def _config(asked: Asked) -> tuple[Config, DatasetSpec]:
         return config, spec_of(config)
 
 
-def check(asked: Asked) -> int:
+def check(asked: flags.FlagValues) -> int:
     """Prints what was found and what is proposed, and writes sheet and flagfile; returns the exit code.
 
     Raises:
@@ -57,8 +64,6 @@ def check(asked: Asked) -> int:
     """
     config, spec = _config(asked)
     import_tensorflow_quietly()
-    import tensorflow as tf
-
     from r2d2_tf.runs import run_labels
     from tools.check_data.image_inspection import copies_among, inspect_images
 
@@ -67,21 +72,10 @@ def check(asked: Asked) -> int:
         data = dataclasses.replace(data, given_labels=run_labels.training_labels(data, config, spec.num_classes))
     looks = inspect_images(data)
     copies = list(copies_among(looks))
-    print(
-        "\n".join(
-            [
-                *data_text.count_lines(config, data),
-                "",
-                *data_text.size_lines(looks),
-                *data_text.other_lines(config),
-                *data_text.alike_lines(data.class_names),
-            ]
-        )
-    )
-    # What cannot be read is left out of training.
-    readable = [look for look in looks if not look.problem]
-    own = np.array([look.label for look in readable if not look.is_test], np.int64)
-    unlabeled = [name for number, name in enumerate(data.class_names) if not (own == number).any()]
+    sizes, others = data_text.size_lines(looks), data_text.other_lines(config)
+    print("\n".join([*data_text.count_lines(config, data), "", *sizes, *others, *data_text.alike_lines(data.class_names)]))
+    labels = {look.label for look in looks if not look.problem and not look.is_test}
+    unlabeled = [name for number, name in enumerate(data.class_names) if number not in labels]
     problems = [
         *data_text.unreadable_lines(looks),
         *data_text.unlabeled_class_lines(unlabeled),
@@ -89,42 +83,36 @@ def check(asked: Asked) -> int:
     ]
     print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
     if asked.sheet:
-        _draw(data, np.array([not look.problem for look in looks if not look.is_test], bool), Path(asked.sheet), config)
-    has_gpu = asked.device == "gpu" or (asked.device == "auto" and bool(tf.config.list_physical_devices("GPU")))
-    shorter = int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE]))
-    num_test = len(readable) - len(own)
-    facts = facts_of(config, data, own, num_test=num_test, shorter_side=shorter, has_gpu=has_gpu, hours=asked.hours)
-    has_bad_images = len(readable) < len(looks)
-    _propose(config, facts, asked.config_out, has_bad_images)
+        from tools.check_data import image_sheet
+
+        usable = np.array([not look.problem for look in looks if not look.is_test], bool)
+        image_sheet.draw(data, usable, f"{config.data_dir}: training images, as a network sees them", Path(asked.sheet))
+        print(f"\nA sheet of images is in {asked.sheet}: look whether each row is of its class.")
+    has_bad_images = any(look.problem for look in looks)
+    _propose(config, _facts(asked, data, looks), asked.config_out, has_bad_images)
     return 1 if has_bad_images or unlabeled or any(group.is_leak or group.is_contradiction for group in copies) else 0
 
 
-def facts_of(
-    config: Config, data: ImageData, given: np.ndarray, *, num_test: int, shorter_side: int, has_gpu: bool, hours: float
-) -> proposal.Facts:
-    """What a proposal follows from; `given` are the labels of the training images that can be read, -1 for none."""
+def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedImage]") -> proposal.Facts:
+    """What a proposal follows from. What cannot be read is left out of training."""
+    import tensorflow as tf
+
+    readable = [look for look in looks if not look.problem]
+    given = np.array([look.label for look in readable if not look.is_test], np.int64)
     counts = np.bincount(given[given >= 0], minlength=len(data.class_names))
     images = data.train_images
     return proposal.Facts(
-        config.dataset,
         num_labeled=int(counts.sum()),
         num_unlabeled=int((given < 0).sum()),
-        num_test=num_test,
+        num_test=len(readable) - len(given),
         fewest=int(counts.min()),
         most=int(counts.max()),
         num_classes=len(counts),
         image_shape=images.shape[1:] if isinstance(images, np.ndarray) else None,
-        shorter_side=shorter_side,
-        has_gpu=has_gpu,
-        hours=hours,
+        shorter_side=int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE])),
+        has_gpu=asked.device == "gpu" or (asked.device == "auto" and bool(tf.config.list_physical_devices("GPU"))),
+        hours=asked.hours,
     )
-
-
-def _draw(data: ImageData, usable: np.ndarray, path: Path, config: Config) -> None:
-    from tools.check_data import image_sheet
-
-    image_sheet.draw(data, usable, f"{config.data_dir}: training images, as a network sees them", path)
-    print(f"\nA sheet of images is in {path}: look whether each row is of its class.")
 
 
 def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_images: bool) -> None:

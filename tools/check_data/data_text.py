@@ -100,15 +100,13 @@ def copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterat
             f"{look.name!r} ({'test, ' * look.is_test}{one_line(classes[look.label])})" for look in group.looks[:MOST_NAMED]
         )
 
-    plain = [group for group in copies if not group.is_leak and not group.is_contradiction]
-    for title, groups in (
-        (
-            "LEAK: test images that are among the training images, so that errors come out too low",
-            [g for g in copies if g.is_leak],
-        ),
-        ("CONTRADICTION: equal images with different labels", [g for g in copies if g.is_contradiction]),
-        ("Copies: equal images, which count twice", plain),
-    ):
+    leak = "LEAK: test images that are among the training images, so that errors come out too low"
+    kinds = {
+        leak: [group for group in copies if group.is_leak],
+        "CONTRADICTION: equal images with different labels": [group for group in copies if group.is_contradiction],
+        "Copies: equal images, which count twice": [g for g in copies if not g.is_leak and not g.is_contradiction],
+    }
+    for title, groups in kinds.items():
         if groups:
             yield f"{title} ({len(groups):,} of them)"
             yield from (f"  {names(group)}" for group in groups[:MOST_NAMED])

@@ -1,7 +1,9 @@
 """Looks at every image of a data set once: can it be read, how large is it, and is it there twice?"""
 
+import functools
 import hashlib
 import io
+import itertools
 import os
 import warnings
 from collections import defaultdict
@@ -22,7 +24,6 @@ _DELAY = 2
 """Seconds before a progress bar is shown."""
 _ORIENTATION = 0x0112
 """EXIF tag: how a picture is to be turned."""
-_IMAGES_A_TASK = 16
 
 
 class InspectedImage(NamedTuple):
@@ -55,29 +56,20 @@ def inspect_images(data: ImageData) -> list[InspectedImage]:
     """Looks at all training images and then at all test images."""
     given = data.train_labels if data.given_labels is None else data.given_labels
     names = [str(row) for row in range(len(data.test_labels))] if data.test_ids is None else data.test_ids
-    parts = ((data.train_images, data.train_ids, given, False), (data.test_images, names, data.test_labels, True))
-    looks: list[InspectedImage] = []
+    of_train = functools.partial(_inspect, data.train_images, data.train_ids, given, False)
+    of_test = functools.partial(_inspect, data.test_images, names, data.test_labels, True)
     total = len(given) + len(names)
-    # disable=None: no bar where the output is a file. Threads: nothing here holds Python's lock for long.
-    with (
-        tqdm(total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        for images, own_names, labels, is_test in parts:
+    # Threads: nothing here holds Python's lock for long. disable=None: no bar where the output is a file.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = itertools.chain(pool.map(of_train, range(len(given))), pool.map(of_test, range(len(names))))
+        return list(tqdm(looks, total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None))
 
-            def one(
-                row: int,
-                images: np.ndarray | Photographs = images,
-                own_names: Sequence[str] = own_names,
-                labels: np.ndarray = labels,
-                is_test: bool = is_test,
-            ) -> InspectedImage:
-                look = _of_photograph(images, row) if isinstance(images, Photographs) else _of_pixels(images[row])
-                bar.update()
-                return look._replace(name=own_names[row], label=int(labels[row]), is_test=is_test)
 
-            looks += pool.map(one, range(len(labels)), chunksize=_IMAGES_A_TASK)
-    return looks
+def _inspect(
+    images: np.ndarray | Photographs, names: Sequence[str], labels: np.ndarray, is_test: bool, row: int
+) -> InspectedImage:
+    look = _of_photograph(images, row) if isinstance(images, Photographs) else _of_pixels(images[row])
+    return look._replace(name=names[row], label=int(labels[row]), is_test=is_test)
 
 
 _NOTHING = InspectedImage("", False, -1, b"", 0, 0, "", False, "")

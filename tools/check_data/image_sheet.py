@@ -9,6 +9,7 @@ from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.training.pipeline import plain_images
 from tools.shared import plots
 from tools.shared.plots import plain
+from tools.shared.run_images import spread
 
 MOST_ROWS, COLUMNS = 20, 8
 _INCHES = 1.1
@@ -16,14 +17,7 @@ _LONGEST_NAME = 20
 
 
 def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
-    """Draws training images of the first classes and, in the last row, unlabeled ones.
-
-    Args:
-        data: the images.
-        usable: which training images can be read, `[rows]` bool.
-        title: of the sheet.
-        path: of the picture.
-    """
+    """Draws training images of the first classes and, in the last row, unlabeled ones, where they are `usable`, `[rows]`."""
     rows = _rows(data, usable)
     figure, axes = plots.pyplot().subplots(
         len(rows), COLUMNS, figsize=(COLUMNS * _INCHES + 1.6, len(rows) * _INCHES + 0.6), layout="constrained", squeeze=False
@@ -50,11 +44,6 @@ def _rows(data: ImageData, usable: np.ndarray) -> Sequence[tuple[str, np.ndarray
     lines = []
     for number, name in [*enumerate(data.class_names)][:MOST_ROWS]:
         own = np.flatnonzero((given == number) & usable)
-        lines.append((f"{plain(name, _LONGEST_NAME)}\n{len(own):,} labeled", _spread(own)))
+        lines.append((f"{plain(name, _LONGEST_NAME)}\n{len(own):,} labeled", spread(own, COLUMNS)))
     rest = np.flatnonzero((given < 0) & usable)
-    return [*lines, (f"unlabeled\n{len(rest):,}", _spread(rest))] if len(rest) else lines
-
-
-def _spread(rows: np.ndarray) -> np.ndarray:
-    """A few of `rows`, from all over them."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).astype(np.int64))]
+    return [*lines, (f"unlabeled\n{len(rest):,}", spread(rest, COLUMNS))] if len(rest) else lines

@@ -39,20 +39,13 @@ class Facts:
     """What a proposal follows from.
 
     Attributes:
-        dataset: value of --dataset.
-        num_labeled: labeled training images.
-        num_unlabeled: the others.
-        num_test: test images.
         fewest: labeled training images of the smallest class.
         most: of the largest.
-        num_classes: number of classes.
         image_shape: (height, width, channels) of images in memory; None for photographs.
         shorter_side: median of the photographs' shorter sides, in pixels.
-        has_gpu: whether there is a GPU.
         hours: that the run may take.
     """
 
-    dataset: str
     num_labeled: int
     num_unlabeled: int
     num_test: int
@@ -66,15 +59,7 @@ class Facts:
 
 
 class Recipe(NamedTuple):
-    """A config of the project, and what it was written for.
-
-    Attributes:
-        config: its name.
-        labeled: labeled images.
-        unlabeled: the others.
-        multiply_adds: of its network for an image.
-        side: of the image, in pixels.
-    """
+    """A config of the project, how many images it was written for, and its network's multiply-adds for one of `side` pixels."""
 
     config: str
     labeled: int
@@ -209,9 +194,8 @@ def _augmentation(facts: Facts, base: Config, whence: str) -> Iterator[Choice]:
     if facts.image_shape is None:
         # Few labels want milder crops than ImageNet's.
         mild = from_command_line([f"--flagfile={CONFIGS / PHOTOGRAPHS.config}.cfg"]).crop_scale
-        yield Choice(
-            "crop_scale", f"{mild:g}", "milder than ImageNet's, for few labels", f"as configs/{PHOTOGRAPHS.config}.cfg"
-        )
+        source = f"as configs/{PHOTOGRAPHS.config}.cfg"
+        yield Choice("crop_scale", f"{mild:g}", "milder than ImageNet's, for few labels", source)
         yield Choice("translate", "0", "photographs are cropped at random", whence)
     else:
         side = min(facts.image_shape[:2])
@@ -274,9 +258,7 @@ def flagfile(choices: Sequence[Choice], title: str) -> str:
     """The text of a flagfile, a comment above each flag that has a reason."""
     lines = [f"# {line}" for line in title.splitlines()]
     for choice in choices:
-        lines += [
-            "",
-            f"# {choice.reason} ({choice.status})" if choice.reason else f"# {choice.status[0].upper()}{choice.status[1:]}.",
-        ]
-        lines.append(f"--{choice.flag}={choice.value}")
+        alone = f"{choice.status[0].upper()}{choice.status[1:]}."
+        why = f"{choice.reason} ({choice.status})" if choice.reason else alone
+        lines += ["", f"# {why}", f"--{choice.flag}={choice.value}"]
     return "\n".join(lines) + "\n"

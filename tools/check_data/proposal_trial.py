@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.command_line import parse_flags, run_with_flags
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import data_check
+from tools.check_data.data_check import check, define_flags
 from tools.shared.arguments import parse_seeds
 from tools.shared.runner import RunFailed, train
 from tools.shared.seed_table import Column, seed_table
@@ -41,17 +41,7 @@ _STAGES = ("stage_1", "stage_2", "stage_3")
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be tried.
-
-    Attributes:
-        dataset: a key of DATASETS.
-        data_dir: of prepared TFDS sets, or None.
-        num_labels: images with a label.
-        num_unlabeled: images without.
-        num_test: images that are tested on.
-        hours: that a run may take, for the proposal.
-        folder: of images and runs.
-    """
+    """What is to be tried: the flags of this program; `folder` is --output_dir."""
 
     dataset: str
     data_dir: Path | None
@@ -114,8 +104,9 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
             data = spec.load(trial.data_dir)
             write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed))
         if not flagfile.is_file():
-            asked = data_check.Asked(f"{photos}", hours=trial.hours, config_out=f"{flagfile}")
-            if data_check.check(asked):
+            asked = define_flags()
+            parse_flags(asked, [f"--data_dir={photos}", "--sheet=", f"--hours={trial.hours}", f"--config_out={flagfile}"])
+            if check(asked):
                 raise ValueError(f"nothing is proposed for {photos}, as said above")
         try:
             return train([f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"])
@@ -145,8 +136,8 @@ def _network_of(run_dir: Path) -> str:
     return f"{config.backbone} at {config.image_size} pixels"
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_enum("dataset", "mnist5k", sorted(DATASETS), "whose training images are used", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets", flag_values=flag_values)
@@ -156,12 +147,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
     flags.DEFINE_list("seeds", "0", "what images are drawn, and the run's seed", flag_values=flag_values)
     flags.DEFINE_string("output_dir", "runs/proposal_trial", "folder of images and runs", flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _claim(trial: Trial) -> None:
@@ -174,8 +160,7 @@ def _claim(trial: Trial) -> None:
         if differ:
             raise ValueError(f"output_dir ({trial.folder}) holds another trial ({differ}): choose another --output_dir")
     trial.folder.mkdir(parents=True, exist_ok=True)
-    with files.written_whole(path) as partial:
-        partial.write_text(json.dumps(asked, indent=2) + "\n")
+    files.write_text(path, json.dumps(asked, indent=2) + "\n")
 
 
 def _run(flag_values: flags.FlagValues) -> int:
@@ -190,8 +175,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     for seed in seeds:
         summaries[seed] = summary_of(trial, seed)
         text = table_text(trial, summaries, [_network_of(folder / f"seed{seed}-run") for seed in summaries])
-        with files.written_whole(folder / TABLE_FILE) as path:
-            path.write_text(text)
+        files.write_text(folder / TABLE_FILE, text)
     print(f"\n{text}\nThis stands in {folder / TABLE_FILE} too.")
     return 0
 

@@ -21,7 +21,9 @@ def draw(groups: Sequence[Group], title: str, path: Path) -> None:
 
     pyplot = plots.pyplot()
     # Colors that are told apart up to ten; more groups are too many to be told apart by any.
-    colors = [pyplot.get_cmap("tab10" if len(groups) <= 10 else "turbo")(_place(i, len(groups))) for i in range(len(groups))]
+    colors = [pyplot.get_cmap("tab10")(number) for number in range(len(groups))]
+    if len(groups) > 10:
+        colors = [pyplot.get_cmap("turbo")(number / (len(groups) - 1)) for number in range(len(groups))]
     has_ends = any(group.counted for group in groups)
     figure, axes = pyplot.subplots(
         1, 1 + has_ends, figsize=(12, 6), layout="constrained", sharey=True, squeeze=False, width_ratios=(4, 1)[: 1 + has_ends]
@@ -40,10 +42,6 @@ def draw(groups: Sequence[Group], title: str, path: Path) -> None:
     _legend(figure, groups, colors)
     figure.suptitle(plain(title))
     plots.save(figure, path, dpi=110)
-
-
-def _place(number: int, count: int) -> int | float:
-    return number if count <= 10 else number / (count - 1)
 
 
 def _draw_curves(axes: Any, group: Group, color: Any) -> None:
@@ -96,9 +94,7 @@ def _scale(axes: Any, groups: Sequence[Group]) -> None:
     from matplotlib import ticker
 
     runs = [run for group in groups for run in group.runs]
-    errors = [epoch.error for run in runs for epoch in run.epochs] + [
-        run.last_error for run in runs if run.last_error is not None
-    ]
+    errors = [error for run in runs for error in (*(epoch.error for epoch in run.epochs), run.last_error) if error is not None]
     if min(errors, default=0.0) <= 0:
         return
     axes.set_yscale("log")

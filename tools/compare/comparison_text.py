@@ -15,7 +15,10 @@ Table = list[list[str]]
 def report(groups: Sequence[Group]) -> str:
     """All there is to say."""
     runs = [run for group in groups for run in group.runs]
-    lines = [_heading(groups), "", *_flag_lines(groups), *markdown(run_table(groups)), ""]
+    lines = [_heading(groups), ""]
+    if len(groups) > 1:
+        lines += [*(f"    {group.letter}: {group.label}" for group in groups), ""]
+    lines += [*markdown(run_table(groups)), ""]
     if any(group.counted for group in groups):
         lines += [
             "Test error in percent after each stage, mean +- standard deviation over the seeds of finished runs:",
@@ -57,44 +60,34 @@ def _commit(run: RunRecord) -> str:
     return (run.summary or {}).get("git_commit") or ""
 
 
-def _flag_lines(groups: Sequence[Group]) -> list[str]:
-    if len(groups) == 1:
-        return []
-    return [*(f"    {group.letter}: {group.label}" for group in groups), ""]
-
-
-def _stages(runs: Sequence[RunRecord]) -> list[str]:
-    return sorted({stage for run in runs for stage in run.errors})
+def _errors(run: RunRecord) -> dict[str, float]:
+    """Errors in percent by the titles of their columns, which are in order."""
+    after = {stage.replace("_", " "): error for stage, error in run.errors.items()}
+    return after | ({} if run.last_top5_error is None else {"top 5": run.last_top5_error})
 
 
 def run_table(groups: Sequence[Group]) -> Table:
     """A line a run. Columns in which all are alike are left out, as the heading says what they have in common."""
     runs = [run for group in groups for run in group.runs]
-    stages = _stages(runs)
-    has_top5 = any(run.last_top5_error is not None for run in runs)
+    measured = sorted({title for run in runs for title in _errors(run)})
     more = [(title, cell) for title, cell in (("commit", _commit), ("images", _images)) if not _same(map(cell, runs))]
-    titles = ["group", "run", "seed", *(f"{stage.replace('_', ' ')} %" for stage in stages)]
-    table = [[*titles, *(["top 5 %"] if has_top5 else []), "seconds", *(title for title, _ in more), "state"]]
+    titles = ["group", "run", "seed", *(f"{title} %" for title in measured)]
+    table = [[*titles, "seconds", *(title for title, _ in more), "state"]]
     for group in groups:
         for run in group.runs:
-            cells = [group.letter, run.name, str(run.config.seed), *(_number(run.errors.get(stage)) for stage in stages)]
-            cells += [_number(run.last_top5_error)] if has_top5 else []
+            errors = {title: f"{error:.2f}" for title, error in _errors(run).items()}
+            cells = [group.letter, run.name, str(run.config.seed), *(errors.get(title, "-") for title in measured)]
             seconds = f"{run.summary['seconds']['total']:,.0f}" if run.summary else "-"
             table.append([*cells, seconds, *(cell(run) or "-" for _, cell in more), run.state])
     return table
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
 def _group_table(groups: Sequence[Group]) -> Table:
-    stages = _stages([run for group in groups for run in group.counted])
-    has_top5 = any(run.last_top5_error is not None for group in groups for run in group.counted)
-    table = [["group", "finished", *(stage.replace("_", " ") for stage in stages), *(["top 5"] if has_top5 else [])]]
+    measured = sorted({title for group in groups for run in group.counted for title in _errors(run)})
+    table = [["group", "finished", *measured]]
     for group in groups:
-        errors = [[run.errors[stage] for run in group.counted if stage in run.errors] for stage in stages]
-        errors += [[run.last_top5_error for run in group.counted if run.last_top5_error is not None]] if has_top5 else []
+        found = [_errors(run) for run in group.counted]
+        errors = [[own[title] for own in found if title in own] for title in measured]
         table.append([group.letter, f"{len(group.counted)} of {len(group.runs)}", *map(_with_spread, errors)])
     return table
 
@@ -109,10 +102,11 @@ def _with_spread(values: Sequence[float]) -> str:
 def _difference_lines(groups: Sequence[Group]) -> list[str]:
     """Each group against the first that has a finished run, as far as they were tested on the same images."""
     base = next((group for group in groups if group.counted), None)
-    others = [
-        g for g in groups if base and g.counted and g is not base and g.counted[0].test_images == base.counted[0].test_images
-    ]
-    if base is None or not others:
+    if base is None:
+        return []
+    finished = [group for group in groups if group.counted and group is not base]
+    others = [group for group in finished if group.counted[0].test_images == base.counted[0].test_images]
+    if not others:
         return []
     table = [["", "points", "95 % interval", f"error beside {base.letter}'s", "how"]]
     for group in others:

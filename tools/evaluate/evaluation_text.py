@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2d2_tf.system.messages import columns
-from tools.shared.classification_metrics import NUM_BINS, ClassificationMetrics
+from tools.shared.classification_metrics import NUM_BINS, ClassificationMetrics, largest_confusions
 
 _MOST_CLASSES = 20
 """In a table with a line a class; of more, the worst are told."""
@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def title(self) -> str:
-        return f"{self.where}{' (FAKE DATA)' if self.is_fake and 'FAKE' not in self.where else ''}"
+        return self.where + " (FAKE DATA)" * (self.is_fake and "FAKE" not in self.where)
 
 
 def report(subject: Subject, all_metrics: Mapping[str, ClassificationMetrics]) -> str:
@@ -91,9 +91,6 @@ def _confused(metrics: ClassificationMetrics, class_names: Sequence[str]) -> lis
         rows = [["", *(name[:8] for name in class_names)]]
         rows += [[name, *own] for name, own in zip(class_names, cells, strict=True)]
         return ["True classes down, predicted ones across:", *columns(rows)]
-    wrong = metrics.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]
-    rows = [["true", "taken for", "images"], *([class_names[i], class_names[j], f"{wrong[i, j]:,}"] for i, j in pairs)]
+    largest = largest_confusions(metrics.confusion, _MOST_CONFUSED)
+    rows = [["true", "taken for", "images"], *([class_names[i], class_names[j], f"{n:,}"] for i, j, n in largest)]
     return ["Most often mistaken:", *columns(rows)]

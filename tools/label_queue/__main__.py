@@ -27,7 +27,6 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -73,8 +72,8 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
     ]
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
@@ -85,12 +84,7 @@ def define_flags() -> flags.FlagValues:
         "per_class_quota", 0, "images of a suggested class at most; 0: any number", lower_bound=0, flag_values=flag_values
     )
     flags.DEFINE_integer("seed", 0, "draws the images of --strategy=random", lower_bound=0, flag_values=flag_values)
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:
@@ -100,16 +94,22 @@ def _run(flag_values: flags.FlagValues) -> int:
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
     _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)
     images = run_images.placed(table, data)
-    options = {name: flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed")}
+    count, strategy, quota, seed = (flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed"))
     found = candidates(run_dir, table, data.class_names)
-    order = _order(found, options)
-    lines = queue_of(found, table.ids, order, options["strategy"])
-    page = _page(lines, found.rows[order], images, run_directory.title_of(summary), options)
+    if count > len(found.rows):
+        raise ValueError(f"count ({count}) is more than the {len(found.rows)} unlabeled images: lower --count")
+    order = chosen(found, usefulness(found, strategy, seed), count, quota)
+    lines = queue_of(found, table.ids, order, strategy)
+    page = _page(lines, images.places[found.rows[order]], images, run_directory.title_of(summary), strategy)
     out.parent.mkdir(parents=True, exist_ok=True)
     filled = [*lines, *given_lines(run_dir, table, data.class_names)]
     files.write_csv(out, [COLUMNS, *([line[name] for name in COLUMNS] for line in filled)])
     files.write_text(out.with_suffix(".html"), page)
-    _say(out, len(lines), options["count"], config)
+    if len(lines) < count:
+        print(f"--per_class_quota leaves {len(lines)} of the {count} images that were asked for")
+    if config.soft_labels:
+        print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
+    print(f"{len(lines)} images to be labeled: {out}; to be looked at: {out.with_suffix('.html')}\n")
     print(f"Next, once the column label is filled in, train on from the run's network:\n  {next_command(run_dir, config, out)}")
     return 0
 
@@ -124,18 +124,8 @@ def _check_out(out: Path) -> None:
     run_directory.check_writable(out.parent)
 
 
-def _order(found: Candidates, options: dict[str, Any]) -> np.ndarray:
-    if options["count"] > len(found.rows):
-        raise ValueError(f"count ({options['count']}) is more than the {len(found.rows)} unlabeled images: lower --count")
-    useful = usefulness(found, options["strategy"], options["seed"])
-    return chosen(found, useful, options["count"], options["per_class_quota"])
-
-
-def _page(
-    lines: Sequence[dict[str, str]], rows: np.ndarray, images: run_images.Placed, title: str, options: dict[str, Any]
-) -> str:
-    places = images.places[rows].tolist()
-    pictures = html.thumbnails(images.images, np.array(places, np.int64))
+def _page(lines: Sequence[dict[str, str]], places: np.ndarray, images: run_images.Placed, title: str, strategy: str) -> str:
+    pictures = html.thumbnails(images.images, places)
     figures = [
         {
             "source": pictures[place],
@@ -145,17 +135,9 @@ def _page(
             "detail": f"{line['probability']}, {line['why']}",
             "really": "",
         }
-        for number, (line, place) in enumerate(zip(lines, places, strict=True), start=1)
+        for number, (line, place) in enumerate(zip(lines, places.tolist(), strict=True), start=1)
     ]
-    return html.render("queue.html", {"title": f"To be labeled: {title}", "images": figures, "strategy": options["strategy"]})
-
-
-def _say(out: Path, count: int, wanted: int, config: Config) -> None:
-    if count < wanted:
-        print(f"--per_class_quota leaves {count} of the {wanted} images that were asked for")
-    if config.soft_labels:
-        print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
-    print(f"{count} images to be labeled: {out}; to be looked at: {out.with_suffix('.html')}\n")
+    return html.render("queue.html", {"title": f"To be labeled: {title}", "images": figures, "strategy": strategy})
 
 
 def next_command(run_dir: Path, config: Config, filled: Path) -> str:

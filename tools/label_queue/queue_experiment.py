@@ -34,16 +34,7 @@ TABLE_FILE = "table.md"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is to be run.
-
-    Attributes:
-        arguments: flags of all runs.
-        seeds: of the runs.
-        strategies: of the queue; the others are held against the last one.
-        count: images that are labeled.
-        folder: of the runs.
-        cold: whether the later runs train a stage 1 of their own.
-    """
+    """What is to be run: the flags of all runs, and this program's own. Strategies are held against the last one."""
 
     arguments: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -86,8 +77,7 @@ def errors_of(experiment: Experiment, seed: int) -> dict[str, float]:
     errors = {"before": final_error(experiment.first_run(seed))}
     for strategy in experiment.strategies:
         experiment.folder.mkdir(parents=True, exist_ok=True)
-        with files.written_whole(experiment.folder / f"seed{seed}-{strategy}.txt") as path:
-            path.write_text(split_text(first, strategy, experiment.count, seed))
+        files.write_text(experiment.folder / f"seed{seed}-{strategy}.txt", split_text(first, strategy, experiment.count, seed))
         errors[strategy] = final_error(experiment.later_run(seed, strategy))
     return errors
 
@@ -105,20 +95,8 @@ def table_text(experiment: Experiment, errors: Mapping[int, Mapping[str, float]]
     )
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
-    flag_values = flags.FlagValues()
-    flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds of the runs", flag_values=flag_values)
-    flags.DEFINE_list("strategies", "mixed,random", "of tools.label_queue", flag_values=flag_values)
-    flags.DEFINE_integer("count", 50, "images that are labeled", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_string("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
-    flags.DEFINE_bool("cold", False, "train the later runs from a stage 1 of their own", flag_values=flag_values)
-    return flag_values
-
-
-def _experiment(arguments: Sequence[str]) -> Experiment:
+def _experiment(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Experiment:
     """What a command line asks for, checked as far as that needs no run."""
-    flag_values = define_flags()
     others = tuple(parse_own(flag_values, arguments))
     seeds = tuple(parse_seeds(flag_values["seeds"].value))
     strategies = tuple(dict.fromkeys(flag_values["strategies"].value))
@@ -145,8 +123,14 @@ def _experiment(arguments: Sequence[str]) -> Experiment:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
-    help_text = f"{__doc__}\n{define_flags().get_help()}"
-    return run_program(arguments, help_text, lambda: _run(_experiment(arguments)))
+    flag_values = flags.FlagValues()
+    flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds of the runs", flag_values=flag_values)
+    flags.DEFINE_list("strategies", "mixed,random", "of tools.label_queue", flag_values=flag_values)
+    flags.DEFINE_integer("count", 50, "images that are labeled", lower_bound=1, flag_values=flag_values)
+    flags.DEFINE_string("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
+    flags.DEFINE_bool("cold", False, "train the later runs from a stage 1 of their own", flag_values=flag_values)
+    help_text = f"{__doc__}\n{flag_values.get_help()}"
+    return run_program(arguments, help_text, lambda: _run(_experiment(flag_values, arguments)))
 
 
 def _run(experiment: Experiment) -> int:
@@ -156,8 +140,7 @@ def _run(experiment: Experiment) -> int:
         for seed in experiment.seeds:
             errors[seed] = errors_of(experiment, seed)
             text = table_text(experiment, errors)
-            with files.written_whole(experiment.folder / TABLE_FILE) as path:
-                path.write_text(text)
+            files.write_text(experiment.folder / TABLE_FILE, text)
     except RuntimeError as error:
         print(f"error: {one_line(error)}; once that is mended, the same command goes on", file=sys.stderr)
         return 1

@@ -15,14 +15,7 @@ STRATEGIES = ("mixed", "entropy", "margin", "flips", "random")
 
 @dataclass(frozen=True)
 class Candidates:
-    """The unlabeled rows of a run.
-
-    Attributes:
-        rows: of the table, `[rows]`.
-        said: what each row of the table says.
-        moves: how they moved.
-        class_names: in the order of the labels.
-    """
+    """The unlabeled `rows` of a run's table, what each row of the table says, and how these moved."""
 
     rows: np.ndarray
     said: saved_table.RowSummary
@@ -82,11 +75,8 @@ def chosen(found: Candidates, useful: np.ndarray, count: int, quota: int) -> np.
     order = np.argsort(-useful, kind="stable")
     if quota:
         label = found.label[order]
-        places = np.argsort(label, kind="stable")
-        of_class = np.bincount(label, minlength=len(found.class_names))
-        rank_in_class = np.empty(len(order), np.int64)
-        rank_in_class[places] = np.arange(len(order)) - np.repeat(np.cumsum(of_class) - of_class, of_class)
-        order = order[rank_in_class < quota]
+        best = [np.flatnonzero(label == c)[:quota] for c in range(len(found.class_names))]
+        order = order[np.sort(np.concatenate(best))]
     return order[:count]
 
 

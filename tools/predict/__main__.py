@@ -96,7 +96,10 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
         raise ValueError("say which model to use: --model=RUN/export/model.tflite, or --model=RUN")
     models.check(Path(model))
     photograph_files.check(names)
-    _check_output(out)
+    if out != STANDARD_OUTPUT:
+        if not out or Path(out).is_dir():
+            raise ValueError(f"out ({out}) is a folder: name a file, as in --out={Path(out) / 'predictions.csv'}")
+        run_directory.check_writable(Path(out).parent)
     try:
         return predict(Path(model), names, out, top=top, batch_size=batch_size)
     except KeyboardInterrupt:
@@ -126,15 +129,6 @@ def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch
     return _report_failures(tally)
 
 
-def _check_output(out: str) -> None:
-    if out == STANDARD_OUTPUT:
-        return
-    path = Path(out)
-    if not out or path.is_dir():
-        raise ValueError(f"out ({out}) is a folder: name a file, as in --out={path / 'predictions.csv'}")
-    run_directory.check_writable(path.parent)
-
-
 @contextlib.contextmanager
 def _output(out: str) -> Iterator[TextIO]:
     if out == STANDARD_OUTPUT:
@@ -152,16 +146,7 @@ def _output(out: str) -> Iterator[TextIO]:
 
 
 def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, batch_size: int, top: int) -> Tally:
-    """Classifies photographs and writes a line for each.
-
-    Args:
-        model: that classifies them.
-        names: of their files.
-        file: to write to.
-        total: how many there are, for the progress bar.
-        batch_size: how many are classified at once.
-        top: how many of the likeliest classes are written.
-    """
+    """Classifies the photographs `names` and writes a line for each; `total`, how many there are, is for the progress bar."""
     read = functools.partial(_read, model)
     # Text in quotes, numbers without: Python 3.11 and 3.12 would leave a name with a carriage return as it is.
     writer, tally = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"), Tally()
@@ -169,7 +154,8 @@ def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, ba
     blank = np.zeros((1, *model.predictor.image_shape), np.uint8)
     labels = model.labels(model.probabilities(blank).shape[1])
     top = min(top, len(labels))
-    writer.writerow(header(top))
+    more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"probability_{place}")]
+    writer.writerow(["file", "label", "probability", *more, "error"])
     with tqdm(total=total, unit="image", smoothing=0.05, leave=False, disable=None) as bar:
         for batch in _decoded(names, batch_size, read):
             images = [pixels for _, pixels in batch if not isinstance(pixels, str)]
@@ -177,12 +163,6 @@ def classify(model: Model, names: Iterable[str], file: TextIO, *, total: int, ba
             writer.writerows(_rows(batch, probabilities, labels, top, tally))
             bar.update(len(batch))
     return tally
-
-
-def header(top: int) -> list[str]:
-    """The columns of the table."""
-    more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"probability_{place}")]
-    return ["file", "label", "probability", *more, "error"]
 
 
 def _decoded(names: Iterable[str], batch_size: int, read: Callable[[str], np.ndarray | str]) -> Iterator[list[Decoded]]:
@@ -233,13 +213,7 @@ def _rows(
 
 
 def summary(tally: Tally, *, seconds: float, start: float) -> list[str]:
-    """What was found, for people.
-
-    Args:
-        tally: of all photographs.
-        seconds: that reading and classifying took.
-        start: seconds before that.
-    """
+    """What was found, for people; reading and classifying took `seconds`, and what was before them `start` seconds."""
     classified = tally.labels.total()
     speed = f"{(classified + tally.failed) / seconds:,.0f} images/s; {start:.1f} s to start"
     lines = [f"{classified:,} photographs classified in {seconds:.1f} s ({speed})"]

@@ -11,12 +11,10 @@ Test labels appear as the test error alone.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
-from r2d2_tf.config.config import Config
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
@@ -25,8 +23,8 @@ from tools.shared import html
 PAGE = "report.html"
 
 
-def define_flags() -> flags.FlagValues:
-    """The flags of this program."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{PAGE}", flag_values=flag_values)
@@ -41,12 +39,7 @@ def define_flags() -> flags.FlagValues:
         lower_bound=10,
         flag_values=flag_values,
     )
-    return flag_values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
-    return run_with_flags(arguments, __doc__, define_flags(), _run)
+    return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:
@@ -55,39 +48,24 @@ def _run(flag_values: flags.FlagValues) -> int:
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give the name of a file, as --out={out / PAGE}")
     run_directory.check_writable(out.parent)
-    options = {name: flag_values[name].value for name in ("data_dir", "max_images", "max_predicted")}
-    _check_files(run_dir)
-    report(run_dir, config, summary, options, out)
-    print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
-    command = run_directory.command_of("tools.label_queue", f"--run_dir={run_dir}")
-    print(f"Next, to have doubtful images labeled:\n  {command}")
-    return 0
-
-
-def _check_files(run_dir: Path) -> None:
-    """Before TensorFlow is imported."""
     for name in (run_directory.TABLE_FILE, run_directory.HISTORY_FILE, run_directory.BACKBONE_FILE, run_directory.METRICS_FILE):
         if not (run_dir / name).is_file():
             raise ValueError(f"there is no {run_dir / name}: give a finished run that trained stage 2 or 3")
-
-
-def report(run_dir: Path, config: Config, summary: dict[str, Any], options: dict[str, Any], out: Path) -> None:
-    """Writes the page.
-
-    Raises:
-        ValueError: if a file is missing or damaged, or the data set is not that of the run.
-        OSError: if it cannot be written.
-    """
     import_tensorflow_quietly()
     from tools.report import contents, sheets
     from tools.report.evidence import gather
 
     print(f"reading {run_dir} and its images", flush=True)
-    found = gather(run_dir, config, summary, data_dir=options["data_dir"], most_predicted=options["max_predicted"])
+    data_dir, most_images, most_predicted = (flag_values[name].value for name in ("data_dir", "max_images", "max_predicted"))
+    found = gather(run_dir, config, summary, data_dir=data_dir, most_predicted=most_predicted)
     content = contents.contents(found, run_dir)
-    content["sheets"] = sheets.shown(found, sheets.all_sheets(found, options["max_images"]))
+    content["sheets"] = sheets.shown(found, sheets.all_sheets(found, most_images))
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(out, html.render("report.html", content))
+    print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
+    command = run_directory.command_of("tools.label_queue", f"--run_dir={run_dir}")
+    print(f"Next, to have doubtful images labeled:\n  {command}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """What a report says in words, tables and pictures: all that its template is given, but for the images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.training.callbacks.collapse import is_collapsed, labeled_shares
 from tools.report import pictures
 from tools.report.evidence import Evidence
-from tools.shared import classification_metrics, row_history
+from tools.shared import classification_metrics
+from tools.shared.classification_metrics import largest_confusions
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 DRIFT = 2.0
@@ -146,33 +147,30 @@ def _classes(found: Evidence, given: np.ndarray, learned: np.ndarray) -> list[di
 
 
 def _moments(found: Evidence) -> list[dict[str, str]]:
-    moves, found_moments = found.moves, []
+    moves, names, moments = found.moves, found.class_names, []
     for i, (classes, title) in enumerate(zip(moves.path, moves.titles, strict=True)):
-        flows = row_history.flow(moves.path[i - 1], classes, len(found.class_names)) if i else None
-        moved = "-" if flows is None else f"{int(flows.sum() - np.trace(flows)):,}"
-        found_moments.append(
-            {
-                "title": title,
-                "moved": moved,
-                "wrong": _percent(found.wrong_percent(moves.rows, classes)),
-                "flows": "-" if flows is None else _in_words(flows, _FLOWS_OF_A_MOMENT, found.class_names),
-            }
-        )
-    return found_moments
+        moved = largest = "-"
+        if i:
+            moved = f"{(moves.path[i - 1] != classes).sum():,}"
+            flows = largest_confusions(_flows(found, i - 1, i), _FLOWS_OF_A_MOMENT)
+            largest = ", ".join(f"{names[a]} to {names[b]}: {rows:,}" for a, b, rows in flows) or "none"
+        wrong = _percent(found.wrong_percent(moves.rows, classes))
+        moments.append({"title": title, "moved": moved, "wrong": wrong, "flows": largest})
+    return moments
 
 
-def _in_words(flows: np.ndarray, count: int, names: Sequence[str]) -> str:
-    largest = row_history.largest_flows(flows, count)
-    return ", ".join(f"{names[a]} to {names[b]}: {rows:,}" for a, b, rows in largest) or "none"
+def _flows(found: Evidence, first: int, last: int) -> np.ndarray:
+    """How many rows went from each class (down) to each class (across) between two moments, `[classes, classes]`."""
+    return confusion_matrix(found.moves.path[first], found.moves.path[last], labels=np.arange(len(found.class_names)))
 
 
 def _flow(found: Evidence) -> dict[str, Any]:
     """From the first prediction to the last moment: a matrix where it can be read, and the largest flows else."""
     moves, names = found.moves, found.class_names
-    flows = row_history.flow(moves.path[0], moves.path[-1], len(names))
+    flows = _flows(found, 0, -1)
     matrix = []
     if len(names) <= _MOST_IN_A_MATRIX:
-        largest = max([rows for *_, rows in row_history.largest_flows(flows, 1)], default=1)
+        largest = max([rows for *_, rows in largest_confusions(flows, 1)], default=1)
         for c, line in enumerate(flows.tolist()):
             cells = [(rows, 0 if own == c else round(_TINT * rows / largest), own == c) for own, rows in enumerate(line)]
             matrix.append({"name": names[c], "cells": cells})
@@ -181,7 +179,7 @@ def _flow(found: Evidence) -> dict[str, Any]:
         "last": moves.titles[-1],
         "names": names,
         "matrix": matrix,
-        "largest": [(names[a], names[b], f"{n:,}") for a, b, n in row_history.largest_flows(flows, _FLOWS_LISTED)],
+        "largest": [(names[a], names[b], f"{n:,}") for a, b, n in largest_confusions(flows, _FLOWS_LISTED)],
         "flips": [(flips, f"{count:,}") for flips, count in enumerate(np.bincount(moves.flips).tolist())],
     }
 

@@ -1,6 +1,7 @@
 """Which images a report shows, and what it says below each."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,26 +46,19 @@ def all_sheets(found: Evidence, most_images: int) -> list[Sheet]:
     """All sheets of a report, of `most_images` images at most."""
     of_certain = int(_CERTAIN_SHARE * most_images)
     each = (most_images - of_certain) // 4
-    return [
-        _certain(found, of_certain),
-        _doubtful(found, each),
-        _flipped(found, each),
-        _contradicted(found, each),
-        _strangers(found, each),
-    ]
+    others = (_doubtful, _flipped, _contradicted, _strangers)
+    return [_certain(found, of_certain), *(sheet(found, each) for sheet in others)]
 
 
 def _certain(found: Evidence, count: int) -> Sheet:
     said, rows, names = found.said, found.table.unlabeled_rows, found.class_names
     a_class = max(1, min(_MOST_A_CLASS, count // len(names)))
     label, probability = said.label[rows], said.probability[rows]
-    sums = np.bincount(label, weights=probability, minlength=len(names))
-    counts = np.bincount(label, minlength=len(names))
+    sums, counts = (np.bincount(label, weights=weights, minlength=len(names)) for weights in (probability, None))
     # Where not all classes can be shown, those of which the table is least certain.
     least_certain = np.argsort(np.where(counts, sums / np.maximum(counts, 1), np.inf), kind="stable")[:count]
-    shown = np.sort(least_certain) if len(names) > count else np.arange(len(names))
     choices = {}
-    for c in shown:
+    for c in np.sort(least_certain):
         own = rows[label == c]
         # Where the largest probability is 1 in float32, as it mostly is, the second tells rows apart.
         best = own[np.lexsort((said.second[own], -said.probability[own]))[:a_class]]
@@ -72,41 +66,42 @@ def _certain(found: Evidence, count: int) -> Sheet:
     part = f" Of the {len(names)} classes these are the {count} of which the table is least certain." * (len(names) > count)
     without = [name for name, own in choices.items() if not own]
     nothing = f" It takes no image for {', '.join(without)}." if without else ""
+    choices = {name: own for name, own in choices.items() if own}
+    if a_class < _FEWEST_BELOW_A_HEADING:
+        choices = {"": list(itertools.chain(*choices.values()))}
     return Sheet(
         "Most certain, by class",
         f"The unlabeled images whose rows of the learned table are surest of a class, with that probability.{part}{nothing}",
-        {name: own for name, own in choices.items() if own}
-        if a_class >= _FEWEST_BELOW_A_HEADING
-        else {"": [choice for own in choices.values() for choice in own]},
+        choices,
     )
+
+
+def _below_no_heading(rows: np.ndarray, labels: np.ndarray, details: Iterable[str]) -> dict[str, list[Choice]]:
+    return {"": [Choice(int(row), int(label), detail) for row, label, detail in zip(rows, labels, details, strict=True)]}
 
 
 def _doubtful(found: Evidence, count: int) -> Sheet:
     said, rows = found.said, found.table.unlabeled_rows
     chosen = rows[np.argsort(-said.entropy[rows], kind="stable")[:count]]
+    details = (f"{said.probability[row]:.2f}, entropy {said.entropy[row]:.2f}" for row in chosen)
     return Sheet(
         "Most doubtful",
         "The unlabeled images whose rows of the learned table are spread most evenly over the classes, by their entropy in "
         f"nats (0: sure; {np.log(len(found.class_names)):.2f}: all classes alike). A person's label helps most here.",
-        {"": [Choice(int(r), int(said.label[r]), f"{said.probability[r]:.2f}, entropy {said.entropy[r]:.2f}") for r in chosen]},
+        _below_no_heading(chosen, said.label[chosen], details),
     )
 
 
 def _flipped(found: Evidence, count: int) -> Sheet:
     flips, rows, said = found.moves.flips, found.moves.rows, found.said
-    order = np.lexsort((-said.entropy[rows], -flips))[:count]
-    chosen = [i for i in order if flips[i]]
+    chosen = [i for i in np.lexsort((-said.entropy[rows], -flips))[:count] if flips[i]]
+    details = (f"{flips[i]} flips: {_opinions(found, i)}" for i in chosen)
     return Sheet(
         "Most often flipped",
         "The unlabeled images whose largest class changed most often, by learning or as predictions replaced the rows, "
         f"seen at {len(found.moves.path)} moments. What a row says at the end is then one opinion of several.",
-        {
-            "": [
-                Choice(int(rows[i]), int(said.label[rows[i]]), f"{flips[i]} flips: {_opinions(found, i)}")
-                for i in chosen
-            ]
-        },
-    )  # fmt: skip
+        _below_no_heading(rows[chosen], said.label[rows[chosen]], details),
+    )
 
 
 def _opinions(found: Evidence, index: int) -> str:
@@ -124,39 +119,27 @@ def _contradicted(found: Evidence, count: int) -> Sheet:
     least_first = labeled[np.argsort(view.given_probability[labeled], kind="stable")]
     against = least_first[view.label[least_first] != given[least_first]]
     names = found.class_names
-    result = (
-        f"{len(against):,} of {len(labeled):,} given labels are contradicted."
-        if len(against)
-        else f"None of {len(labeled):,} given labels is contradicted: these are the ones that it is least sure of."
-    )
-    order = against if len(against) else least_first[:_LEAST_SURE]
+    result = f"{len(against):,} of {len(labeled):,} given labels are contradicted."
+    if not len(against):
+        result = f"None of {len(labeled):,} given labels is contradicted: these are the ones that it is least sure of."
+    order = (against if len(against) else least_first[:_LEAST_SURE])[:count]
+    details = (f"{view.probability[i]:.2f}; given: {names[given[i]]}" for i in order)
     return Sheet(
         "Suspected wrong labels",
         "Labeled images of which the final network says another class than was given, although it was trained on that one: "
         f"the label is wrong, or the image is hard. {result}",
-        {
-            "": [
-                Choice(int(view.rows[i]), int(view.label[i]), f"{view.probability[i]:.2f}; given: {names[given[i]]}")
-                for i in order[:count]
-            ]
-        },
+        _below_no_heading(view.rows[order], view.label[order], details),
     )
 
 
 def _learned_suspects(found: Evidence, count: int) -> Sheet:
-    ranked, names = saved_table.ranked(found.table), found.class_names
+    rows, _, given, learned, left = (column[:count] for column in saved_table.ranked(found.table))
+    details = (f"given: {found.class_names[g]}, left with {p:.3f}" for g, p in zip(given, left, strict=True))
     return Sheet(
         "Suspected wrong labels",
         "This run learned the rows of labeled images too. These are left with the least probability of the given class; "
         "tools.suspects ranks all of them.",
-        {
-            "": [
-                Choice(int(row), int(learned), f"given: {names[given]}, left with {probability:.3f}")
-                for row, given, learned, probability in zip(
-                    ranked.rows[:count], ranked.given, ranked.learned, ranked.probability, strict=False
-                )
-            ]
-        },
+        _below_no_heading(rows, learned, details),
     )
 
 
@@ -175,7 +158,7 @@ def _strangers(found: Evidence, count: int) -> Sheet:
         f"turned); the labeled images have {usual:.1f} in the median, and 1 % of them are below {low:.1f}. So are "
         f"{below:,} of the {len(rows):,} unlabeled images that were looked at. As the network was trained on the labeled ones, "
         "more than 1 % is usual. A person must say whether they belong to a class.",
-        {"": [Choice(int(view.rows[i]), int(view.label[i]), f"evidence {view.evidence[i]:.1f}") for i in order]},
+        _below_no_heading(view.rows[order], view.label[order], (f"evidence {e:.1f}" for e in view.evidence[order])),
     )
 
 

@@ -72,22 +72,23 @@ def error_interval(wrong: int, images: int) -> tuple[float, float]:
     return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
+def largest_confusions(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+    """The `count` largest numbers off the diagonal of a confusion matrix, as (row, column, number), the largest first."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(int(i), int(j), int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+
 @dataclass
 class MetricsAccumulator:
-    """Gathers predictions. Of each image it keeps three numbers, not its probabilities.
-
-    Attributes:
-        num_classes: how many there are.
-    """
+    """Gathers predictions. Of each image it keeps label, prediction and confidence, not its probabilities."""
 
     num_classes: int
-    _labels: list[np.ndarray] = field(default_factory=list)
-    _predicted: list[np.ndarray] = field(default_factory=list)
-    _confidence: list[np.ndarray] = field(default_factory=list)
-    _nll: float = 0.0
-    _brier: float = 0.0
-    _top: float = 0.0
-    _impossible: int = 0
+    _images: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+    _sums: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    """Over the images: negative log-likelihood, Brier score, right among the first five, and given no probability."""
 
     def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
         """Adds a batch of predictions.
@@ -103,28 +104,26 @@ class MetricsAccumulator:
         if not np.isfinite(sums).all() or (sums <= 0).any():
             raise ValueError("it gives probabilities that are not finite, or all 0")
         p, classes = (probabilities / sums).astype(np.float32), np.arange(self.num_classes)
-        self._labels.append(labels)
-        self._predicted.append(p.argmax(1))
-        self._confidence.append(p.max(1))
-        self._nll += metrics.log_loss(labels, p, normalize=False, labels=classes)
-        self._brier += len(labels) * metrics.brier_score_loss(labels, p, labels=classes, scale_by_half=False)
-        if self.num_classes > TOP:
-            self._top += metrics.top_k_accuracy_score(labels, p, k=TOP, normalize=False, labels=classes)
-        self._impossible += int(np.sum(p[np.arange(len(labels)), labels] < _EPSILON))
+        self._images.append((labels, p.argmax(1), p.max(1)))
+        nll = metrics.log_loss(labels, p, normalize=False, labels=classes)
+        brier = len(labels) * metrics.brier_score_loss(labels, p, labels=classes, scale_by_half=False)
+        few = self.num_classes <= TOP
+        top = 0 if few else metrics.top_k_accuracy_score(labels, p, k=TOP, normalize=False, labels=classes)
+        self._sums += nll, brier, top, np.sum(p[np.arange(len(labels)), labels] < _EPSILON)
 
     def result(self) -> ClassificationMetrics:
         """Of all batches, at least one."""
-        labels, predicted = np.concatenate(self._labels), np.concatenate(self._predicted)
-        count = len(labels)
+        labels, predicted, confidence = (np.concatenate(own) for own in zip(*self._images, strict=True))
+        nll, brier, top, _ = (self._sums / len(labels)).tolist()
         return ClassificationMetrics(
             labels,
             predicted,
-            np.concatenate(self._confidence),
+            confidence,
             confusion=metrics.confusion_matrix(labels, predicted, labels=np.arange(self.num_classes)),
-            nll=float(self._nll / count),
-            brier=float(self._brier / count),
-            top5_error=100.0 * (1.0 - self._top / count) if self.num_classes > TOP else None,
-            impossible=self._impossible,
+            nll=nll,
+            brier=brier,
+            top5_error=100.0 * (1.0 - top) if self.num_classes > TOP else None,
+            impossible=int(self._sums[-1]),
         )
 
 

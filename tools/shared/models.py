@@ -8,6 +8,7 @@ import numpy as np
 
 from export import inference
 from r2d2_tf import backbones
+from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import resize_for
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import has_photographs, spec_of
@@ -15,7 +16,6 @@ from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 FILE_ENDINGS = (".tflite", ".onnx")
-_ADVICE = "give a .tflite or .onnx file, the folder of a SavedModel, or that of a finished run"
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,6 @@ class Model:
     """A model that is loaded.
 
     Attributes:
-        path: that was asked for.
-        predictor: that runs it.
         class_names: in the order of the probabilities; None if they are not known.
         resize_shorter_side: see inference.Metadata.
     """
@@ -95,15 +93,17 @@ def check(path: Path) -> None:
         run_directory.load_config(path)
         run_directory.read_summary(path)
         return
-    if path.is_file() and path.suffix in FILE_ENDINGS:
-        return
-    if inference.saved_model_folder(path):
+    if _is_export(path):
         return
     entries = sorted(path.iterdir()) if path.is_dir() else []
-    inside = [entry for entry in entries if entry.suffix in FILE_ENDINGS or inference.saved_model_folder(entry)]
-    if inside:
+    if inside := [entry for entry in entries if _is_export(entry)]:
         raise ValueError(f"{path} holds several models: give one of {', '.join(map(str, inside))}")
-    raise ValueError(f"there is no model at {path}: {_ADVICE}")
+    allowed = "a .tflite or .onnx file, the folder of a SavedModel, or that of a finished run"
+    raise ValueError(f"there is no model at {path}: give {allowed}")
+
+
+def _is_export(path: Path) -> bool:
+    return (path.suffix in FILE_ENDINGS and path.is_file()) or inference.saved_model_folder(path) is not None
 
 
 def load(path: Path) -> Model:
@@ -113,7 +113,11 @@ def load(path: Path) -> Model:
         ValueError: in one line, if it cannot be loaded.
     """
     if is_run(path):
-        return _load_run(path)
+        config = run_directory.load_config(path)
+        import_tensorflow_quietly()
+        network = NetworkPredictor(path / run_directory.BACKBONE_FILE, config.backbone)
+        resize = resize_for(network.image_shape[0]) if has_photographs(config) else None
+        return Model(path, network, _class_names_of_run(path, config), resize)
     metadata = inference.metadata(path)
     if path.is_dir():
         import_tensorflow_quietly()
@@ -125,23 +129,11 @@ def load(path: Path) -> Model:
     return Model(path, predictor, tuple(metadata.class_names) if metadata.class_names else None, metadata.resize_shorter_side)
 
 
-def _load_run(folder: Path) -> Model:
-    config = run_directory.load_config(folder)
-    import_tensorflow_quietly()
-    predictor = NetworkPredictor(folder / run_directory.BACKBONE_FILE, config.backbone)
-    resize = resize_for(predictor.image_shape[0]) if has_photographs(config) else None
-    return Model(folder, predictor, _class_names_of_run(folder), resize)
-
-
-def _class_names_of_run(folder: Path) -> tuple[str, ...] | None:
+def _class_names_of_run(folder: Path, config: Config) -> tuple[str, ...] | None:
     """From the run's export, which is soon read, or from its data set; None where neither is at hand."""
     exported = inference.metadata(folder / "export" / run_directory.BACKBONE_FILE).class_names
-    if exported:
-        return tuple(exported)
-    learned = run_directory.read_summary(folder).get("class_names")
-    if learned:
-        return tuple(learned)
-    config = run_directory.load_config(folder)
+    if known := exported or run_directory.read_summary(folder).get("class_names"):
+        return tuple(known)
     try:
         return spec_of(config).load(config.data_path).class_names
     except (ValueError, OSError):

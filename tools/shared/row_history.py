@@ -21,7 +21,6 @@ class RowHistory:
         path: the rows' largest classes in order of time, `[rows]` each: after the first prediction; then, for each later one,
             before and after it; and at the end of stage 2.
         titles: when each of them was.
-        by_prediction: whether the network's prediction brought each of them about; else the rows learned.
         predicted: the network's class at the last comparison, `[rows]`.
         predicted_probability: of it, `[rows]`.
         predicted_entropy: of that prediction, in nats, `[rows]`.
@@ -30,7 +29,6 @@ class RowHistory:
     rows: np.ndarray
     path: Sequence[np.ndarray]
     titles: Sequence[str]
-    by_prediction: Sequence[bool]
     predicted: np.ndarray
     predicted_probability: np.ndarray
     predicted_entropy: np.ndarray
@@ -38,10 +36,7 @@ class RowHistory:
     @property
     def flips(self) -> np.ndarray:
         """How many times each row's largest class changed, by learning or by a prediction, `[rows]`."""
-        total = np.zeros(len(self.rows), np.int32)
-        for before, after in zip(self.path, self.path[1:], strict=False):
-            total += before != after
-        return total
+        return np.count_nonzero(np.diff(self.path, axis=0), axis=0).astype(np.int32)
 
     def flips_of_all(self, num_rows: int) -> np.ndarray:
         """`flips` of a whole table, `[num_rows]`; UNKNOWN where a label was given."""
@@ -62,38 +57,13 @@ def read(path: Path) -> RowHistory:
     if not len(found["stage"]):
         raise ValueError(f"{path} holds no prediction: give a run that trained stage 2 or 3")
     last = {name: run_directory.read_arrays(path, [name])[name][-1] for name in ("predicted_probability", "entropy")}
-    classes, titles, by_prediction = [], [], []
+    classes, titles = [], []
     for i, (stage, epoch, replaced) in enumerate(zip(*(found[name].tolist() for name in names[1:4]), strict=True)):
         when = f"stage {stage}, epoch {epoch}"
         if (found["pseudo_label_class"][i] >= 0).any():
             classes.append(found["pseudo_label_class"][i])
             titles.append(f"{when}: learned")
-            by_prediction.append(False)
         if replaced:
             classes.append(found["predicted_class"][i])
             titles.append(f"{when}: predicted")
-            by_prediction.append(True)
-    return RowHistory(
-        found["rows"],
-        classes,
-        titles,
-        by_prediction,
-        found["predicted_class"][-1],
-        last["predicted_probability"],
-        last["entropy"],
-    )
-
-
-def flow(before: np.ndarray, after: np.ndarray, num_classes: int) -> np.ndarray:
-    """How many rows went from each class (down) to each class (across), `[classes, classes]`."""
-    pairs = before.astype(np.int64) * num_classes + after
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def largest_flows(flows: np.ndarray, count: int) -> list[tuple[int, int, int]]:
-    """The `count` largest flows between different classes, as (from, to, rows), the largest first."""
-    moved = flows.copy()
-    np.fill_diagonal(moved, 0)
-    order = np.argsort(-moved, axis=None, kind="stable")[:count]
-    pairs = zip(*np.unravel_index(order, moved.shape), strict=True)
-    return [(int(a), int(b), int(moved[a, b])) for a, b in pairs if moved[a, b]]
+    return RowHistory(found["rows"], classes, titles, found["predicted_class"][-1], *last.values())

@@ -54,6 +54,11 @@ def placed(table: SavedTable, data: ImageData) -> Placed:
     return Placed(data.train_images, places, data.train_labels[places])
 
 
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """`rows`, or `most` of them, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+
+
 def batches(images: "Images", rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, slice]]:
     """Unaugmented images of `rows`, a batch at a time: (`[batch, height, width, channels]` uint8, which of `rows`).
 

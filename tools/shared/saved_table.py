@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from r2d2_tf.system.messages import one_line
 
@@ -52,7 +53,7 @@ class SavedTable:
             for start in range(0, len(self.labels), size):
                 rows = slice(start, min(start + size, len(self.labels)))
                 values = np.fromfile(file, self.pseudo_logits.dtype, (rows.stop - start) * self.num_classes)
-                yield rows, softmax(values.reshape(-1, self.num_classes).astype(np.float32))
+                yield rows, softmax(values.reshape(-1, self.num_classes).astype(np.float32), axis=1)
 
 
 @dataclass(frozen=True)
@@ -119,14 +120,6 @@ def _mapped(path: Path, member: zipfile.ZipInfo) -> np.memmap:
         return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of the rows of `logits`, which is overwritten."""
-    logits -= logits.max(1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(1, keepdims=True)
-    return logits
-
-
 def entropy_of(probabilities: np.ndarray) -> np.ndarray:
     """Of each row, in nats."""
     # What is 0 in float32 adds nothing.
@@ -170,6 +163,6 @@ def ranked(table: SavedTable) -> Suspects:
     """The labeled rows of a saved table, those first to whose given class the least probability is left."""
     rows = table.labeled_rows
     given, logits, ids = table.labels[rows], table.pseudo_logits[rows].astype(np.float64), table.ids[rows]
-    own = softmax(logits.copy())[np.arange(len(rows)), given]
+    own = softmax(logits, axis=1)[np.arange(len(rows)), given]
     order = np.argsort(own, kind="stable")
     return Suspects(rows[order], ids[order], given[order], logits[order].argmax(1), own[order])

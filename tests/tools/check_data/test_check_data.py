@@ -20,7 +20,6 @@ from tools.check_data.proposal import Facts, flagfile, propose, recipe_for, seco
 from tools.reproduce import fake_data
 
 FACTS = Facts(
-    "folder",
     num_labeled=100,
     num_unlabeled=900,
     num_test=100,

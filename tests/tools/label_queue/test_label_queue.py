@@ -89,7 +89,7 @@ def made_candidates(probability, label, flips, predicted, entropy=None, predicte
     for i in range(max(flips)):
         path.append(np.where(np.array(flips) > i, 1 - path[-1], path[-1]))
     quiet = np.zeros(count) if predicted_entropy is None else np.array(predicted_entropy)
-    moves = row_history.RowHistory(rows, path, ["x"] * len(path), [True] * len(path), np.array(predicted), quiet, quiet)
+    moves = row_history.RowHistory(rows, path, ["x"] * len(path), np.array(predicted), quiet, quiet)
     return selection.Candidates(rows, said, moves, NAMES)
 
 
