@@ -1,5 +1,6 @@
 """Makes the runs of a table, each in a process and a folder of its own; stage 1 is trained once for all that share it."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,14 @@ from tools.reproduce.results import Record, Run
 from tools.shared import runner
 
 
+@dataclass(frozen=True)
 class Trainer:
-    """Trains runs, and remembers those that had to stop: what stopped once is not tried again.
+    """Trains runs, below `folder`, and remembers those that had to stop: what stopped once is not tried again."""
 
-    Args:
-        folder: where the folders of the runs are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stopped: set[Path] = set()
+    folder: Path
+    _stopped: set[Path] = field(default_factory=set)
 
     def is_trained(self, run: Run) -> bool:
-        """Whether the run is finished."""
         return (self._folder_of(run) / run_directory.SUMMARY_FILE).is_file()
 
     def make(self, run: Run) -> Record:
