@@ -11,9 +11,7 @@ class Column(NamedTuple):
     """What was measured of each run.
 
     Attributes:
-        title: of the column.
         values: one a seed; None where a run has none.
-        decimals: that are written.
         summarized: whether its mean and its standard deviation mean anything.
     """
 
@@ -23,7 +21,6 @@ class Column(NamedTuple):
     summarized: bool = True
 
     def cell(self, value: float | None) -> str:
-        """A value as it is written."""
         return "" if value is None else f"{value:.{self.decimals}f}"
 
     def measured(self) -> list[float]:
