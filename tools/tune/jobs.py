@@ -21,19 +21,13 @@ _THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NU
 
 @dataclass(frozen=True)
 class Job:
-    """A run of `r2d2_tf.train` in a folder.
-
-    Attributes:
-        config: of the run; what of it decides the folder is left out.
-        folder: of the run. Beside it lie its flagfile (.cfg) and what it prints (.log).
-    """
+    """A run of `r2d2_tf.train` in a folder, beside which its flagfile (.cfg) and what it prints (.log) lie."""
 
     config: Config
     folder: Path
 
     @property
     def log(self) -> Path:
-        """What the run prints."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
@@ -53,21 +47,16 @@ class Job:
         """Why the run stopped, in its own words."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return told[-1] if told else (lines[-1] if lines else "it said nothing")
+        return (told or lines or ["it said nothing"])[-1]
 
 
 def run_jobs(
     jobs: Sequence[Job], at_once: int, *, pass_fds: Sequence[int] = (), watch: Callable[[], None] = lambda: None
 ) -> list[int | None]:
-    """Runs jobs to their ends, `at_once` at a time; when one fails, the others are ended early.
+    """Runs jobs to their ends, `at_once` at a time; when one fails, the others save themselves and are ended early.
 
-    A job gets its share of the cores, as TensorFlow gains nothing from several threads in a small network.
-
-    Args:
-        jobs: to be run.
-        at_once: how many.
-        pass_fds: what the processes inherit: a lock that they hold on if this program is killed.
-        watch: called while waiting.
+    A job gets its share of the cores, as TensorFlow gains nothing from several threads in a small network. It inherits
+    `pass_fds`: a lock that it holds on if this program is killed. `watch` is called while waiting.
 
     Returns:
         Exit codes; None for those that were ended early or not begun.
@@ -88,7 +77,10 @@ def run_jobs(
             watch()
             time.sleep(_PATIENCE)
     finally:
-        _end(list(running.values()))
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in running.values():
+            process.wait()
     return codes
 
 
@@ -107,11 +99,3 @@ def _start(job: Job, at_once: int, pass_fds: Sequence[int]) -> subprocess.Popen:
             pass_fds=pass_fds,
             start_new_session=True,
         )
-
-
-def _end(processes: Sequence[subprocess.Popen]) -> None:
-    """Asks runs to save themselves, and waits until they have."""
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
-    for process in processes:
-        process.wait()

@@ -17,15 +17,7 @@ _LOG_COLORS_FROM = 3
 
 
 def draw(space: Space, records: Sequence[Record], best: Record | None, *, title: str, path: Path) -> None:
-    """Draws the trials over alpha and beta, or over whatever two flags come first; of one flag, the error over it.
-
-    Args:
-        space: that is searched.
-        records: the trials.
-        best: of them.
-        title: of the picture.
-        path: of the file.
-    """
+    """Draws the trials over alpha and beta, or over whatever two flags come first; of one flag, the error over it."""
     figure, axes = plots.pyplot().subplots(figsize=(7.2, 5.4), layout="constrained")
     across = space.dimensions[0]
     up = space.dimensions[1] if len(space.dimensions) > 1 else None
@@ -35,7 +27,8 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
     else:
         _set_scale(axes, "y", up)
         _map(figure, axes, across, up, records)
-    _mark(axes, across, up, _own(space, records), name="the config's own", marker="D", size=190)
+    own = max((r for r in records if r.setting == space.own), key=lambda record: record.epochs, default=None)
+    _mark(axes, across, up, own, name="the config's own", marker="D", size=190)
     _mark(axes, across, up, best, name="best", marker="*", size=520)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=0.6)
@@ -47,8 +40,7 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
 def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, records: Sequence[Record]) -> None:
     if (across.name, up.name) == ("alpha", "beta"):
         _shade(axes)
-    done = [record for record in records if record.error is not None]
-    failed = [record for record in records if record.failed]
+    done, failed = ([r for r in records if bool(r.failed) == is_failed] for is_failed in (False, True))
     if done:
         errors = np.array([record.error for record in done], float)
         points = axes.scatter(
@@ -116,20 +108,11 @@ def _mark(
     axes.scatter(*place, marker=marker, s=size, linewidths=1.6, facecolors="none", edgecolors="black", zorder=4, label=label)
 
 
-def _own(space: Space, records: Sequence[Record]) -> Record | None:
-    own = [record for record in records if record.setting == space.own]
-    return max(own, key=lambda record: record.epochs, default=None)
-
-
 def _set_scale(axes: Any, direction: str, dimension: Dimension) -> None:
     """Gives an axis the scale and the range that are searched."""
     from matplotlib import ticker
 
-    ends = np.array([dimension.low, dimension.high], float)
-    ends = np.log(ends) if dimension.is_log else ends
-    margin = _MARGIN * (ends[1] - ends[0])
-    ends = np.array([ends[0] - margin, ends[1] + margin])
-    limits = np.exp(ends) if dimension.is_log else ends
+    limits = dimension.between(-_MARGIN), dimension.between(1 + _MARGIN)
     scale = "log" if dimension.is_log else "linear"
     axes.set(**{f"{direction}scale": scale, f"{direction}lim": limits, f"{direction}label": dimension.name.replace("_", " ")})
     if dimension.is_log:

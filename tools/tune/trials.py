@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,10 +15,9 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.train import STOPPED
 from r2d2_tf.training.stages import plan
 from tools.shared.runner import alone
-from tools.tune.budget import total_epochs
 from tools.tune.jobs import Job, run_jobs
 from tools.tune.records import Record, Records
-from tools.tune.space import Setting, configured
+from tools.tune.space import Setting, configured, total_epochs
 from tools.tune.validation import Fold
 
 _KEPT = (
@@ -34,30 +34,25 @@ class Failed(Exception):
     """A run had to stop; the message says why."""
 
 
+@dataclasses.dataclass(frozen=True)
 class Trials:
-    """Makes trials. What is killed on the way goes on where it was when it is asked for again.
+    """Makes trials: a run each of the `folds`, `at_once` at the same time.
 
-    Args:
-        folds: what a trial consists of.
-        folder: of the search.
-        at_once: runs at the same time.
-        worker: name of this process.
-
-    Attributes:
-        records: of the trials that are done.
+    What is killed on the way goes on where it was when it is asked for again.
     """
 
-    def __init__(self, folds: Sequence[Fold], spec: DatasetSpec, folder: Path, at_once: int, worker: str) -> None:
-        self.folds = folds
-        self.spec = spec
-        self.folder = folder
-        self.at_once = at_once
-        self.worker = worker
-        self.records = Records(folder / "trials")
-        self.records.folder.mkdir(parents=True, exist_ok=True)
+    folds: Sequence[Fold]
+    spec: DatasetSpec
+    folder: Path
+    at_once: int
+    worker: str
 
-    def stage_1(self) -> list[tuple[float, float]]:
-        """Trains the stage 1 that trials share, if that is not done; returns error and seconds of each fold.
+    @property
+    def records(self) -> Records:
+        return Records(self.folder / "trials")
+
+    def stage_1(self) -> list[dict[str, Any]]:
+        """Trains the stage 1 that trials share, if that is not done; returns the summary of each fold.
 
         Raises:
             RuntimeError: if it fails.
@@ -66,16 +61,10 @@ class Trials:
             folders = self._stage_1([fold.config for fold in self.folds])
         except Failed as failed:
             raise RuntimeError(f"stage 1 stopped, so that nothing can be tried: {failed}") from failed
-        summaries = [run_directory.read_summary(folder) for folder in folders]
-        return [(summary["test_error_percent"]["stage_1"], summary["seconds"]["total"]) for summary in summaries]
+        return [run_directory.read_summary(folder) for folder in folders]
 
     def make(self, number: int, setting: Setting, epochs: int | None) -> Record:
-        """Makes a trial, or reads it if it is done.
-
-        Args:
-            number: of the trial.
-            setting: to be tried.
-            epochs: of stage 2, if it is to be shortened.
+        """Makes a trial, or reads it if it is done; with `epochs`, stage 2 is shortened to these.
 
         Raises:
             RuntimeError: if a run fails in another way than by having to stop.
