@@ -17,7 +17,6 @@ from tools.shared.seed_table import Column, seed_table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     return run_program(arguments, __doc__, lambda: _repeat(arguments))
 
 

@@ -27,7 +27,6 @@ from tools.shared.arguments import help_of_own, parse_own, parse_seeds
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     own = _define_flags()
     return run_program(arguments, f"{__doc__}\n{help_of_own(own)}", lambda: _reproduce(arguments, own))
 

@@ -24,7 +24,6 @@ class TableExperiment:
     """What a table's rows change.
 
     Attributes:
-        arguments: of the experiment.
         fake_data: folder of the fake data that it is tried out on; None: it is run as it is.
         draws_splits: seeds but 0 draw their own labeled images, where seed 0 reads them from a file.
     """
@@ -55,7 +54,6 @@ class Run:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Row and seed."""
         return self.row.label, self.config.seed
 
     @property

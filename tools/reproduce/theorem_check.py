@@ -102,7 +102,6 @@ def draw(found: Sequence[Comparison], title: str, path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)

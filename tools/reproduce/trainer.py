@@ -69,18 +69,14 @@ def _record(run: Run, summary: dict[str, Any] | None) -> Record:
     if summary is None:
         return record
     top5 = list(summary.get("test_top5_error_percent", {}).values())
+    images = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
     return record | {
         **{stage: f"{error:.4g}" for stage, error in summary["test_error_percent"].items()},
         "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
         "final_top5": f"{top5[-1]:.4g}" if top5 else "",
         "seconds": f"{summary['seconds']['total']:.0f}",
-        "images": _images(summary),
+        "images": f"{images} ({FAKE})" if summary["fake_data"] else images,
         "git_commit": summary["git_commit"] or "",
         "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
         "machine": summary["machine"],
     }
-
-
-def _images(summary: dict[str, Any]) -> str:
-    counts = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
-    return f"{counts} ({FAKE})" if summary["fake_data"] else counts
