@@ -8,12 +8,7 @@ from r2d2_tf.system.messages import markdown
 
 
 class Column(NamedTuple):
-    """What was measured of each run.
-
-    Attributes:
-        values: one a seed; None where a run has none.
-        summarized: whether its mean and its standard deviation mean anything.
-    """
+    """What was measured of the run of each seed, None where it has none, and whether a mean of that means anything."""
 
     title: str
     values: Sequence[float | None]

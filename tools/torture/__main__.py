@@ -58,7 +58,6 @@ class Torturer:
         self._number = 0
 
     def new_run(self) -> Path:
-        """The folder of the next run."""
         self._number += 1
         return self.folder / f"run_{self._number}"
 
