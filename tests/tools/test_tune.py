@@ -28,7 +28,7 @@ from r2d2_tf.runs import run_labels
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.run_directory import load_config
 from tools.tune import __main__ as tune
-from tools.tune import jobs, options, search, trials, tuner
+from tools.tune import options, search, trials, tuner
 from tools.tune.records import Record, Records, best_of
 from tools.tune.search_picture import draw
 from tools.tune.search_report import Reporter, best_config
@@ -160,8 +160,13 @@ def error_of(setting):
     return None if setting["alpha"] > 0.15 else 100 * abs(setting["alpha"] - 0.08) + 100 * abs(setting["beta"] - 0.02)
 
 
+def asked(name, tried, count=None, seed=0):
+    values = {"tuner": name, "space": tried, "trials": count, "search_seed": seed, "config": Config(rounds="9:0.1")}
+    return dataclasses.replace(options.read(RANGES), **values)
+
+
 def make(name, tried, count=None, seed=0):
-    return tuner.make_oracle(name, tried, trials=count, search_seed=seed, stage_2_epochs=9)
+    return tuner.make_oracle(asked(name, tried, count, seed))
 
 
 def propose(oracle, folder, count, tuner_id="one"):
@@ -228,8 +233,9 @@ def test_a_finished_trial_is_not_begun_again_and_one_that_was_not_noted_never_wa
 
 
 def test_hyperband_promotes_though_most_trials_fail(tmp_path):
-    oracle = make("hyperband", space("alpha=0.1:0.5", "beta=0.005:0.02"))
-    planned = tuner.planned_epochs(oracle, trials=None, stage_2_epochs=9)
+    tried = space("alpha=0.1:0.5", "beta=0.005:0.02")
+    oracle = make("hyperband", tried)
+    planned = tuner.planned_epochs(oracle, asked("hyperband", tried))
     propose(oracle, tmp_path, 100)
     lengths = [trial.hyperparameters.values["tuner/epochs"] for trial in oracle.trials.values()]
     assert sorted(lengths) == sorted(planned)
@@ -576,13 +582,13 @@ def test_a_picture_is_drawn_of_whatever_is_known(texts, errors, tmp_path):
 
 
 def test_the_flagfile_has_the_rates_that_were_best_and_reads_back_as_they_were_tried(tmp_path):
-    asked = options.read(["--search=rounds_rate_factor=0.25:4", "--alpha=0.05:0.5", "--name=mine"])
-    asked = dataclasses.replace(asked, command="a command\nof two lines")
+    given = options.read(["--search=rounds_rate_factor=0.25:4", "--alpha=0.05:0.5", "--name=mine"])
+    given = dataclasses.replace(given, command="a command\nof two lines")
     best = record(1, {"rounds_rate_factor": 0.5, "alpha": 0.2}, 3.0)
-    reporter = Reporter(asked, Records(tmp_path), [525], "images")
-    (tmp_path / "best.cfg").write_text(reporter.flagfile([record(0, asked.space.own, None), best], best))
+    reporter = Reporter(given, Records(tmp_path), [525], "images")
+    (tmp_path / "best.cfg").write_text(reporter.flagfile([record(0, given.space.own, None), best], best))
     found = from_command_line([f"--flagfile={tmp_path / 'best.cfg'}"])
-    assert found == best_config(asked.config, best)
+    assert found == best_config(given.config, best)
     assert (found.rounds.split(",")[0], found.alpha) == ("300:0.06", 0.2)
 
 
@@ -597,21 +603,21 @@ def sleeping(monkeypatch):
         seconds, code = job.folder.name.split("_")
         return [sys.executable, "-c", f"import sys, time; time.sleep({seconds}); sys.exit({code})"]
 
-    monkeypatch.setattr(jobs.Job, "command", command)
+    monkeypatch.setattr(trials.Job, "command", command)
     return command
 
 
 def test_when_a_run_fails_the_others_are_ended_early(sleeping, tmp_path):
     began = time.monotonic()
-    codes = jobs.run_jobs([jobs.Job(Config(), tmp_path / name) for name in ("60_0", "0_3", "0_0")], 2)
+    codes = trials.run_jobs([trials.Job(Config(), tmp_path / name) for name in ("60_0", "0_3", "0_0")], 2)
     assert codes == [None, 3, None]
     assert time.monotonic() - began < 30
 
 
 def test_as_many_runs_as_allowed_go_at_the_same_time(sleeping, tmp_path):
     looks = []
-    made = [jobs.Job(Config(), tmp_path / name) for name in ("0.5_0", "0.4_0", "0.3_0")]
-    assert jobs.run_jobs(made, 2, watch=lambda: looks.append(sum(job.log.exists() for job in made))) == [0, 0, 0]
+    made = [trials.Job(Config(), tmp_path / name) for name in ("0.5_0", "0.4_0", "0.3_0")]
+    assert trials.run_jobs(made, 2, watch=lambda: looks.append(sum(job.log.exists() for job in made))) == [0, 0, 0]
     assert looks[0] == 2
 
 

@@ -18,7 +18,6 @@ from r2d2_tf.system.messages import one_line
 from tools.tune.options import LOCK, Options, claim_folder
 from tools.tune.records import Record, best_of
 from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Reporter, described
-from tools.tune.space import total_epochs
 from tools.tune.trials import Trials
 from tools.tune.tuner import Search, make_oracle, planned_epochs
 from tools.tune.validation import Fold, make_folds
@@ -75,17 +74,8 @@ def _search(options: Options) -> int:
         options.config, options.spec, options.folder / "folds", folds=options.folds, fraction=fraction, dataset=dataset
     )
     trials = Trials(folds, options.spec, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
-    length = total_epochs(options.config.parsed_rounds)
-    oracle = make_oracle(
-        options.tuner,
-        options.space,
-        trials=options.trials,
-        search_seed=options.search_seed,
-        grid_points=options.grid_points,
-        stage_2_epochs=length,
-    )
-    epochs = planned_epochs(oracle, trials=options.trials, stage_2_epochs=length)
-    reporter = Reporter(options, trials.records, epochs, _validated_on(options, folds))
+    oracle = make_oracle(options)
+    reporter = Reporter(options, trials.records, planned_epochs(oracle, options), _validated_on(options, folds))
     print(_plan_text(options, reporter, folds), flush=True)
     classes = options.spec.num_classes
     # keras-tuner says what it reads.

@@ -43,16 +43,8 @@ def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, records: Sequ
     done, failed = ([r for r in records if bool(r.failed) == is_failed] for is_failed in (False, True))
     if done:
         errors = np.array([record.error for record in done], float)
-        points = axes.scatter(
-            [record.setting[across.name] for record in done],
-            [record.setting[up.name] for record in done],
-            c=errors,
-            norm=_colors(errors),
-            cmap="viridis_r",
-            s=90,
-            edgecolors="white",
-            zorder=3,
-        )
+        x, y = ([record.setting[dimension.name] for record in done] for dimension in (across, up))
+        points = axes.scatter(x, y, c=errors, norm=_colors(errors), cmap="viridis_r", s=90, edgecolors="white", zorder=3)
         bar = figure.colorbar(points, label="error (%)")
         for form in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
             form("{x:g}")
@@ -83,14 +75,10 @@ def _colors(errors: np.ndarray) -> Any:
 def _curve(axes: Any, across: Dimension, records: Sequence[Record]) -> None:
     done = [record for record in records if record.error is not None]
     has_spread = any(record.spread for record in done)
-    axes.errorbar(
-        [record.setting[across.name] for record in done],
-        [record.error for record in done],
-        yerr=[record.spread or 0.0 for record in done] if has_spread else None,
-        fmt="o",
-        color="C0",
-        label="trials, with their spread over folds" if has_spread else "trials",
-    )
+    x, errors = [record.setting[across.name] for record in done], [record.error for record in done]
+    spread = [record.spread or 0.0 for record in done] if has_spread else None
+    label = "trials, with their spread over folds" if has_spread else "trials"
+    axes.errorbar(x, errors, yerr=spread, fmt="o", color="C0", label=label)
     for number, record in enumerate(record for record in records if record.failed):
         label = "_" if number else "failed"
         axes.axvline(record.setting[across.name], color="C3", linestyle=":", linewidth=1, label=label)

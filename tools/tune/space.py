@@ -162,7 +162,7 @@ class Space:
         """All valid combinations of `count` values a range, 2 or more, or of the choices; the config's own comes first."""
         names = [dimension.name for dimension in self.dimensions]
         columns = [dimension.spread(count) for dimension in self.dimensions]
-        settings = [dict(zip(names, values, strict=True)) for values in itertools.product(*columns)]
+        settings = (dict(zip(names, values, strict=True)) for values in itertools.product(*columns))
         valid = [setting for setting in settings if _is_valid(setting)]
         return [dict(self.own), *(s for s in valid if s != self.own)] if self.holds_own else valid
 

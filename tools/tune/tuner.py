@@ -17,8 +17,9 @@ from keras_tuner.errors import FatalRuntimeError
 from sklearn.exceptions import ConvergenceWarning
 
 from r2d2_tf.system import files
+from tools.tune.options import Options
 from tools.tune.search_report import Reporter
-from tools.tune.space import Setting, Space
+from tools.tune.space import Setting, Space, total_epochs
 from tools.tune.trials import Trials
 
 _POINT = "point"
@@ -110,40 +111,36 @@ class GridOracle(SearchOracle):
 _ORACLES = {"random": RandomOracle, "bayesian": BayesianOracle, "hyperband": HyperbandOracle, "grid": GridOracle}
 
 
-def make_oracle(
-    name: str, space: Space, *, trials: int | None, search_seed: int, grid_points: int = 4, stage_2_epochs: int = 1
-) -> SearchOracle:
-    """The oracle of a search: `random`, `bayesian`, `hyperband` or `grid`.
-
-    It proposes at most so many `trials`; None: until grid or hyperband are done. The `stage_2_epochs` of the config are
-    hyperband's largest budget.
-    """
+def make_oracle(options: Options) -> SearchOracle:
+    """The oracle of a search; the epochs of the config's stage 2 are hyperband's largest budget."""
     hyperparameters = keras_tuner.HyperParameters()
-    settings = space.grid(grid_points) if name == "grid" else []
-    if name == "grid":
+    space = options.space
+    settings = space.grid(options.grid_points) if options.tuner == "grid" else []
+    if options.tuner == "grid":
         hyperparameters.Choice(_POINT, list(range(len(settings))))
     else:
         for dimension in space.dimensions:
             hyperparameters.Float(dimension.name, 0.0, 1.0)
     # keras-tuner counts its seed up with each value that it draws: neighboring seeds would draw the same. And 0 is none.
-    seed = 1 + int(np.random.SeedSequence(search_seed).generate_state(1)[0]) % _SEEDS
-    own = {"max_epochs": stage_2_epochs} if name == "hyperband" else {}
-    oracle = _ORACLES[name](_OBJECTIVE, hyperparameters=hyperparameters, seed=seed, max_consecutive_failed_trials=_NEVER, **own)
-    oracle.max_trials, oracle.search_space, oracle.settings = trials, space, settings
+    seed = 1 + int(np.random.SeedSequence(options.search_seed).generate_state(1)[0]) % _SEEDS
+    common = {"objective": _OBJECTIVE, "seed": seed, "max_consecutive_failed_trials": _NEVER}
+    own = {"max_epochs": total_epochs(options.config.parsed_rounds)} if options.tuner == "hyperband" else {}
+    oracle = _ORACLES[options.tuner](**common, hyperparameters=hyperparameters, **own)
+    oracle.max_trials, oracle.search_space, oracle.settings = options.trials, space, settings
     # Trials are told of by the Reporter.
     oracle.verbose = 0
     return oracle
 
 
-def planned_epochs(oracle: SearchOracle, *, trials: int | None, stage_2_epochs: int) -> list[int]:
+def planned_epochs(oracle: SearchOracle, options: Options) -> list[int]:
     """The length of stage 2 in each trial of a search, as far as it can be known: hyperband's halvings may fall short."""
     if isinstance(oracle, HyperbandOracle):
         rounds = [(bracket, n) for bracket in reversed(range(oracle._get_num_brackets())) for n in range(bracket + 1)]
         planned = [oracle._get_epochs(*one) for one in rounds for _ in range(oracle._get_size(*one))]
     else:
-        limit = len(oracle.settings) if isinstance(oracle, GridOracle) else trials
-        planned = [stage_2_epochs] * (limit or 0)
-    return planned[:trials]
+        limit = len(oracle.settings) if isinstance(oracle, GridOracle) else options.trials
+        planned = [total_epochs(options.config.parsed_rounds)] * (limit or 0)
+    return planned[: options.trials]
 
 
 class Search(keras_tuner.engine.base_tuner.BaseTuner):

@@ -69,13 +69,9 @@ def _check_same(folder: Path, fingerprints: Sequence[str]) -> None:
 
 
 def hold_out(labels: np.ndarray, folds: int, *, fraction: float = 0.2, seed: int) -> list[np.ndarray]:
-    """Which of the labeled images judge in each fold, stratified by class.
+    """Which of the labeled images, of classes `labels`, judge in each fold, stratified by class: a function of the seed.
 
-    Args:
-        labels: class of each labeled image.
-        folds: parts of the labeled images, each of which judges once; 1: one part alone; 0: by the number of labels.
-        fraction: of the labeled images that judge, if there is one part.
-        seed: the folds are a function of it.
+    There are `folds` parts, each of which judges once; 1: one part alone, a `fraction` of them; 0: by the number of labels.
 
     Returns:
         Sorted positions in `labels`, one array a fold.
