@@ -86,14 +86,11 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> tuple[list[Run], R
         title = f"{fake}, one step of each stage: the errors mean nothing. {title}"
     for place in (output_dir, folder):
         run_directory.check_writable(place)
-    command = "python -m tools.reproduce " + " ".join(_portable(arguments))
-    return runs, Results(output_dir, name, rows, experiment, title, command)
-
-
-def _portable(arguments: Sequence[str]) -> list[str]:
-    """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
+    # As others can use it, without seeds: places on this machine are left out, or to be filled in.
     kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
-    return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+    portable = ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+    command = " ".join(["python -m tools.reproduce", *portable])
+    return runs, Results(output_dir, name, rows, experiment, title, command)
 
 
 def _run(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:

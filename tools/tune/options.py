@@ -118,8 +118,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     config = from_command_line(_parse_own(own, arguments))
     _check_config(config)
     space = space_of(config, [parse_dimension(*text) for text in _ranges_in(own)])
-    tuner, trials = own["tuner"].value, own["trials"].value
-    named = own["validation_dataset"].value
+    tuner, trials, named = (own[name].value for name in ("tuner", "trials", "validation_dataset"))
     if named:
         _check_validation_dataset(config, named)
     spec = check_data(dataclasses.replace(config, evaluate_on=named))

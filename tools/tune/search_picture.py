@@ -22,11 +22,13 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
     across = space.dimensions[0]
     up = space.dimensions[1] if len(space.dimensions) > 1 else None
     _set_scale(axes, "x", across)
+    done = [record for record in records if not record.failed]
+    failed = [record for record in records if record.failed]
     if up is None:
-        _curve(axes, across, records)
+        _curve(axes, across, done, failed)
     else:
         _set_scale(axes, "y", up)
-        _map(figure, axes, across, up, records)
+        _map(figure, axes, across, up, done, failed)
     own = max((r for r in records if r.setting == space.own), key=lambda record: record.epochs, default=None)
     _mark(axes, across, up, own, name="the config's own", marker="D", size=190)
     _mark(axes, across, up, best, name="best", marker="*", size=520)
@@ -37,10 +39,9 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
     plots.save(figure, path)
 
 
-def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, records: Sequence[Record]) -> None:
+def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, done: Sequence[Record], failed: Sequence[Record]) -> None:
     if (across.name, up.name) == ("alpha", "beta"):
         _shade(axes)
-    done, failed = ([r for r in records if bool(r.failed) == is_failed] for is_failed in (False, True))
     if done:
         errors = np.array([record.error for record in done], float)
         x, y = ([record.setting[dimension.name] for record in done] for dimension in (across, up))
@@ -72,14 +73,13 @@ def _colors(errors: np.ndarray) -> Any:
     return LogNorm(low, high) if low > 0 and high > _LOG_COLORS_FROM * low else Normalize(low, high)
 
 
-def _curve(axes: Any, across: Dimension, records: Sequence[Record]) -> None:
-    done = [record for record in records if record.error is not None]
+def _curve(axes: Any, across: Dimension, done: Sequence[Record], failed: Sequence[Record]) -> None:
     has_spread = any(record.spread for record in done)
     x, errors = [record.setting[across.name] for record in done], [record.error for record in done]
     spread = [record.spread or 0.0 for record in done] if has_spread else None
     label = "trials, with their spread over folds" if has_spread else "trials"
     axes.errorbar(x, errors, yerr=spread, fmt="o", color="C0", label=label)
-    for number, record in enumerate(record for record in records if record.failed):
+    for number, record in enumerate(failed):
         label = "_" if number else "failed"
         axes.axvline(record.setting[across.name], color="C3", linestyle=":", linewidth=1, label=label)
     axes.set_ylabel("error (%)")

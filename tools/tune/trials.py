@@ -127,10 +127,9 @@ class Trials:
         """The error of each fold, or why the trial failed."""
         try:
             starts = self._stage_1(configs)
-            names = [f"fold_{fold}" for fold in range(len(configs))]
             jobs = [
-                Job(replace(config, name=f"trial_{number}_{name}", stage_1_from=str(start)), folder / name)
-                for name, config, start in zip(names, configs, starts, strict=True)
+                Job(replace(config, name=f"trial_{number}_fold_{fold}", stage_1_from=str(start)), folder / f"fold_{fold}")
+                for fold, (config, start) in enumerate(zip(configs, starts, strict=True))
             ]
             self._run(jobs, f"trial {number}", lock)
         except Failed as failed:

@@ -32,9 +32,10 @@ _NEVER = 10**9
 
 
 class SearchOracle(keras_tuner.Oracle):
-    """What the oracles have in common. `make_oracle` sets the space, which turns positions into settings."""
+    """What the oracles have in common. `make_oracle` sets the space, which turns positions into settings; a grid has a list."""
 
     search_space: Space
+    settings: list[Setting]
 
     def setting_of(self, values: dict[str, Any]) -> Setting:
         """The setting that proposed values stand for."""
@@ -96,8 +97,6 @@ class HyperbandOracle(SearchOracle, keras_tuner.oracles.HyperbandOracle):
 class GridOracle(SearchOracle):
     """Proposes all `settings` in turn."""
 
-    settings: list[Setting]
-
     def setting_of(self, values: dict[str, Any]) -> Setting:
         return self.settings[values[_POINT]]
 
@@ -138,8 +137,7 @@ def planned_epochs(oracle: SearchOracle, options: Options) -> list[int]:
         rounds = [(bracket, n) for bracket in reversed(range(oracle._get_num_brackets())) for n in range(bracket + 1)]
         planned = [oracle._get_epochs(*one) for one in rounds for _ in range(oracle._get_size(*one))]
     else:
-        limit = len(oracle.settings) if isinstance(oracle, GridOracle) else options.trials
-        planned = [total_epochs(options.config.parsed_rounds)] * (limit or 0)
+        planned = [total_epochs(options.config.parsed_rounds)] * (len(oracle.settings) or options.trials or 0)
     return planned[: options.trials]
 
 
