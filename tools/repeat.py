@@ -17,12 +17,13 @@ from tools.shared.seed_table import Column, seed_table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     return run_program(arguments, __doc__, lambda: _repeat(arguments))
 
 
 def _repeat(arguments: Sequence[str]) -> int:
-    seeds, others = _split_seeds(arguments)
+    chosen = [argument for argument in arguments if argument.startswith("--seeds=")]
+    seeds = parse_seeds(chosen[-1].removeprefix("--seeds=").split(",") if chosen else ())
+    others = [argument for argument in arguments if argument not in chosen]
     configs = [from_command_line([*others, f"--seed={seed}"]) for seed in seeds]
     if any(config.run_dir for config in configs):
         raise ValueError("--run_dir would put all seeds into one folder: leave it out")
@@ -36,24 +37,14 @@ def _repeat(arguments: Sequence[str]) -> int:
     if summaries:
         print(table(summaries))
     if failed:
-        print(f"error: {_seeds(failed)} did not finish; each run's own message says why. {_done(summaries)}", file=sys.stderr)
+        done = [summary["seed"] for summary in summaries]
+        rest = f"Done, and alone in the table: {_seeds(done)}" if done else "No seed is done"
+        print(f"error: {_seeds(failed)} did not finish; each run's own message says why. {rest}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
-def _done(summaries: Sequence[dict[str, Any]]) -> str:
-    if not summaries:
-        return "No seed is done"
-    return f"Done, and alone in the table: {_seeds([summary['seed'] for summary in summaries])}"
-
-
-def _split_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
-    chosen = [a for a in arguments if a.startswith("--seeds=")]
-    seeds = parse_seeds(chosen[-1].removeprefix("--seeds=").split(",") if chosen else ())
-    return seeds, [a for a in arguments if a not in chosen]
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:

@@ -28,13 +28,12 @@ from r2d2_tf.runs import run_labels
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.run_directory import load_config
 from tools.tune import __main__ as tune
-from tools.tune import jobs, options, search, trials, tuner
-from tools.tune.budget import shortened, total_epochs
+from tools.tune import options, search, trials, tuner
 from tools.tune.records import Record, Records, best_of
 from tools.tune.search_picture import draw
-from tools.tune.search_report import Plan, best_config, flagfile
-from tools.tune.space import BETA_TO_ALPHA, configured, parse_dimension, searchable, space_of
-from tools.tune.validation import Validation, check_apart, hold_out, make_folds
+from tools.tune.search_report import Reporter, best_config
+from tools.tune.space import BETA_TO_ALPHA, configured, parse_dimension, searchable, shortened, space_of, total_epochs
+from tools.tune.validation import check_apart, hold_out, make_folds
 
 RANGES = ("--alpha=0.05:0.5", "--beta=0.005:0.1")
 OWN = {"alpha": 0.1, "beta": 0.03}
@@ -161,8 +160,13 @@ def error_of(setting):
     return None if setting["alpha"] > 0.15 else 100 * abs(setting["alpha"] - 0.08) + 100 * abs(setting["beta"] - 0.02)
 
 
+def asked(name, tried, count=None, seed=0):
+    values = {"tuner": name, "space": tried, "trials": count, "search_seed": seed, "config": Config(rounds="9:0.1")}
+    return dataclasses.replace(options.read(RANGES), **values)
+
+
 def make(name, tried, count=None, seed=0):
-    return tuner.make_oracle(name, tried, trials=count, search_seed=seed, stage_2_epochs=9)
+    return tuner.make_oracle(asked(name, tried, count, seed))
 
 
 def propose(oracle, folder, count, tuner_id="one"):
@@ -229,8 +233,9 @@ def test_a_finished_trial_is_not_begun_again_and_one_that_was_not_noted_never_wa
 
 
 def test_hyperband_promotes_though_most_trials_fail(tmp_path):
-    oracle = make("hyperband", space("alpha=0.1:0.5", "beta=0.005:0.02"))
-    planned = tuner.planned_epochs(oracle, trials=None, stage_2_epochs=9)
+    tried = space("alpha=0.1:0.5", "beta=0.005:0.02")
+    oracle = make("hyperband", tried)
+    planned = tuner.planned_epochs(oracle, asked("hyperband", tried))
     propose(oracle, tmp_path, 100)
     lengths = [trial.hyperparameters.values["tuner/epochs"] for trial in oracle.trials.values()]
     assert sorted(lengths) == sorted(planned)
@@ -285,32 +290,32 @@ def test_stage_3_is_shortened_in_the_same_proportion():
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_every_labeled_image_is_held_out_exactly_once_and_folds_are_stratified(folds):
     labels = np.repeat(np.arange(10), [10, 10, 10, 12, 10, 10, 8, 10, 10, 10])
-    held_out = hold_out(labels, Validation(folds), seed=0)
+    held_out = hold_out(labels, folds, seed=0)
     np.testing.assert_array_equal(np.sort(np.concatenate(held_out)), np.arange(100))
     counts = np.array([np.bincount(labels[part], minlength=10) for part in held_out])
     assert (np.ptp(counts, axis=0) <= 1).all()
-    again, other = hold_out(labels, Validation(folds), seed=0), hold_out(labels, Validation(folds), seed=1)
+    again, other = hold_out(labels, folds, seed=0), hold_out(labels, folds, seed=1)
     assert all(np.array_equal(*pair) for pair in zip(held_out, again, strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(held_out, other, strict=True))
 
 
 def test_the_number_of_folds_follows_from_the_number_of_labels():
-    assert [len(part) for part in hold_out(np.arange(100) % 10, Validation(), seed=0)] == [50, 50]
-    (part,) = hold_out(np.arange(1000) % 10, Validation(), seed=0)
+    assert [len(part) for part in hold_out(np.arange(100) % 10, 0, seed=0)] == [50, 50]
+    (part,) = hold_out(np.arange(1000) % 10, 0, seed=0)
     assert np.bincount(part % 10).tolist() == [20] * 10
 
 
 def test_too_few_labels_to_part_are_told():
     with pytest.raises(ValueError, match=r"folds \(5\) need .* but one class has 4: give fewer --folds"):
-        hold_out(np.arange(40) % 10, Validation(5), seed=0)
+        hold_out(np.arange(40) % 10, 5, seed=0)
     with pytest.raises(ValueError, match="but one class has 1"):
-        hold_out(np.arange(10), Validation(), seed=0)
+        hold_out(np.arange(10), 0, seed=0)
 
 
 def test_a_held_out_image_is_an_unlabeled_one_in_training_and_judges(tmp_path):
     config, data = Config(), DATASETS["mnist5k"].load(None)
     own = run_labels.training_labels(data, config, 10)
-    folds = make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
+    folds = make_folds(config, spec_of(config), tmp_path / "folds")
     hidden = []
     for fold in folds:
         given = run_labels.training_labels(data, fold.config, 10)
@@ -358,7 +363,7 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
     config = Config(num_labels=0, translate=0, **own_sets(tmp_path)[kind])
     data = spec_of(config).load(config.data_path)
     hidden = []
-    for fold in make_folds(config, Validation(), tmp_path / "folds", spec_of(config)):
+    for fold in make_folds(config, spec_of(config), tmp_path / "folds"):
         options.check_data(fold.config)
         spec = spec_of(fold.config)
         loaded = run_labels.loaded(fold.config, spec)
@@ -386,12 +391,12 @@ def test_labels_that_somebody_gave_are_held_out_as_drawn_ones_are_and_judge_as_t
 
 def test_a_search_does_not_go_on_with_other_labels_or_images(tmp_path):
     config = Config(num_labels=0, translate=0, **own_sets(tmp_path)["a folder"])
-    make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
-    make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
+    make_folds(config, spec_of(config), tmp_path / "folds")
+    make_folds(config, spec_of(config), tmp_path / "folds")
     photos = tmp_path / "photos"
     (photos / "unlabeled" / "00.jpg").rename(photos / "train" / "blue" / "new.jpg")
     with pytest.raises(ValueError, match=r"the images or the labels changed since the search in .* began: choose another"):
-        make_folds(config, Validation(), tmp_path / "folds", spec_of(config))
+        make_folds(config, spec_of(config), tmp_path / "folds")
 
 
 def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp_path):
@@ -399,7 +404,7 @@ def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp
         num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16, backbone="conv_small",
         supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0, stop_on_collapse=False,
     )  # fmt: skip
-    fold = make_folds(config, Validation(), tmp_path / "folds", spec_of(config))[0]
+    fold = make_folds(config, spec_of(config), tmp_path / "folds")[0]
     flagfile = tmp_path / "trial.cfg"
     flagfile.write_text(fold.config.to_flagfile())
     assert train.main([f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'run'}"]) == 0
@@ -577,12 +582,13 @@ def test_a_picture_is_drawn_of_whatever_is_known(texts, errors, tmp_path):
 
 
 def test_the_flagfile_has_the_rates_that_were_best_and_reads_back_as_they_were_tried(tmp_path):
-    tried = space("rounds_rate_factor=0.25:4", "alpha=0.05:0.5")
-    plan = Plan(Config(name="mine"), tried, [525], "images", "a command\nof two lines")
+    given = options.read(["--search=rounds_rate_factor=0.25:4", "--alpha=0.05:0.5", "--name=mine"])
+    given = dataclasses.replace(given, command="a command\nof two lines")
     best = record(1, {"rounds_rate_factor": 0.5, "alpha": 0.2}, 3.0)
-    (tmp_path / "best.cfg").write_text(flagfile(plan, [record(0, tried.own, None), best], best))
+    reporter = Reporter(given, Records(tmp_path), [525], "images")
+    (tmp_path / "best.cfg").write_text(reporter.flagfile([record(0, given.space.own, None), best], best))
     found = from_command_line([f"--flagfile={tmp_path / 'best.cfg'}"])
-    assert found == best_config(plan, best)
+    assert found == best_config(given.config, best)
     assert (found.rounds.split(",")[0], found.alpha) == ("300:0.06", 0.2)
 
 
@@ -597,21 +603,21 @@ def sleeping(monkeypatch):
         seconds, code = job.folder.name.split("_")
         return [sys.executable, "-c", f"import sys, time; time.sleep({seconds}); sys.exit({code})"]
 
-    monkeypatch.setattr(jobs.Job, "command", command)
+    monkeypatch.setattr(trials.Job, "command", command)
     return command
 
 
 def test_when_a_run_fails_the_others_are_ended_early(sleeping, tmp_path):
     began = time.monotonic()
-    codes = jobs.run_jobs([jobs.Job(Config(), tmp_path / name) for name in ("60_0", "0_3", "0_0")], 2)
+    codes = trials.run_jobs([trials.Job(Config(), tmp_path / name) for name in ("60_0", "0_3", "0_0")], 2)
     assert codes == [None, 3, None]
     assert time.monotonic() - began < 30
 
 
 def test_as_many_runs_as_allowed_go_at_the_same_time(sleeping, tmp_path):
     looks = []
-    made = [jobs.Job(Config(), tmp_path / name) for name in ("0.5_0", "0.4_0", "0.3_0")]
-    assert jobs.run_jobs(made, 2, watch=lambda: looks.append(sum(job.log.exists() for job in made))) == [0, 0, 0]
+    made = [trials.Job(Config(), tmp_path / name) for name in ("0.5_0", "0.4_0", "0.3_0")]
+    assert trials.run_jobs(made, 2, watch=lambda: looks.append(sum(job.log.exists() for job in made))) == [0, 0, 0]
     assert looks[0] == 2
 
 

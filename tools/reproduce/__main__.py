@@ -11,13 +11,11 @@ generated data that every output calls fake. Every other flag goes to r2d2_tf.tr
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, run_program
-from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE
 from r2d2_tf.runs import run_directory
@@ -28,34 +26,21 @@ from tools.reproduce.trainer import Trainer
 from tools.shared.arguments import help_of_own, parse_own, parse_seeds
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a command line asks for: the runs of a table, where their lines go, and its title and command."""
-
-    config: Config
-    experiment: TableExperiment
-    runs: list[Run]
-    trainer: Trainer
-    output: Results
-    title: str
-    command: str
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     own = _define_flags()
     return run_program(arguments, f"{__doc__}\n{help_of_own(own)}", lambda: _reproduce(arguments, own))
 
 
 def _reproduce(arguments: Sequence[str], own: flags.FlagValues) -> int:
-    job = _read(arguments, own)
-    if job.experiment.fake_data is None:
-        run_plan.check(job.runs, is_needed=not own["dry_run"].value)
+    runs, output = _read(arguments, own)
+    trainer = Trainer(Path(own["runs"].value))
+    if output.experiment.fake_data is None:
+        run_plan.check(runs, is_needed=not own["dry_run"].value)
     if own["dry_run"].value:
-        print(run_plan.plan(job.runs, job.output, job.trainer))
+        print(run_plan.plan(runs, output, trainer))
         return 0
     try:
-        table = _run(job)
+        table = _run(runs, output, trainer)
     except (RuntimeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -76,8 +61,8 @@ def _define_flags() -> flags.FlagValues:
     return own
 
 
-def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
-    """Reads a command line into `own` flags and what they ask for.
+def _read(arguments: Sequence[str], own: flags.FlagValues) -> tuple[list[Run], Results]:
+    """Reads a command line into `own` flags, and the runs of a table and where their lines go.
 
     Raises:
         ValueError: if it cannot be done as it stands.
@@ -101,27 +86,23 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> Job:
         title = f"{fake}, one step of each stage: the errors mean nothing. {title}"
     for place in (output_dir, folder):
         run_directory.check_writable(place)
-    output = Results(output_dir, name, rows, experiment)
-    command = "python -m tools.reproduce " + " ".join(_portable(arguments))
-    return Job(config, experiment, runs, Trainer(folder), output, title, command)
-
-
-def _portable(arguments: Sequence[str]) -> list[str]:
-    """Arguments as others can use them, without seeds: places on this machine are left out or to be filled in."""
+    # As others can use it, without seeds: places on this machine are left out, or to be filled in.
     kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
-    return ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+    portable = ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
+    command = " ".join(["python -m tools.reproduce", *portable])
+    return runs, Results(output_dir, name, rows, experiment, title, command)
 
 
-def _run(job: Job) -> str:
+def _run(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
     """Makes the runs that are left, each with its line and the table on disk before the next; returns the table."""
-    if job.experiment.fake_data is not None:
-        fake_data.make(job.config.dataset, job.experiment.fake_data)
-    for number, run in enumerate(job.runs, start=1):
-        if job.output.record_of(run) is None:
-            print(f"\nRun {number} of {len(job.runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
-            job.output.add(run, job.trainer.make(run))
-            job.output.write_table(job.title, job.command)
-    return job.output.write_table(job.title, job.command)
+    if output.experiment.fake_data is not None:
+        fake_data.make(runs[0].config.dataset, output.experiment.fake_data)
+    for number, run in enumerate(runs, start=1):
+        if run.key not in output.records():
+            print(f"\nRun {number} of {len(runs)}: {run.row.label}, seed {run.config.seed}", flush=True)
+            output.add(run, trainer.make(run))
+            output.write_table()
+    return output.write_table()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ A copy calls itself fake in its dataset_info.json, and everything that a run on 
 """
 
 import contextlib
+import functools
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ def make(dataset: str, data_dir: Path) -> None:
     counts = {"train": spec.num_classes + NUM_UNLABELED, test: NUM_TEST}
     # An image may have any size: generated ones are encoded here, and their size is not part of the signature.
     signature = {name: tf.TensorSpec(feature.shape, feature.dtype) for name, feature in info.features.items()}
-    splits = {
-        split: tf.data.Dataset.from_generator(_examples(spec, split, count, list(signature)), output_signature=signature)
-        for split, count in counts.items()
-    }
+    splits = {}
+    for split, count in counts.items():
+        examples = functools.partial(_examples, spec, split, count, list(signature))
+        splits[split] = tf.data.Dataset.from_generator(examples, output_signature=signature)
     name, _, variant = spec.tfds_name.partition("/")
     with contextlib.redirect_stderr(io.StringIO()):
         tfds.dataset_builders.store_as_tfds_dataset(
@@ -58,28 +59,24 @@ def make(dataset: str, data_dir: Path) -> None:
         )
 
 
-def _examples(spec: DatasetSpec, split: str, count: int, names: list[str]) -> Callable[[], Iterator[dict[str, Any]]]:
-    def examples() -> Iterator[dict[str, Any]]:
-        generator = np.random.default_rng(0)
-        for number in range(count):
-            shape = (*generator.integers(300, 500, 2), 3) if spec.photographs else spec.image_shape
-            example = {
-                "image": generator.integers(0, 256, shape).astype(np.uint8),
-                "label": number % spec.num_classes,
-                "coarse_label": number % 20,
-                "id": f"{split}_{number:05d}",
-                "file_name": f"n{number % spec.num_classes:08d}_{number}.JPEG",
-            }
-            yield {name: example[name] for name in names}
-
-    return examples
+def _examples(spec: DatasetSpec, split: str, count: int, names: list[str]) -> Iterator[dict[str, Any]]:
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        shape = (*generator.integers(300, 500, 2), 3) if spec.photographs else spec.image_shape
+        example = {
+            "image": generator.integers(0, 256, shape).astype(np.uint8),
+            "label": number % spec.num_classes,
+            "coarse_label": number % 20,
+            "id": f"{split}_{number:05d}",
+            "file_name": f"n{number % spec.num_classes:08d}_{number}.JPEG",
+        }
+        yield {name: example[name] for name in names}
 
 
 def trial_flags(config: Config, data_dir: Path) -> list[str]:
     """Flags that cut a config down to one step of each stage, at its real shapes, on a fake copy in `data_dir`."""
     spec = DATASETS[config.dataset]
     rounds = ",".join(f"1:{r.learning_rate}" for r in config.parsed_rounds[:2])
-    batches = [f"--{name}_batch_size=8" for name in ("supervised", "finetune", "eval")]
     return [
         f"--data_dir={data_dir}",
         f"--num_labels={spec.num_classes if config.num_labels else 0}",
@@ -87,8 +84,7 @@ def trial_flags(config: Config, data_dir: Path) -> list[str]:
         "--supervised_epochs=1",
         f"--rounds={rounds}",
         f"--finetune_epochs={min(1, config.finetune_epochs)}",
-        "--batch_size=8",
-        *batches,
+        *(f"--{name}batch_size=8" for name in ("", "supervised_", "finetune_", "eval_")),
         "--max_steps=1",
         "--nostop_on_collapse",
     ]

@@ -27,12 +27,7 @@ Panel = tuple[str, np.ndarray, np.ndarray]
 
 
 def variance_within(features: np.ndarray, labels: np.ndarray) -> float:
-    """Variance within classes as a share of all variance, in percent.
-
-    Args:
-        features: `[images, dimensions]`.
-        labels: class of each image, `[images]`.
-    """
+    """Variance of features `[images, dimensions]` within classes `[images]` as a share of all variance, in percent."""
     total = np.square(features - features.mean(0)).sum()
     within = sum(np.square(own - own.mean(0)).sum() for own in (features[labels == c] for c in np.unique(labels)))
     return 100.0 * float(within / total)
@@ -95,7 +90,6 @@ def draw(panels: Sequence[Panel], class_names: Sequence[str], title: str, path: 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets, if not that of the run", flag_values=flag_values)

@@ -24,7 +24,6 @@ class TableExperiment:
     """What a table's rows change.
 
     Attributes:
-        arguments: of the experiment.
         fake_data: folder of the fake data that it is tried out on; None: it is run as it is.
         draws_splits: seeds but 0 draw their own labeled images, where seed 0 reads them from a file.
     """
@@ -44,7 +43,6 @@ class Run:
 
     @classmethod
     def of(cls, row: Row, experiment: TableExperiment, seed: int) -> "Run":
-        """The run of `row` on an experiment with `seed`."""
         arguments = [*experiment.arguments, *row.flags, f"--seed={seed}"]
         if experiment.draws_splits and seed:
             arguments.append("--split_file=")
@@ -53,6 +51,10 @@ class Run:
             arguments += fake_data.trial_flags(config, experiment.fake_data)
             config = from_command_line(arguments)
         return cls(row, config, arguments)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.row.label, self.config.seed
 
     @property
     def has_later_stages(self) -> bool:
@@ -65,31 +67,29 @@ class Run:
         return Run(self.row, config, config.to_flagfile().splitlines())
 
 
+@dataclass(frozen=True)
 class Results:
     """The lines of a table, a file a seed, and the table made of them. Several programs may add lines at the same time.
 
     Lines that were made with other flags stay in their files, but are not of the table.
 
-    Args:
-        folder: of the files.
+    Attributes:
         name: of the table and the experiment: NAME_seedS.csv, NAME.md.
-        rows: of the table.
-        experiment: whose rows they are.
+        command: that makes it, but for the seeds.
 
     Raises:
         ValueError: if a file cannot be read as lines of results.
     """
 
-    def __init__(self, folder: Path, name: str, rows: Sequence[Row], experiment: TableExperiment) -> None:
-        self.folder = folder
-        self.name = name
-        self.rows = rows
-        self.experiment = experiment
-        self.records()
+    folder: Path
+    name: str
+    rows: Sequence[Row]
+    experiment: TableExperiment
+    title: str
+    command: str
 
-    def record_of(self, run: Run) -> Record | None:
-        """The line of a run that is done, else None."""
-        return self.records().get((run.row.label, run.config.seed))
+    def __post_init__(self) -> None:
+        self.records()
 
     def records(self) -> dict[tuple[str, int], Record]:
         """The lines of the table as they are on disk now: (row, seed) -> line."""
@@ -113,31 +113,26 @@ class Results:
         lines.sort(key=lambda line: order.index(line["row"]) if line["row"] in order else len(order))
         files.write_csv(path, [COLUMNS, *([line.get(column) for column in COLUMNS] for line in lines)])
 
-    def write_table(self, title: str, command: str) -> str:
-        """Writes the table with its title, data, commits and machines as Markdown, and returns it.
-
-        Args:
-            title: of the table.
-            command: that makes it, but for the seeds.
-        """
+    def write_table(self) -> str:
+        """Writes the table with its title, data, commits and machines as Markdown, and returns it."""
         records = self.records()
         keys = ("images", "git_commit", "tensorflow", "machine")
         facts = {key: sorted({line[key] for line in records.values() if line.get(key)}) for key in keys}
         seeds = sorted({seed for _, seed in records})
         images = f" Images: {'; '.join(facts['images'])}." if facts["images"] else ""
-        text = "\n".join(
-            [
-                f"{title}. Test error in percent after the last epoch: mean and standard deviation over the seeds.{images}",
-                "",
-                *table_lines(self.rows, records),
-                "",
-                f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
-                f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
-                f"{self.name}_seed*.csv. Made by:",
-                "",
-                f"    {command} --seeds={','.join(map(str, seeds))}",
-            ]
-        )
+        about = "Test error in percent after the last epoch: mean and standard deviation over the seeds."
+        lines = [
+            f"{self.title}. {about}{images}",
+            "",
+            *table_lines(self.rows, records),
+            "",
+            f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
+            f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
+            f"{self.name}_seed*.csv. Made by:",
+            "",
+            f"    {self.command} --seeds={','.join(map(str, seeds))}",
+        ]
+        text = "\n".join(lines)
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_text(self.folder / f"{self.name}.md", text + "\n")
         return f"{text}\n\nwritten to {self.folder / self.name}.md"

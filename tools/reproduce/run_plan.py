@@ -25,14 +25,8 @@ class Line:
     state: str
     cost: Cost
 
-    @property
-    def left(self) -> Cost:
-        """What it will cost."""
-        return self.cost if self.state == "not run" else Cost(0, 0)
-
 
 def plan(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
-    """What would be run, and what it costs, as text."""
     config = runs[0].config
     num_train, whose = _images(runs[0], is_trial=output.experiment.fake_data is not None)
     size = cost.multiply_adds(config)
@@ -42,20 +36,19 @@ def plan(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
         return [time_text(of.seconds(size, speed)) for speed in (cost.GPU, cost.CPU_CORE)]
 
     rows = [[x.label, str(x.seed), x.state, two_digits(x.cost.trained), *times(x.cost)] for x in lines]
-    left = [x.left for x in lines]
+    left = [x.cost for x in lines if x.state == "not run"]
     gpu, core = times(Cost(sum(x.trained for x in left), sum(x.predicted for x in left)))
-    return "\n".join(
-        [
-            f"{num_train:,} training images, {whose}.",
-            f"{config.backbone}: {two_digits(size / 1e6)} million multiply-adds an image.",
-            f"Estimated times of training and prediction alone, if a GPU sustains {two_digits(cost.GPU / 1e12)} TFLOP/s",
-            f"(with a small network it does not), or a CPU core {two_digits(cost.CPU_CORE / 1e9)} GFLOP/s, in float32:",
-            "",
-            *markdown([["row", "seed", "state", "images trained on", "on a GPU", "on a CPU core"], *rows]),
-            "",
-            f"Still to run: {gpu} on such a GPU, or {core} on such a core. Nothing was run.",
-        ]
-    )
+    text = [
+        f"{num_train:,} training images, {whose}.",
+        f"{config.backbone}: {two_digits(size / 1e6)} million multiply-adds an image.",
+        f"Estimated times of training and prediction alone, if a GPU sustains {two_digits(cost.GPU / 1e12)} TFLOP/s",
+        f"(with a small network it does not), or a CPU core {two_digits(cost.CPU_CORE / 1e9)} GFLOP/s, in float32:",
+        "",
+        *markdown([["row", "seed", "state", "images trained on", "on a GPU", "on a CPU core"], *rows]),
+        "",
+        f"Still to run: {gpu} on such a GPU, or {core} on such a core. Nothing was run.",
+    ]
+    return "\n".join(text)
 
 
 def _images(run: Run, *, is_trial: bool) -> tuple[int, str]:
@@ -80,27 +73,22 @@ def _lines(runs: Sequence[Run], output: Results, trainer: Trainer, num_train: in
         if run.has_later_stages and stage_1.config.digest not in shown:
             shown.add(stage_1.config.digest)
             sharing = [r for r in runs if r.stage_1_alone().config.digest == stage_1.config.digest]
-            itself = [states[_key(r)] for r in sharing if not r.has_later_stages]
-            later = [states[_key(r)] for r in sharing if r.has_later_stages]
+            itself = [states[r.key] for r in sharing if not r.has_later_stages]
+            later = [states[r.key] for r in sharing if r.has_later_stages]
             is_left = "not run" in later and not trainer.is_trained(stage_1)
             # A row that is this stage 1 has its cost, unless the row's line is there and the network is not.
             if not itself or (is_left and itself != ["not run"]):
                 label = "stage 1" if len(later) == 1 else f"stage 1, shared by {len(later)} rows"
                 yield Line(label, run.config.seed, "not run" if is_left else "done", first)
         rest = cost.cost_of(run.config, num_train).without(first) if run.has_later_stages else first
-        yield Line(run.row.label, run.config.seed, states[_key(run)], rest)
+        yield Line(*run.key, states[run.key], rest)
 
 
 def _states(runs: Sequence[Run], output: Results, trainer: Trainer) -> dict[tuple[str, int], str]:
     """(row, seed) -> `done`, `stopped` or `not run`."""
-    outcomes = {key: record["outcome"] for key, record in output.records().items()}
-    trained = {_key(run): trainer.is_trained(run if run.has_later_stages else run.stage_1_alone()) for run in runs}
-    found = {key: outcomes.get(key, "finished" if is_trained else "not run") for key, is_trained in trained.items()}
-    return {key: "done" if state == "finished" else state for key, state in found.items()}
-
-
-def _key(run: Run) -> tuple[str, int]:
-    return run.row.label, run.config.seed
+    outcomes = {key: record["outcome"].replace("finished", "done") for key, record in output.records().items()}
+    trained = {run.key: trainer.is_trained(run if run.has_later_stages else run.stage_1_alone()) for run in runs}
+    return {key: outcomes.get(key, "done" if is_trained else "not run") for key, is_trained in trained.items()}
 
 
 def two_digits(value: float) -> str:
@@ -138,11 +126,9 @@ def num_train(config: Config) -> int:
 
 
 def check(runs: Sequence[Run], *, is_needed: bool) -> None:
-    """Finds rows that could not be run on the copy in --data_dir, before any is.
+    """Finds rows that could not be run on the copy of their data set in --data_dir, before any is.
 
-    Args:
-        runs: of the table, all on one data set.
-        is_needed: whether it is a mistake that there is no copy, and none is to be downloaded.
+    `is_needed` tells whether it is a mistake that there is no copy, and none is to be downloaded.
 
     Raises:
         ValueError: if there is no copy, or it is fake or not whole, or too small for a row, or lacks images that a row's

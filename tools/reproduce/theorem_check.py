@@ -33,7 +33,6 @@ class Comparison:
     """The unlabeled rows at one moment.
 
     Attributes:
-        title: when.
         epoch: of stage 2.
         distance: |p~_n - fixed point| of each row, `[rows]`.
         holds: which rows satisfy p~_n <= p^_n, `[rows]` bool.
@@ -69,7 +68,6 @@ def comparisons(history: dict[str, np.ndarray], *, alpha: float, beta: float) ->
 
 
 def table(found: Sequence[Comparison]) -> str:
-    """The comparisons as Markdown."""
     lines = [["epochs done", "", "distance to the fixed point: median", "90 % below", "rows within 0.05", "p~_n <= p^_n"]]
     for c in found:
         median, high = np.quantile(c.distance, [0.5, 0.9])
@@ -104,7 +102,6 @@ def draw(found: Sequence[Comparison], title: str, path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)

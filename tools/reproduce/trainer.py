@@ -1,5 +1,6 @@
 """Makes the runs of a table, each in a process and a folder of its own; stage 1 is trained once for all that share it."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,14 @@ from tools.reproduce.results import Record, Run
 from tools.shared import runner
 
 
+@dataclass(frozen=True)
 class Trainer:
-    """Trains runs, and remembers those that had to stop: what stopped once is not tried again.
+    """Trains runs, below `folder`, and remembers those that had to stop: what stopped once is not tried again."""
 
-    Args:
-        folder: where the folders of the runs are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stopped: set[Path] = set()
+    folder: Path
+    _stopped: set[Path] = field(default_factory=set)
 
     def is_trained(self, run: Run) -> bool:
-        """Whether the run is finished."""
         return (self._folder_of(run) / run_directory.SUMMARY_FILE).is_file()
 
     def make(self, run: Run) -> Record:
@@ -73,18 +69,14 @@ def _record(run: Run, summary: dict[str, Any] | None) -> Record:
     if summary is None:
         return record
     top5 = list(summary.get("test_top5_error_percent", {}).values())
+    images = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
     return record | {
         **{stage: f"{error:.4g}" for stage, error in summary["test_error_percent"].items()},
         "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
         "final_top5": f"{top5[-1]:.4g}" if top5 else "",
         "seconds": f"{summary['seconds']['total']:.0f}",
-        "images": _images(summary),
+        "images": f"{images} ({FAKE})" if summary["fake_data"] else images,
         "git_commit": summary["git_commit"] or "",
         "tensorflow": summary["versions"].get("tensorflow") or summary["versions"].get("tensorflow-cpu") or "",
         "machine": summary["machine"],
     }
-
-
-def _images(summary: dict[str, Any]) -> str:
-    counts = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
-    return f"{counts} ({FAKE})" if summary["fake_data"] else counts

@@ -1,5 +1,6 @@
 """What a run costs: images, and the multiply-adds of its network. An estimate: convolutions and dense layers alone."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,21 +54,10 @@ def multiply_adds(config: Config) -> int:
 
     spec = spec_of(config)
     network = backbones.build(config.backbone, spec.image_shape, spec.num_classes, mean=spec.mean, std=spec.std)
-    return sum(_layer_multiply_adds(layer) for layer in _flat(network))
+    with_kernel = [layer for layer in _flat(network) if getattr(layer, "kernel", None) is not None]
+    return sum(math.prod((*layer.kernel.shape, *layer.output.shape[1:-1])) for layer in with_kernel)
 
 
 def _flat(model: Any) -> Iterator[Any]:
     for layer in model.layers:
         yield from _flat(layer) if hasattr(layer, "layers") else (layer,)
-
-
-def _layer_multiply_adds(layer: Any) -> int:
-    kernel = getattr(layer, "kernel", None)
-    if kernel is None:
-        return 0
-    weights, positions = 1, 1
-    for side in kernel.shape:
-        weights *= int(side)
-    for side in layer.output.shape[1:-1]:
-        positions *= int(side)
-    return weights * positions

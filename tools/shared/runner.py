@@ -13,11 +13,7 @@ from r2d2_tf.runs import run_directory
 
 
 class RunFailed(RuntimeError):
-    """A run did not finish; its own message says why.
-
-    Attributes:
-        code: its exit code.
-    """
+    """A run did not finish, but ended with this exit code; its own message says why."""
 
     def __init__(self, folder: Path, code: int) -> None:
         super().__init__(f"the run in {folder} did not finish; its own message says why")
@@ -42,16 +38,11 @@ def summary_of(arguments: Sequence[str]) -> dict[str, Any]:
 def train(arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> dict[str, Any]:
     """Trains, or goes on training, the run that a command line asks for, and returns its summary.
 
-    Args:
-        arguments: of r2d2_tf.train.
-        pass_fds: what the process inherits.
-
     Raises:
         RunFailed: if it does not finish.
     """
     folder = from_command_line(arguments).resolved_run_dir
-    code = run_to_the_end([sys.executable, "-m", "r2d2_tf.train", *arguments], pass_fds)
-    if code:
+    if code := run_to_the_end([sys.executable, "-m", "r2d2_tf.train", *arguments], pass_fds):
         raise RunFailed(folder, code)
     return run_directory.read_summary(folder)
 
@@ -64,17 +55,16 @@ def run_to_the_end(command: Sequence[str], pass_fds: Sequence[int] = ()) -> int:
     Raises:
         KeyboardInterrupt: after the program's end, if it was interrupted.
     """
+    interrupted = False
     with subprocess.Popen(command, pass_fds=pass_fds) as process:
-        interrupted = False
-        while True:
+        while process.returncode is None:
             try:
-                code = process.wait()
-                break
+                process.wait()
             except KeyboardInterrupt:
                 interrupted = True
     if interrupted:
         raise KeyboardInterrupt
-    return code
+    return process.returncode
 
 
 @contextmanager

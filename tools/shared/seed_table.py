@@ -8,14 +8,7 @@ from r2d2_tf.system.messages import markdown
 
 
 class Column(NamedTuple):
-    """What was measured of each run.
-
-    Attributes:
-        title: of the column.
-        values: one a seed; None where a run has none.
-        decimals: that are written.
-        summarized: whether its mean and its standard deviation mean anything.
-    """
+    """What was measured of the run of each seed, None where it has none, and whether a mean of that means anything."""
 
     title: str
     values: Sequence[float | None]
@@ -23,7 +16,6 @@ class Column(NamedTuple):
     summarized: bool = True
 
     def cell(self, value: float | None) -> str:
-        """A value as it is written."""
         return "" if value is None else f"{value:.{self.decimals}f}"
 
     def measured(self) -> list[float]:

@@ -45,12 +45,7 @@ class Failed(Exception):
 
 
 class Torturer:
-    """Starts, kills and damages runs, and counts what it did.
-
-    Args:
-        folder: for the runs and their logs.
-        seed: of the random moments.
-    """
+    """Starts, kills and damages runs in a folder, at random moments, and counts what it did."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -63,7 +58,6 @@ class Torturer:
         self._number = 0
 
     def new_run(self) -> Path:
-        """The folder of the next run."""
         self._number += 1
         return self.folder / f"run_{self._number}"
 
@@ -101,8 +95,9 @@ class Torturer:
             raise Failed(f"{run} ended with {ended} in place of {code}, or did not say {says!r}: see {run}.log")
 
     def finish(self, run: Path) -> None:
-        """Lets a run go to its end."""
-        self.ends(self.start(run), run, 0)
+        """Lets a run go to its end, if it has not yet."""
+        if not (run / run_directory.SUMMARY_FILE).is_file():
+            self.ends(self.start(run), run, 0)
 
     def kill(self, run: Path, *, while_saving: bool) -> bool:
         """Kills a run at a random moment after it was started; returns whether it had not ended before."""
@@ -125,11 +120,12 @@ class Torturer:
         return False
 
     def check(self, run: Path) -> None:
-        """Compares a finished run with the undisturbed one.
+        """Lets a run go to its end, and compares it with the undisturbed one.
 
         Raises:
             Failed: if they differ in a bit.
         """
+        self.finish(run)
         differing = differences(run, self.undisturbed)
         if differing:
             raise Failed(f"{run} is not what the undisturbed run is: {', '.join(differing)} differ")
@@ -149,8 +145,6 @@ def kill_many(torturer: Torturer, kills: int) -> None:
             if not torturer.kill(run, while_saving=torturer.counts[WHILE_SAVING] * _WHILE_SAVING <= torturer.counts[KILLS]):
                 break
             print(f"  {run.name}: kill {torturer.counts[KILLS]} of {kills}", flush=True)
-        if not (run / run_directory.SUMMARY_FILE).is_file():
-            torturer.finish(run)
         torturer.check(run)
 
 
@@ -165,7 +159,6 @@ def stop_by_signals(torturer: Torturer) -> None:
         if time.monotonic() - began > _SECONDS_TO_STOP:
             raise Failed(f"{run} took more than {_SECONDS_TO_STOP} s to stop")
         torturer.counts["stops by a signal"] += 1
-    torturer.finish(run)
     torturer.check(run)
 
 
@@ -192,7 +185,6 @@ def damage_files(torturer: Torturer) -> None:
         for path, copy in zip(damaged, copies, strict=True):
             path.write_bytes(copy)
         torturer.counts["runs refused for damaged files, and gone on with once mended"] += 1
-    torturer.finish(run)
     torturer.check(run)
 
 
@@ -228,7 +220,6 @@ def fill_a_disk(torturer: Torturer) -> None:
         if not checkpoints_of(run):
             raise Failed("a full disk cost the last checkpoint")
         filler.unlink()
-        torturer.finish(run)
         torturer.check(run)
         torturer.counts["full disks"] += 1
 

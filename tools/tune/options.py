@@ -43,22 +43,12 @@ _NOT_OF_A_SEARCH = {
 
 @dataclass(frozen=True)
 class Options:
-    """What a command line asks for.
+    """What a command line asks for: the flags of `define_flags`, and what is made of them.
 
     Attributes:
         config: whose flags are searched.
         spec: of its data set.
-        space: what is searched.
-        tuner: one of TUNERS.
         trials: how many at most; None: until the tuner is done.
-        grid_points: values a range in a grid.
-        folds: in which labeled images judge; 0: by their number.
-        validation_fraction: of the labeled images, where one part of them judges.
-        validation_dataset: whose test images judge; "": labeled images do.
-        search_seed: what is tried is a function of it.
-        at_once: runs at the same time; 0: by the number of cores.
-        folder: of the search.
-        command: that was typed.
         tuner_id: of this process, among several; "": it is alone.
     """
 
@@ -128,8 +118,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     config = from_command_line(_parse_own(own, arguments))
     _check_config(config)
     space = space_of(config, [parse_dimension(*text) for text in _ranges_in(own)])
-    tuner, trials = own["tuner"].value, own["trials"].value
-    named = own["validation_dataset"].value
+    tuner, trials, named = (own[name].value for name in ("tuner", "trials", "validation_dataset"))
     if named:
         _check_validation_dataset(config, named)
     spec = check_data(dataclasses.replace(config, evaluate_on=named))
@@ -146,22 +135,20 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         tuner_id=_tuner_id(environment),
     )
     if not own["output_dir"].value:
-        options = dataclasses.replace(options, folder=_default_folder(options))
+        identity = json.dumps([config.digest, options.identity()], sort_keys=True)
+        name = f"{config.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+        options = dataclasses.replace(options, folder=Path("runs", "tune", name))
     check_folder(options)
     return options
 
 
 def _parse_own(own: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Reads the flags of the search, and returns the others: a run's."""
-    mine: list[str] = []
-    others: list[str] = []
-    for argument in arguments:
-        name, _, value = argument.removeprefix("--").partition("=")
-        is_range = name in _RANGES and any(sign in value for sign in ":,")
-        is_mine = is_range or (name in own and name not in _RANGES)
-        (mine if argument.startswith("--") and is_mine else others).append(argument)
+    names = {f"--{name}" for name in own if name not in _RANGES}
+    ranges = tuple(f"--{name}=" for name in _RANGES)
+    mine = [a for a in arguments if a.partition("=")[0] in names or (a.startswith(ranges) and (":" in a or "," in a))]
     parse_flags(own, mine)
-    return others
+    return [argument for argument in arguments if argument not in mine]
 
 
 def _ranges_in(own: flags.FlagValues) -> list[tuple[str, str]]:
@@ -189,22 +176,17 @@ def _check_config(config: Config) -> None:
 def _check_validation_dataset(config: Config, named: str) -> None:
     if named not in DATASETS:
         raise ValueError(f"validation_dataset ({named}) must be one of {', '.join(DATASETS)}")
-    if config.dataset not in DATASETS:
-        raise ValueError(
-            f"validation_dataset ({named}) goes with named data sets, not with {config.dataset}: leave it out, so that labeled "
-            "images judge"
-        )
-    if named == config.dataset:
-        raise ValueError(
-            f"validation_dataset ({named}) is the data set that is trained on, and nothing is chosen by its test images: "
-            "leave it out, so that labeled images judge, or name another set"
-        )
-    own, other = DATASETS[config.dataset], DATASETS[named]
-    if (own.image_shape, own.num_classes) != (other.image_shape, other.num_classes) or own.photographs:
-        raise ValueError(
-            f"validation_dataset ({named}) must have the image size and the number of classes of {config.dataset}, and both "
-            "no photographs: leave it out, so that labeled images judge, or name another set"
-        )
+    own, other = DATASETS.get(config.dataset), DATASETS[named]
+    choice = ", or name another set"
+    if own is None:
+        wrong, choice = f"goes with named data sets, not with {config.dataset}", ""
+    elif named == config.dataset:
+        wrong = "is the data set that is trained on, and nothing is chosen by its test images"
+    elif (own.image_shape, own.num_classes) != (other.image_shape, other.num_classes) or own.photographs:
+        wrong = f"must have the image size and the number of classes of {config.dataset}, and both no photographs"
+    else:
+        return
+    raise ValueError(f"validation_dataset ({named}) {wrong}: leave it out, so that labeled images judge{choice}")
 
 
 def _tuner_id(environment: Mapping[str, str]) -> str:
@@ -216,11 +198,6 @@ def _tuner_id(environment: Mapping[str, str]) -> str:
     if missing:
         raise ValueError(f"{', '.join(given)} is set, but {', '.join(missing)} is not: set all three, or none")
     return environment[_VARIABLES[0]]
-
-
-def _default_folder(options: Options) -> Path:
-    text = json.dumps([options.config.digest, options.identity()], sort_keys=True)
-    return Path("runs") / "tune" / f"{options.config.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def check_folder(options: Options) -> bool:

@@ -17,13 +17,10 @@ class Record:
 
     Attributes:
         number: of the trial, from 0.
-        setting: that was tried.
         epochs: of stage 2, as hyperband shortens it.
         errors: in percent, one a fold; empty if the trial failed.
         sizes: images that each was measured on.
         failed: why the trial failed; "": it did not.
-        seconds: that it took.
-        worker: that made it.
     """
 
     number: int
@@ -48,18 +45,13 @@ class Record:
         return statistics.stdev(self.errors) if len(self.errors) > 1 else None
 
 
+@dataclass(frozen=True)
 class Records:
-    """The trials of a search, as they are on disk now; several processes may add some.
+    """The trials of a search, as they are on disk now; several processes may add some."""
 
-    Args:
-        folder: of the trials.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def add(self, record: Record) -> None:
-        """Writes a trial down."""
         files.write_text(self._path(record.number), json.dumps(dataclasses.asdict(record)) + "\n")
 
     def of(self, number: int) -> Record | None:

@@ -15,13 +15,12 @@ from keras_tuner.errors import FatalRuntimeError
 
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system.messages import one_line
-from tools.tune.budget import total_epochs
 from tools.tune.options import LOCK, Options, claim_folder
 from tools.tune.records import Record, best_of
-from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Plan, Reporter, described, table
+from tools.tune.search_report import FLAGFILE, LINES, PICTURE, TABLE, Reporter, described
 from tools.tune.trials import Trials
 from tools.tune.tuner import Search, make_oracle, planned_epochs
-from tools.tune.validation import Fold, Validation, make_folds
+from tools.tune.validation import Fold, make_folds
 
 _FILES = {
     FLAGFILE: "the best setting as a flagfile, and how it was found",
@@ -70,28 +69,21 @@ def _locked(options: Options) -> Iterator[None]:
 
 
 def _search(options: Options) -> int:
-    validation = Validation(options.folds, options.validation_fraction, options.validation_dataset)
-    folds = make_folds(options.config, validation, options.folder / "folds", options.spec)
-    trials = Trials(folds, options.spec, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
-    length = total_epochs(options.config.parsed_rounds)
-    oracle = make_oracle(
-        options.tuner,
-        options.space,
-        trials=options.trials,
-        search_seed=options.search_seed,
-        grid_points=options.grid_points,
-        stage_2_epochs=length,
+    fraction, dataset = options.validation_fraction, options.validation_dataset
+    folds = make_folds(
+        options.config, options.spec, options.folder / "folds", folds=options.folds, fraction=fraction, dataset=dataset
     )
-    epochs = planned_epochs(oracle, trials=options.trials, stage_2_epochs=length)
-    plan = Plan(options.config, options.space, epochs, _validated_on(options, folds), options.command)
-    reporter = Reporter(plan, trials.records, options.folder, shares_trials=bool(options.tuner_id))
-    print(_plan_text(options, plan, folds), flush=True)
+    trials = Trials(folds, options.spec, options.folder, _at_once(options, len(folds)), options.tuner_id or "alone")
+    oracle = make_oracle(options)
+    reporter = Reporter(options, trials.records, planned_epochs(oracle, options), _validated_on(options, folds))
+    print(_plan_text(options, reporter, folds), flush=True)
     classes = options.spec.num_classes
     # keras-tuner says what it reads.
     with contextlib.redirect_stdout(io.StringIO()):
         search = Search(oracle, trials=trials, reporter=reporter, folder=options.folder, failed_score=100.0 * (1 - 1 / classes))
     if options.is_chief:
-        print(f"This is the chief: it hands out trials at {_address()}, and shows the outcome when workers have made them.")
+        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        print(f"This is the chief: it hands out trials at {address}, and shows the outcome when workers have made them.")
     else:
         _make_stage_1(trials)
         print(f"\n{_so_far(trials.records.all())}{reporter.heading()}", flush=True)
@@ -102,7 +94,7 @@ def _search(options: Options) -> int:
     if options.tuner_id and not options.is_chief:
         print("No trial is left for this worker; the chief shows the outcome.")
         return 0
-    return _show_outcome(options, plan, reporter)
+    return _show_outcome(options, reporter)
 
 
 def _at_once(options: Options, num_folds: int) -> int:
@@ -119,18 +111,17 @@ def _validated_on(options: Options, folds: Sequence[Fold]) -> str:
     return f"{total:,} held-out labeled images" + (f", in {len(folds)} folds" if len(folds) > 1 else "")
 
 
-def _plan_text(options: Options, plan: Plan, folds: Sequence[Fold]) -> str:
-    config = options.config
-    count = f"{len(plan.epochs)} trial{'s' if len(plan.epochs) > 1 else ''}" + (
-        f" of {min(plan.epochs)} to {max(plan.epochs)} epochs" if plan.varies_length else ""
-    )
-    own = described(plan.space, plan.space.own)
-    first = f"the config's own setting, {own}" if plan.space.holds_own else f"as any other: the config's own ({own}) is outside"
+def _plan_text(options: Options, reporter: Reporter, folds: Sequence[Fold]) -> str:
+    config, space, epochs = options.config, options.space, reporter.epochs
+    lengths = f" of {min(epochs)} to {max(epochs)} epochs" if reporter.varies_length else ""
+    count = f"{len(epochs)} trial{'s' if len(epochs) > 1 else ''}{lengths}"
+    own = described(space, space.own)
+    first = f"the config's own setting, {own}" if space.holds_own else f"as any other: the config's own ({own}) is outside"
     trained = f"; a run is trained with {folds[0].num_labels:,} labels" if not options.validation_dataset else ""
     lines = [
         f"Search: {config.name}, seed {config.seed}, {options.tuner}, {count}, into {options.folder}",
-        *(f"  searched    {dimension}" for dimension in plan.space.dimensions),
-        f"  judged by   {plan.validated_on}{trained}",
+        *(f"  searched    {dimension}" for dimension in space.dimensions),
+        f"  judged by   {reporter.validated_on}{trained}",
         f"  first trial {first}",
     ]
     return "\n".join(lines)
@@ -138,35 +129,32 @@ def _plan_text(options: Options, plan: Plan, folds: Sequence[Fold]) -> str:
 
 def _make_stage_1(trials: Trials) -> None:
     made = trials.stage_1()
-    errors = ", ".join(f"{error:.2f}" for error, _ in made)
-    seconds = sum(seconds for _, seconds in made)
+    errors = ", ".join(f"{summary['test_error_percent']['stage_1']:.2f}" for summary in made)
+    seconds = sum(summary["seconds"]["total"] for summary in made)
     print(f"  stage 1     shared by all trials: {seconds:.0f} s of work, start-up included; error {errors} %", flush=True)
 
 
 def _so_far(records: Sequence[Record]) -> str:
-    best = best_of(records)
     if not records:
         return ""
+    best = best_of(records)
     return f"Going on: {len(records)} of the trials done" + (f", the best at {best.error:.2f} %" if best else "") + "\n"
 
 
-def _address() -> str:
-    return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-
-
-def _show_outcome(options: Options, plan: Plan, reporter: Reporter) -> int:
+def _show_outcome(options: Options, reporter: Reporter) -> int:
     best, records = reporter.write(), reporter.records.all()
     reporter.draw()
-    print(f"\n{table(plan, records)}\n")
+    print(f"\n{reporter.table(records)}\n")
     files = "\n".join(f"  {name:12} {what}" for name, what in _FILES.items() if best or name != FLAGFILE)
     if best is None:
         print(f"Files in {options.folder}:\n{files}")
         print("error: all trials failed: lower --pseudo_label_lr or the rates of --rounds, or search them", file=sys.stderr)
         return 1
-    own = " (the config's own setting)" if best.setting == plan.space.own else ""
+    own = " (the config's own setting)" if best.setting == options.space.own else ""
     flagfile = f"--flagfile={options.folder / FLAGFILE}"
     seeds = ",".join(str(options.config.seed + more) for more in (1, 2, 3))
-    print(f"Best: trial {best.number}, {described(plan.space, best.setting)}{own}. Errors are on {plan.validated_on}.")
+    setting = described(options.space, best.setting)
+    print(f"Best: trial {best.number}, {setting}{own}. Errors are on {reporter.validated_on}.")
     print(
         f"\nFiles in {options.folder}:\n{files}\n\nNext, with the best setting and all labels, a run, or three of other seeds:"
     )

@@ -17,25 +17,20 @@ _LOG_COLORS_FROM = 3
 
 
 def draw(space: Space, records: Sequence[Record], best: Record | None, *, title: str, path: Path) -> None:
-    """Draws the trials over alpha and beta, or over whatever two flags come first; of one flag, the error over it.
-
-    Args:
-        space: that is searched.
-        records: the trials.
-        best: of them.
-        title: of the picture.
-        path: of the file.
-    """
+    """Draws the trials over alpha and beta, or over whatever two flags come first; of one flag, the error over it."""
     figure, axes = plots.pyplot().subplots(figsize=(7.2, 5.4), layout="constrained")
     across = space.dimensions[0]
     up = space.dimensions[1] if len(space.dimensions) > 1 else None
     _set_scale(axes, "x", across)
+    done = [record for record in records if not record.failed]
+    failed = [record for record in records if record.failed]
     if up is None:
-        _curve(axes, across, records)
+        _curve(axes, across, done, failed)
     else:
         _set_scale(axes, "y", up)
-        _map(figure, axes, across, up, records)
-    _mark(axes, across, up, _own(space, records), name="the config's own", marker="D", size=190)
+        _map(figure, axes, across, up, done, failed)
+    own = max((r for r in records if r.setting == space.own), key=lambda record: record.epochs, default=None)
+    _mark(axes, across, up, own, name="the config's own", marker="D", size=190)
     _mark(axes, across, up, best, name="best", marker="*", size=520)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=0.6)
@@ -44,23 +39,13 @@ def draw(space: Space, records: Sequence[Record], best: Record | None, *, title:
     plots.save(figure, path)
 
 
-def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, records: Sequence[Record]) -> None:
+def _map(figure: Any, axes: Any, across: Dimension, up: Dimension, done: Sequence[Record], failed: Sequence[Record]) -> None:
     if (across.name, up.name) == ("alpha", "beta"):
         _shade(axes)
-    done = [record for record in records if record.error is not None]
-    failed = [record for record in records if record.failed]
     if done:
         errors = np.array([record.error for record in done], float)
-        points = axes.scatter(
-            [record.setting[across.name] for record in done],
-            [record.setting[up.name] for record in done],
-            c=errors,
-            norm=_colors(errors),
-            cmap="viridis_r",
-            s=90,
-            edgecolors="white",
-            zorder=3,
-        )
+        x, y = ([record.setting[dimension.name] for record in done] for dimension in (across, up))
+        points = axes.scatter(x, y, c=errors, norm=_colors(errors), cmap="viridis_r", s=90, edgecolors="white", zorder=3)
         bar = figure.colorbar(points, label="error (%)")
         for form in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
             form("{x:g}")
@@ -88,18 +73,13 @@ def _colors(errors: np.ndarray) -> Any:
     return LogNorm(low, high) if low > 0 and high > _LOG_COLORS_FROM * low else Normalize(low, high)
 
 
-def _curve(axes: Any, across: Dimension, records: Sequence[Record]) -> None:
-    done = [record for record in records if record.error is not None]
+def _curve(axes: Any, across: Dimension, done: Sequence[Record], failed: Sequence[Record]) -> None:
     has_spread = any(record.spread for record in done)
-    axes.errorbar(
-        [record.setting[across.name] for record in done],
-        [record.error for record in done],
-        yerr=[record.spread or 0.0 for record in done] if has_spread else None,
-        fmt="o",
-        color="C0",
-        label="trials, with their spread over folds" if has_spread else "trials",
-    )
-    for number, record in enumerate(record for record in records if record.failed):
+    x, errors = [record.setting[across.name] for record in done], [record.error for record in done]
+    spread = [record.spread or 0.0 for record in done] if has_spread else None
+    label = "trials, with their spread over folds" if has_spread else "trials"
+    axes.errorbar(x, errors, yerr=spread, fmt="o", color="C0", label=label)
+    for number, record in enumerate(failed):
         label = "_" if number else "failed"
         axes.axvline(record.setting[across.name], color="C3", linestyle=":", linewidth=1, label=label)
     axes.set_ylabel("error (%)")
@@ -116,20 +96,11 @@ def _mark(
     axes.scatter(*place, marker=marker, s=size, linewidths=1.6, facecolors="none", edgecolors="black", zorder=4, label=label)
 
 
-def _own(space: Space, records: Sequence[Record]) -> Record | None:
-    own = [record for record in records if record.setting == space.own]
-    return max(own, key=lambda record: record.epochs, default=None)
-
-
 def _set_scale(axes: Any, direction: str, dimension: Dimension) -> None:
     """Gives an axis the scale and the range that are searched."""
     from matplotlib import ticker
 
-    ends = np.array([dimension.low, dimension.high], float)
-    ends = np.log(ends) if dimension.is_log else ends
-    margin = _MARGIN * (ends[1] - ends[0])
-    ends = np.array([ends[0] - margin, ends[1] + margin])
-    limits = np.exp(ends) if dimension.is_log else ends
+    limits = dimension.between(-_MARGIN), dimension.between(1 + _MARGIN)
     scale = "log" if dimension.is_log else "linear"
     axes.set(**{f"{direction}scale": scale, f"{direction}lim": limits, f"{direction}label": dimension.name.replace("_", " ")})
     if dimension.is_log:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r2d2_tf.config.config import Config
-from tools.tune.budget import shortened, total_epochs
+from r2d2_tf.method.schedules import Round
 
 Setting = dict[str, float | int]
 """Values of the flags that are searched, by name."""
@@ -37,9 +37,6 @@ class Dimension:
     """A flag that is searched.
 
     Attributes:
-        name: of the flag.
-        low: smallest value.
-        high: largest value.
         is_log: searched on a logarithmic scale.
         is_whole: values are whole numbers.
         choices: the only values, rising; empty: all between `low` and `high`.
@@ -56,9 +53,14 @@ class Dimension:
         """The value at a position from 0 to 1."""
         if self.choices:
             return self.choices[min(int(position * len(self.choices)), len(self.choices) - 1)]
-        ratio = self.high / self.low if self.is_log else 1.0
-        value = self.low * ratio**position if self.is_log else self.low + (self.high - self.low) * position
+        value = self.between(position)
         return min(max(round(value) if self.is_whole else _rounded(value), self.low), self.high)
+
+    def between(self, position: float) -> float:
+        """What lies at a position on the scale, as it is: below 0 and above 1 beyond the ends."""
+        if self.is_log:
+            return self.low * (self.high / self.low) ** position
+        return self.low + (self.high - self.low) * position
 
     def position(self, value: float) -> float:
         """The position of a value that the dimension holds."""
@@ -131,12 +133,7 @@ def parse_dimension(name: str, text: str) -> Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """The settings that can be tried: see `space_of`.
-
-    Attributes:
-        dimensions: what is searched, alpha before beta.
-        own: the config's own setting.
-    """
+    """The settings that can be tried, and the config's own: see `space_of`. Alpha is searched before beta."""
 
     dimensions: tuple[Dimension, ...]
     own: Setting
@@ -162,14 +159,10 @@ class Space:
         return values
 
     def grid(self, count: int) -> list[Setting]:
-        """All valid combinations of `count` values a range, or of the choices; the config's own comes first.
-
-        Args:
-            count: values a range, 2 or more.
-        """
+        """All valid combinations of `count` values a range, 2 or more, or of the choices; the config's own comes first."""
         names = [dimension.name for dimension in self.dimensions]
         columns = [dimension.spread(count) for dimension in self.dimensions]
-        settings = [dict(zip(names, values, strict=True)) for values in itertools.product(*columns)]
+        settings = (dict(zip(names, values, strict=True)) for values in itertools.product(*columns))
         valid = [setting for setting in settings if _is_valid(setting)]
         return [dict(self.own), *(s for s in valid if s != self.own)] if self.holds_own else valid
 
@@ -222,14 +215,28 @@ def space_of(config: Config, dimensions: Sequence[Dimension]) -> Space:
     return space
 
 
-def configured(config: Config, setting: Setting, *, stage_2_epochs: int | None = None) -> Config:
-    """The config with a setting.
+def total_epochs(rounds: Sequence[Round]) -> int:
+    return sum(r.epochs for r in rounds)
 
-    Args:
-        config: that the setting changes.
-        setting: to be tried.
-        stage_2_epochs: stages 2 and 3 are shortened in proportion, stage 2 to this length; None: they are left as they are.
+
+def shortened(rounds: Sequence[Round], epochs: int) -> tuple[Round, ...]:
+    """The rounds in `epochs` epochs, from 1 to what they have, at least one each: of fewer than rounds the first are kept.
+
+    Each gets its share; what rounding leaves over goes to those that lost most, earlier ones first.
     """
+    rounds = tuple(rounds[:epochs])
+    shares = [r.epochs * epochs / total_epochs(rounds) for r in rounds]
+    lengths = [max(1, math.floor(share)) for share in shares]
+    while sum(lengths) != epochs:
+        step = 1 if sum(lengths) < epochs else -1
+        candidates = [i for i, length in enumerate(lengths) if length + step >= 1]
+        chosen = max(candidates, key=lambda i: (step * (shares[i] - lengths[i]), -i))
+        lengths[chosen] += step
+    return tuple(Round(length, r.learning_rate) for length, r in zip(lengths, rounds, strict=True))
+
+
+def configured(config: Config, setting: Setting, *, stage_2_epochs: int | None = None) -> Config:
+    """The config with a setting; with `stage_2_epochs`, stages 2 and 3 are shortened in proportion, stage 2 to these."""
     flags = dict(setting)
     factor = flags.pop(RATE_FACTOR, 1.0)
     rounds = config.parsed_rounds

@@ -1,25 +1,33 @@
 """Makes a trial: one run a fold, each in a process of its own, from a stage 1 that all trials share."""
 
-import dataclasses
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.metrics_log import read_metrics
+from r2d2_tf.system import files
 from r2d2_tf.train import STOPPED
 from r2d2_tf.training.stages import plan
 from tools.shared.runner import alone
-from tools.tune.budget import total_epochs
-from tools.tune.jobs import Job, run_jobs
 from tools.tune.records import Record, Records
-from tools.tune.space import Setting, configured
+from tools.tune.space import Setting, configured, total_epochs
 from tools.tune.validation import Fold
 
+_PATIENCE = 0.2
+"""Seconds between two looks at the processes."""
+_THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 _KEPT = (
     run_directory.CONFIG_FILE,
     run_directory.METRICS_FILE,
@@ -34,30 +42,56 @@ class Failed(Exception):
     """A run had to stop; the message says why."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A run of `r2d2_tf.train` in a folder, beside which its flagfile (.cfg) and what it prints (.log) lie."""
+
+    config: Config
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs over all stages that are measured already."""
+        path = self.folder / run_directory.METRICS_FILE
+        return len(read_metrics(path)) if path.is_file() else 0
+
+    def command(self) -> list[str]:
+        """Writes the run's flagfile, and returns the command that makes the run, or goes on with it."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        flagfile = self.folder.with_name(f"{self.folder.name}.cfg")
+        files.write_text(flagfile, self.config.to_flagfile())
+        return [sys.executable, "-m", "r2d2_tf.train", f"--flagfile={flagfile}", f"--run_dir={self.folder}"]
+
+    def error(self) -> str:
+        """Why the run stopped, in its own words."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
+        told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return (told or lines or ["it said nothing"])[-1]
+
+
+@dataclass(frozen=True)
 class Trials:
-    """Makes trials. What is killed on the way goes on where it was when it is asked for again.
+    """Makes trials: a run each of the `folds`, `at_once` at the same time.
 
-    Args:
-        folds: what a trial consists of.
-        folder: of the search.
-        at_once: runs at the same time.
-        worker: name of this process.
-
-    Attributes:
-        records: of the trials that are done.
+    What is killed on the way goes on where it was when it is asked for again.
     """
 
-    def __init__(self, folds: Sequence[Fold], spec: DatasetSpec, folder: Path, at_once: int, worker: str) -> None:
-        self.folds = folds
-        self.spec = spec
-        self.folder = folder
-        self.at_once = at_once
-        self.worker = worker
-        self.records = Records(folder / "trials")
-        self.records.folder.mkdir(parents=True, exist_ok=True)
+    folds: Sequence[Fold]
+    spec: DatasetSpec
+    folder: Path
+    at_once: int
+    worker: str
 
-    def stage_1(self) -> list[tuple[float, float]]:
-        """Trains the stage 1 that trials share, if that is not done; returns error and seconds of each fold.
+    @property
+    def records(self) -> Records:
+        return Records(self.folder / "trials")
+
+    def stage_1(self) -> list[dict[str, Any]]:
+        """Trains the stage 1 that trials share, if that is not done; returns the summary of each fold.
 
         Raises:
             RuntimeError: if it fails.
@@ -66,16 +100,10 @@ class Trials:
             folders = self._stage_1([fold.config for fold in self.folds])
         except Failed as failed:
             raise RuntimeError(f"stage 1 stopped, so that nothing can be tried: {failed}") from failed
-        summaries = [run_directory.read_summary(folder) for folder in folders]
-        return [(summary["test_error_percent"]["stage_1"], summary["seconds"]["total"]) for summary in summaries]
+        return [run_directory.read_summary(folder) for folder in folders]
 
     def make(self, number: int, setting: Setting, epochs: int | None) -> Record:
-        """Makes a trial, or reads it if it is done.
-
-        Args:
-            number: of the trial.
-            setting: to be tried.
-            epochs: of stage 2, if it is to be shortened.
+        """Makes a trial, or reads it if it is done; with `epochs`, stage 2 is shortened to these.
 
         Raises:
             RuntimeError: if a run fails in another way than by having to stop.
@@ -99,10 +127,9 @@ class Trials:
         """The error of each fold, or why the trial failed."""
         try:
             starts = self._stage_1(configs)
-            names = [f"fold_{fold}" for fold in range(len(configs))]
             jobs = [
-                Job(dataclasses.replace(config, name=f"trial_{number}_{name}", stage_1_from=str(start)), folder / name)
-                for name, config, start in zip(names, configs, starts, strict=True)
+                Job(replace(config, name=f"trial_{number}_fold_{fold}", stage_1_from=str(start)), folder / f"fold_{fold}")
+                for fold, (config, start) in enumerate(zip(configs, starts, strict=True))
             ]
             self._run(jobs, f"trial {number}", lock)
         except Failed as failed:
@@ -112,7 +139,7 @@ class Trials:
 
     def _stage_1(self, configs: Sequence[Config]) -> list[Path]:
         """The folders of the stage 1 of each fold, which is trained now if need be."""
-        configs = [dataclasses.replace(c.stage_1_alone(), name=f"stage_1_fold_{fold}") for fold, c in enumerate(configs)]
+        configs = [replace(c.stage_1_alone(), name=f"stage_1_fold_{fold}") for fold, c in enumerate(configs)]
         jobs = [Job(c, self.folder / "stage_1" / f"fold_{fold}-{c.digest}") for fold, c in enumerate(configs)]
         if not all(_is_finished(job.folder) for job in jobs):
             with alone(jobs[0].folder) as lock:
@@ -156,3 +183,54 @@ def _prune(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name not in _KEPT:
             path.unlink()
+
+
+def run_jobs(
+    jobs: Sequence[Job], at_once: int, *, pass_fds: Sequence[int] = (), watch: Callable[[], None] = lambda: None
+) -> list[int | None]:
+    """Runs jobs to their ends, `at_once` at a time; when one fails, the others save themselves and are ended early.
+
+    A job gets its share of the cores, as TensorFlow gains nothing from several threads in a small network. It inherits
+    `pass_fds`: a lock that it holds on if this program is killed. `watch` is called while waiting.
+
+    Returns:
+        Exit codes; None for those that were ended early or not begun.
+    """
+    waiting, running = list(enumerate(jobs)), dict[int, subprocess.Popen]()
+    codes: list[int | None] = [None] * len(jobs)
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                number, job = waiting.pop(0)
+                running[number] = _start(job, at_once, pass_fds)
+            for number, process in list(running.items()):
+                codes[number] = process.poll()
+                if codes[number] is not None:
+                    del running[number]
+            if any(codes):
+                break
+            watch()
+            time.sleep(_PATIENCE)
+    finally:
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in running.values():
+            process.wait()
+    return codes
+
+
+def _start(job: Job, at_once: int, pass_fds: Sequence[int]) -> subprocess.Popen:
+    command = job.command()
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    limits = {name: threads for name in _THREAD_VARIABLES} if at_once > 1 else {}
+    with job.log.open("w") as log:
+        # A session of its own: Ctrl-C reaches this program alone, which then ends the runs, once.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=limits | os.environ,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )

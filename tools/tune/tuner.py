@@ -17,9 +17,9 @@ from keras_tuner.errors import FatalRuntimeError
 from sklearn.exceptions import ConvergenceWarning
 
 from r2d2_tf.system import files
-from tools.tune.records import Record
+from tools.tune.options import Options
 from tools.tune.search_report import Reporter
-from tools.tune.space import Setting, Space
+from tools.tune.space import Setting, Space, total_epochs
 from tools.tune.trials import Trials
 
 _POINT = "point"
@@ -32,13 +32,10 @@ _NEVER = 10**9
 
 
 class SearchOracle(keras_tuner.Oracle):
-    """What the oracles have in common. Attributes are set by `make_oracle`.
-
-    Attributes:
-        search_space: turns positions into settings.
-    """
+    """What the oracles have in common. `make_oracle` sets the space, which turns positions into settings; a grid has a list."""
 
     search_space: Space
+    settings: list[Setting]
 
     def setting_of(self, values: dict[str, Any]) -> Setting:
         """The setting that proposed values stand for."""
@@ -56,11 +53,9 @@ class SearchOracle(keras_tuner.Oracle):
         return json.dumps([self.setting_of(values), values.get("tuner/trial_id")], sort_keys=True)
 
     def get_state(self) -> dict[str, Any]:
-        """All that is to be remembered, trials included."""
         return super().get_state() | {"trials": [trial.get_state() for trial in self.trials.values()]}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_state` gave."""
         self.trials = {one["trial_id"]: Trial.from_state(one) for one in state["trials"]}
         super().set_state(state)
 
@@ -100,84 +95,57 @@ class HyperbandOracle(SearchOracle, keras_tuner.oracles.HyperbandOracle):
 
 
 class GridOracle(SearchOracle):
-    """Proposes all settings of a list in turn.
-
-    Attributes:
-        settings: the list.
-    """
-
-    settings: list[Setting]
+    """Proposes all `settings` in turn."""
 
     def setting_of(self, values: dict[str, Any]) -> Setting:
-        """The setting that proposed values stand for."""
         return self.settings[values[_POINT]]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next setting."""
         number = len(self.start_order)
         if number == len(self.settings):
             return {"status": TrialStatus.STOPPED, "values": None}
         return {"status": TrialStatus.RUNNING, "values": {_POINT: number}}
 
 
-def make_oracle(
-    name: str, space: Space, *, trials: int | None, search_seed: int, grid_points: int = 4, stage_2_epochs: int = 1
-) -> SearchOracle:
-    """The oracle of a search.
+_ORACLES = {"random": RandomOracle, "bayesian": BayesianOracle, "hyperband": HyperbandOracle, "grid": GridOracle}
 
-    Args:
-        name: `random`, `bayesian`, `hyperband` or `grid`.
-        space: that is searched.
-        trials: how many at most; None: until grid or hyperband are done.
-        search_seed: what is drawn is a function of it.
-        grid_points: values a range in a grid.
-        stage_2_epochs: of the config: hyperband's largest budget.
-    """
+
+def make_oracle(options: Options) -> SearchOracle:
+    """The oracle of a search; the epochs of the config's stage 2 are hyperband's largest budget."""
     hyperparameters = keras_tuner.HyperParameters()
-    # keras-tuner counts its seed up with each value that it draws: neighboring seeds would draw the same. And 0 is none.
-    seed = 1 + int(np.random.SeedSequence(search_seed).generate_state(1)[0]) % _SEEDS
-    common = {"objective": _OBJECTIVE, "seed": seed, "max_consecutive_failed_trials": _NEVER}
-    if name == "grid":
-        settings = space.grid(grid_points)
+    space = options.space
+    settings = space.grid(options.grid_points) if options.tuner == "grid" else []
+    if options.tuner == "grid":
         hyperparameters.Choice(_POINT, list(range(len(settings))))
-        oracle = GridOracle(**common, hyperparameters=hyperparameters, max_trials=trials)
-        oracle.settings = settings
     else:
         for dimension in space.dimensions:
             hyperparameters.Float(dimension.name, 0.0, 1.0)
-        if name == "hyperband":
-            oracle = HyperbandOracle(**common, hyperparameters=hyperparameters, max_epochs=stage_2_epochs)
-            oracle.max_trials = trials
-        else:
-            kind = {"random": RandomOracle, "bayesian": BayesianOracle}[name]
-            oracle = kind(**common, hyperparameters=hyperparameters, max_trials=trials)
-    oracle.search_space = space
+    # keras-tuner counts its seed up with each value that it draws: neighboring seeds would draw the same. And 0 is none.
+    seed = 1 + int(np.random.SeedSequence(options.search_seed).generate_state(1)[0]) % _SEEDS
+    common = {"objective": _OBJECTIVE, "seed": seed, "max_consecutive_failed_trials": _NEVER}
+    own = {"max_epochs": total_epochs(options.config.parsed_rounds)} if options.tuner == "hyperband" else {}
+    oracle = _ORACLES[options.tuner](**common, hyperparameters=hyperparameters, **own)
+    oracle.max_trials, oracle.search_space, oracle.settings = options.trials, space, settings
     # Trials are told of by the Reporter.
     oracle.verbose = 0
     return oracle
 
 
-def planned_epochs(oracle: SearchOracle, *, trials: int | None, stage_2_epochs: int) -> list[int]:
+def planned_epochs(oracle: SearchOracle, options: Options) -> list[int]:
     """The length of stage 2 in each trial of a search, as far as it can be known: hyperband's halvings may fall short."""
     if isinstance(oracle, HyperbandOracle):
         rounds = [(bracket, n) for bracket in reversed(range(oracle._get_num_brackets())) for n in range(bracket + 1)]
         planned = [oracle._get_epochs(*one) for one in rounds for _ in range(oracle._get_size(*one))]
     else:
-        limit = len(oracle.settings) if isinstance(oracle, GridOracle) else trials
-        planned = [stage_2_epochs] * (limit or 0)
-    return planned[:trials]
+        planned = [total_epochs(options.config.parsed_rounds)] * (len(oracle.settings) or options.trials or 0)
+    return planned[: options.trials]
 
 
 class Search(keras_tuner.engine.base_tuner.BaseTuner):
     """Makes what an oracle proposes.
 
-    Args:
-        oracle: proposes.
-        trials: makes trials.
-        reporter: tells people.
-        folder: of the search.
-        failed_score: what an oracle is told as the error of a failed trial, in percent: that of a guess. So bayesian keeps
-            away from such settings, and hyperband's halving goes on.
+    `failed_score` is what the oracle is told as the error of a failed trial, in percent: that of a guess. So bayesian keeps
+    away from such settings, and hyperband's halving goes on.
     """
 
     def __init__(self, oracle: SearchOracle, *, trials: Trials, reporter: Reporter, folder: Path, failed_score: float) -> None:
@@ -202,7 +170,7 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
             self.reporter.report(record)
         except Exception as error:
             raise FatalRuntimeError from error
-        return {_OBJECTIVE.name: score_of(record, self.failed_score)}
+        return {_OBJECTIVE.name: self.failed_score if record.error is None else record.error}
 
     def pre_create_trial(self) -> None:
         """Waits a little before the oracle is asked again after it had nothing to propose yet."""
@@ -211,7 +179,6 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
         self._asked = True
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """Notes that there was something."""
         self._asked = False
 
     def save(self) -> None:
@@ -219,8 +186,3 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
         if not self._is_worker():
             self.oracle.save()
         files.write_text(Path(self._get_tuner_fname()), "{}")
-
-
-def score_of(record: Record, failed_score: float) -> float:
-    """What an oracle is told of a trial."""
-    return failed_score if record.error is None else record.error

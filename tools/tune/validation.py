@@ -22,39 +22,21 @@ _DATA_FILE = "data.txt"
 
 
 @dataclass(frozen=True)
-class Validation:
-    """How trials are judged.
-
-    Attributes:
-        folds: parts of the labeled images, each of which judges once; 1: one part alone; 0: by the number of labels.
-        fraction: of the labeled images that judge, if there is one part.
-        dataset: whose test images judge, in the place of labeled images; "": labeled images do.
-    """
-
-    folds: int = 0
-    fraction: float = 0.2
-    dataset: str = ""
-
-
-@dataclass(frozen=True)
 class Fold:
-    """One of the runs that make a trial.
-
-    Attributes:
-        config: of the run, but for what a trial changes.
-        num_labels: that it is trained with.
-        num_validation: images that its error is measured on.
-    """
+    """One of the runs that make a trial, but for what the trial changes; `num_validation` images measure its error."""
 
     config: Config
     num_labels: int
     num_validation: int
 
 
-def make_folds(config: Config, validation: Validation, folder: Path, spec: DatasetSpec) -> list[Fold]:
+def make_folds(
+    config: Config, spec: DatasetSpec, folder: Path, *, folds: int = 0, fraction: float = 0.2, dataset: str = ""
+) -> list[Fold]:
     """The folds of a search; the ids of their images are written into `folder`.
 
-    A held-out image stays in training as an unlabeled one: its row is -1. Folds are a function of the config's seed.
+    A held-out image stays in training as an unlabeled one: its row is -1. Folds are a function of the config's seed, and of
+    `folds` and `fraction` as in `hold_out`; of a `dataset` the test images judge, in the place of labeled images.
 
     Raises:
         ValueError: if there are too few labels, the other data set holds test images of the config's own, or images or labels
@@ -63,18 +45,16 @@ def make_folds(config: Config, validation: Validation, folder: Path, spec: Datas
     data, _ = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
     given = run_labels.training_labels(data, config, spec.num_classes)
     labeled = np.flatnonzero(given != UNLABELED)
-    if validation.dataset:
-        of_fold = dataclasses.replace(config, evaluate_on=validation.dataset)
+    if dataset:
+        of_fold = dataclasses.replace(config, evaluate_on=dataset)
         loaded = run_labels.loaded(of_fold, spec)
-        check_apart(data, loaded, config.dataset, validation.dataset)
+        check_apart(data, loaded, config.dataset, dataset)
         return [Fold(of_fold, len(labeled), len(loaded.test_labels))]
     folder.mkdir(exist_ok=True)
     _check_same(folder, [health.fingerprint(data), provenance.digest_of([given, *run_labels.soft_labels(data)])])
-    if data.given_labels is not None:
-        parts = hold_out(data.given_labels[labeled], validation, seed=config.seed)
-        return [_fold_of_given(config, data, labeled[part], folder / f"fold_{number}") for number, part in enumerate(parts)]
-    parts = hold_out(data.train_labels[labeled], validation, seed=config.seed)
-    return [_fold(config, data, labeled, part, folder / f"fold_{number}") for number, part in enumerate(parts)]
+    labels, make = (data.train_labels, _fold) if data.given_labels is None else (data.given_labels, _fold_of_given)
+    parts = hold_out(labels[labeled], folds, fraction=fraction, seed=config.seed)
+    return [make(config, data, labeled, labeled[part], folder / f"fold_{number}") for number, part in enumerate(parts)]
 
 
 def _check_same(folder: Path, fingerprints: Sequence[str]) -> None:
@@ -88,13 +68,10 @@ def _check_same(folder: Path, fingerprints: Sequence[str]) -> None:
     files.write_text(path, text)
 
 
-def hold_out(labels: np.ndarray, validation: Validation, *, seed: int) -> list[np.ndarray]:
-    """Which of the labeled images judge in each fold, stratified by class.
+def hold_out(labels: np.ndarray, folds: int, *, fraction: float = 0.2, seed: int) -> list[np.ndarray]:
+    """Which of the labeled images, of classes `labels`, judge in each fold, stratified by class: a function of the seed.
 
-    Args:
-        labels: class of each labeled image.
-        validation: tells how many folds.
-        seed: the folds are a function of it.
+    There are `folds` parts, each of which judges once; 1: one part alone, a `fraction` of them; 0: by the number of labels.
 
     Returns:
         Sorted positions in `labels`, one array a fold.
@@ -102,7 +79,7 @@ def hold_out(labels: np.ndarray, validation: Validation, *, seed: int) -> list[n
     Raises:
         ValueError: if a class has fewer labels than there are folds, or too few to be parted.
     """
-    count = validation.folds or (_FEW_FOLDS if len(labels) < ENOUGH_LABELS else 1)
+    count = folds or (_FEW_FOLDS if len(labels) < ENOUGH_LABELS else 1)
     smallest = int(np.unique(labels, return_counts=True)[1].min())
     if smallest < max(2, count):
         raise ValueError(
@@ -114,7 +91,7 @@ def hold_out(labels: np.ndarray, validation: Validation, *, seed: int) -> list[n
     else:
         # Of each class one at least judges and one is trained on.
         least = len(np.unique(labels))
-        size = min(max(round(validation.fraction * len(labels)), least), len(labels) - least)
+        size = min(max(round(fraction * len(labels)), least), len(labels) - least)
         parting = StratifiedShuffleSplit(1, test_size=size, random_state=seed)
     return [np.sort(held_out) for _, held_out in parting.split(labels, labels)]
 
@@ -131,21 +108,19 @@ def check_apart(data: ImageData, validation: ImageData, dataset: str, validation
 
 
 def _fold(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.ndarray, stem: Path) -> Fold:
-    trained_on = np.delete(labeled, held_out)
-    names = {"labeled": trained_on, "held_out": labeled[held_out]}
-    for name, rows in names.items():
-        with files.written_whole(stem.with_name(f"{stem.name}_{name}.txt")) as path:
-            _write(path, data, rows)
-    split, validation = (str(stem.with_name(f"{stem.name}_{name}.txt")) for name in names)
-    fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=split, evaluate_on=validation)
+    trained_on = np.setdiff1d(labeled, held_out)
+    split, validation = (stem.with_name(f"{stem.name}_{name}.txt") for name in ("labeled", "held_out"))
+    for path, rows in ((split, trained_on), (validation, held_out)):
+        with files.written_whole(path) as partial:
+            splits.write_split(partial, data.train_ids, rows, data.train_labels, data.class_names)
+    fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=str(split), evaluate_on=str(validation))
     return Fold(fold, len(trained_on), len(held_out))
 
 
-def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: Path) -> Fold:
+def _fold_of_given(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.ndarray, stem: Path) -> Fold:
     """Of a set that brings its labels: files of labels in place of lists of ids, as their classes are known nowhere else."""
     assert data.given_labels is not None
-    is_held_out = np.zeros(len(data.given_labels), bool)
-    is_held_out[held_out] = True
+    is_held_out = np.isin(np.arange(len(data.given_labels)), held_out)
     trained_on = np.where(is_held_out, UNLABELED, data.given_labels)
     split, validation = (stem.with_name(f"{stem.name}_{name}.csv") for name in ("labeled", "held_out"))
     run_labels.write_labels(split, data, trained_on)
@@ -155,7 +130,3 @@ def _fold_of_given(config: Config, data: ImageData, held_out: np.ndarray, stem: 
     fraction = 0.0 if data.test_ids is not None else config.test_fraction
     fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(validation))
     return Fold(fold, int((trained_on != UNLABELED).sum()), len(held_out))
-
-
-def _write(path: Path, data: ImageData, rows: Sequence[int] | np.ndarray) -> None:
-    splits.write_split(path, data.train_ids, np.asarray(rows), data.train_labels, data.class_names)

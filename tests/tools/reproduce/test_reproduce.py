@@ -150,7 +150,7 @@ def test_lines_of_other_seeds_join_the_table_and_those_made_with_other_flags_do_
 def test_programs_that_add_lines_at_the_same_time_lose_none(tmp_path):
     experiment = results.TableExperiment(["--flagfile=configs/mnist5k.cfg"])
     rows = paper_tables.rows_of("4", BASE)
-    one, other = (results.Results(tmp_path, "table4", rows, experiment) for _ in range(2))
+    one, other = (results.Results(tmp_path, "table4", rows, experiment, "a title", "a command") for _ in range(2))
     for output, row, seed in ((one, rows[0], 0), (other, rows[0], 1), (one, rows[1], 1)):
         run = results.Run.of(row, experiment, seed)
         line = {"row": row.label, "seed": str(seed), "outcome": "stopped", "config_digest": run.config.digest}

@@ -86,7 +86,7 @@ def test_a_dry_run_knows_what_is_done_stopped_and_left_behind(tmp_path, places, 
     experiment = results.TableExperiment(["--flagfile=configs/mnist5k.cfg"])
     rows = paper_tables.rows_of("7", from_command_line(experiment.arguments))
     runs = {row.label: results.Run.of(row, experiment, 0) for row in rows}
-    output = results.Results(tmp_path / "o", "table7_mnist5k", rows, experiment)
+    output = results.Results(tmp_path / "o", "table7_mnist5k", rows, experiment, "a title", "a command")
     for label, outcome in (("supervised, the given labels only", "finished"), ("hard pseudo-labels", "stopped")):
         line = {"row": label, "seed": "0", "outcome": outcome, "final": "1", "config_digest": runs[label].config.digest}
         output.add(runs[label], line)
