@@ -16,6 +16,7 @@ from r2d2_tf.system.messages import mistake
 if TYPE_CHECKING:
     import keras
 
+    from r2d2_tf.backbones.foreign import Foreign
     from r2d2_tf.backbones.layers import LayerMaker
 
 BACKBONES: dict[str, str] = {
@@ -29,10 +30,14 @@ BACKBONES: dict[str, str] = {
     "conv_large_weight_norm": "r2d2_tf.backbones.conv_large:conv_large_weight_norm",
     "wrn_28_2": "r2d2_tf.backbones.resnet:wrn_28_2",
     "resnet18": "r2d2_tf.backbones.resnet:resnet18",
+    "efficientnet_lite0": "r2d2_tf.backbones.efficientnet_lite:efficientnet_lite0",
+    "efficientnet_lite1": "r2d2_tf.backbones.efficientnet_lite:efficientnet_lite1",
+    "efficientnet_lite2": "r2d2_tf.backbones.efficientnet_lite:efficientnet_lite2",
 }
 """Name -> `module:function`, a function of (image_shape, num_classes, batch_norm) that returns logits.
 
-`batch_norm()` makes a layer of batch normalisation.
+`batch_norm()` makes a layer of batch normalisation. A module with `preprocess_input` is one of networks that want colors, and
+their pixels so, whatever the data set's mean and deviation.
 """
 
 
@@ -62,7 +67,8 @@ def build(
     """A network from pixels to logits.
 
     What is done to the pixels is the network's first layer: training, evaluation, the saved file and every export share
-    it, so they cannot disagree. It is (pixels / 255 - mean) / std; for a network of keras.applications, that network's own.
+    it, so they cannot disagree. It is (pixels / 255 - mean) / std; networks of keras.applications and EfficientNet-Lite have
+    their own.
 
     Args:
         name: a key of BACKBONES, `keras.applications:NAME`, or `module:function` of the user's own.
@@ -72,8 +78,9 @@ def build(
         std: standard deviation of each channel, in 0..1.
         synchronized_batch_norm: batch normalisation over the images of all replicas.
         mixed_precision: what the network computes in: `none` (float32), `bfloat16` or `float16`.
-        imagenet: a network of keras.applications begins with the weights that Keras has for it, the head at random.
-        download: those weights, if they are not in Keras' cache.
+        imagenet: it begins with the weights that Keras, for one of keras.applications, or a package has for it, the head at
+            random.
+        download: those of Keras, if they are not in its cache.
 
     Returns:
         A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]` float32. Its weights
@@ -90,7 +97,7 @@ def build(
     batch_norm = functools.partial(layers.batch_norm, synchronized=synchronized_batch_norm)
     with _dtype_policy(mixed_precision):
         if name in BACKBONES:
-            made = foreign.Foreign(_of_the_project(name, image_shape, num_classes, batch_norm), None, gives_logits=True)
+            made = _of_the_project(name, image_shape, num_classes, batch_norm, imagenet=imagenet)
         elif names.is_application(name):
             made = foreign.application(name, image_shape, weights="imagenet" if imagenet else None, download=download)
         else:
@@ -112,12 +119,19 @@ def build(
     return keras.Model(pixels, logits, name=f"{name.rpartition(':')[2]}_backbone")
 
 
-def _of_the_project(name: str, image_shape: tuple[int, int, int], num_classes: int, batch_norm: "LayerMaker") -> "keras.Model":
-    from r2d2_tf.backbones import layers
+def _of_the_project(
+    name: str, image_shape: tuple[int, int, int], num_classes: int, batch_norm: "LayerMaker", *, imagenet: bool
+) -> "Foreign":
+    from r2d2_tf.backbones import foreign, layers, preprocessing, weights
 
-    module, function = names.parted(BACKBONES[name])
+    place, function = names.parted(BACKBONES[name])
+    module = importlib.import_module(place)
+    in_front = None
+    if hasattr(module, "preprocess_input"):
+        in_front = preprocessing.layers_for(module.preprocess_input, image_shape[-1])
+        image_shape = (*image_shape[:2], preprocessing.COLORS)
     try:
-        network = getattr(importlib.import_module(module), function)(image_shape, num_classes, batch_norm)
+        network = getattr(module, function)(image_shape, num_classes, batch_norm)
     except ValueError as error:
         # Keras' own, where a convolution is left without pixels.
         height, width, _ = image_shape
@@ -126,7 +140,9 @@ def _of_the_project(name: str, image_shape: tuple[int, int, int], num_classes: i
         ) from error
     # The network within the one that `build` returns passes on what it is told, too.
     network._register_call_context_args(layers.NUM_IMAGES)
-    return network
+    if imagenet:
+        weights.load_imagenet(network)
+    return foreign.Foreign(network, in_front, gives_logits=True)
 
 
 @contextlib.contextmanager

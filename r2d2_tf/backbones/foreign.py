@@ -10,8 +10,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from r2d2_tf.backbones import names, preprocessing, pretrained
+from r2d2_tf.backbones import names, preprocessing
 from r2d2_tf.backbones.layers import NUM_IMAGES, LayerMaker, dense
+from r2d2_tf.backbones.weights import keras_cache
 from r2d2_tf.system.messages import mistake, one_line
 
 HEAD = "head"
@@ -43,13 +44,14 @@ def application(name: str, image_shape: tuple[int, int, int], *, weights: str | 
         ValueError: in one line, if there is no such network, it does not take such images, or its weights are not there.
     """
     function = names.parted(name)[1]
-    in_front = preprocessing.layers_for(names.application_module(function), image_shape[-1])
+    module = importlib.import_module(f"{names.APPLICATIONS}.{names.application_module(function)}")
+    in_front = preprocessing.layers_for(module.preprocess_input, image_shape[-1])
     height, width, _ = image_shape
     make = getattr(keras.applications, function)
     try:
-        with pretrained.files_of_keras(download=download):
+        with keras_cache.files_of_keras(download=download):
             network = make(include_top=False, weights=weights, input_shape=(height, width, preprocessing.COLORS))
-    except pretrained.NoWeights:
+    except keras_cache.NoWeights:
         raise
     except (ValueError, OSError) as error:
         size = f"{width}x{height} pixels{f' with --weights={weights}' if weights else ''}"

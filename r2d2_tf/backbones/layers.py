@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import initializers, layers
 
-LayerMaker: TypeAlias = Callable[[], layers.Layer]
+LayerMaker: TypeAlias = Callable[..., layers.Layer]
 NUM_IMAGES = "num_images"
 """Argument that Keras passes down from a network to its layers, like `training`: how many images a replica has."""
 
@@ -22,7 +22,15 @@ def dense_initializer() -> initializers.Initializer:
     return initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
-def conv(filters: int, kernel_size: int, *, strides: int = 1, padding: str = "valid", use_bias: bool = False) -> layers.Layer:
+def conv(
+    filters: int,
+    kernel_size: int,
+    *,
+    strides: int = 1,
+    padding: str = "valid",
+    use_bias: bool = False,
+    name: str | None = None,
+) -> layers.Layer:
     return layers.Conv2D(
         filters,
         kernel_size,
@@ -30,6 +38,19 @@ def conv(filters: int, kernel_size: int, *, strides: int = 1, padding: str = "va
         padding=padding,
         use_bias=use_bias,
         kernel_initializer=conv_initializer(),
+        name=name,
+    )
+
+
+def depthwise_conv(kernel_size: int, *, strides: int = 1, name: str | None = None) -> layers.Layer:
+    """2-D convolution of each channel by itself, zeros around the image."""
+    return layers.DepthwiseConv2D(
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=conv_initializer(),
+        name=name,
     )
 
 
@@ -41,6 +62,27 @@ def head_of(network: keras.Model) -> layers.Layer:
     """The last layer with weights to be trained, within networks too: what other classes need anew."""
     *_, last = (layer for layer in network.layers if layer.trainable_weights)
     return head_of(last) if isinstance(last, keras.Model) else last
+
+
+def features_of(backbone: keras.Model) -> keras.Model:
+    """From pixels to what the head of a network that `backbones.build` made gets, before dropout; its layers are shared.
+
+    `[batch, features]` where the head is dense; in 16 bits where the network computes in mixed precision.
+    """
+    head = head_of(backbone)
+    images = pixels = keras.Input(backbone.input_shape[1:], name="pixels")
+    for layer in backbone.layers[1:]:
+        if layer is head:
+            break
+        if isinstance(layer, keras.Model) and any(inner is head for inner in layer.layers):
+            return keras.Model(pixels, keras.Model(layer.inputs, _before_dropout(layer, head.input))(images), name="features")
+        images = layer(images)
+    return keras.Model(pixels, images, name="features")
+
+
+def _before_dropout(network: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    dropped = [layer for layer in network.layers if isinstance(layer, layers.Dropout) and layer.output is tensor]
+    return _before_dropout(network, dropped[0].input) if dropped else tensor
 
 
 def renew_constants(network: keras.Model) -> None:
@@ -66,13 +108,18 @@ class Normalization(layers.Rescaling):
         return tf.reshape(lines * scale + offset, [-1, *inputs.shape[1:]])
 
 
-def batch_norm(*, synchronized: bool = False) -> layers.Layer:
+def batch_norm(
+    *, synchronized: bool = False, momentum: float = 0.9, epsilon: float = 1e-5, name: str | None = None
+) -> layers.Layer:
     """Batch normalisation with the authors' momentum 0.9 and epsilon 1e-5 (Keras' defaults are 0.99 and 1e-3).
 
     Args:
         synchronized: over the images of all replicas, not of each replica's own.
+        momentum: what is left of the running statistics after a step.
+        epsilon: added to the variance.
+        name: of the layer.
     """
-    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=synchronized)
+    return FusedBatchNormalization(momentum=momentum, epsilon=epsilon, synchronized=synchronized, name=name)
 
 
 @keras.saving.register_keras_serializable(package="r2d2_tf")

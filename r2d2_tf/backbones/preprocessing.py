@@ -1,16 +1,15 @@
-"""What a network of keras.applications wants of its pixels, as layers in front of it."""
+"""What a pretrained network wants of its pixels, as layers in front of it."""
 
-import importlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.backbones.layers import Normalization
-from r2d2_tf.backbones.names import APPLICATIONS
 
 COLORS = 3
-"""Channels that the networks of keras.applications are made for."""
+"""Channels that pretrained networks are made for."""
 
 
 @keras.saving.register_keras_serializable(package="r2d2_tf")
@@ -34,19 +33,23 @@ class ChannelOrder(keras.layers.Layer):
         return {**super().get_config(), "order": self.order}
 
 
-def layers_for(module: str, channels: int) -> list[keras.layers.Layer]:
-    """Layers that do to pixels 0..255 what the module's `preprocess_input` does; grey is repeated as red, green and blue.
+Preprocess = Callable[[np.ndarray], np.ndarray]
+"""Such as `keras.applications.resnet.preprocess_input`."""
+
+
+def layers_for(preprocess: Preprocess, channels: int) -> list[keras.layers.Layer]:
+    """Layers that do to pixels 0..255 what `preprocess` does; grey is repeated as red, green and blue.
 
     Args:
-        module: within keras.applications, such as `resnet`.
+        preprocess: of the network; it takes colors alone.
         channels: of the images: 1, grey, or 3, red, green and blue.
 
     Raises:
         ValueError: for another number of channels.
     """
     if channels not in (1, COLORS):
-        raise ValueError(f"networks of {APPLICATIONS} take grey or color images, not {channels} channels: choose another")
-    order, scale, offset = _as_numbers(module)
+        raise ValueError(f"the network takes grey or color images, not {channels} channels: choose another --backbone")
+    order, scale, offset = _as_numbers(preprocess)
     order = [min(channel, channels - 1) for channel in order]
     layers: list[keras.layers.Layer] = []
     if order != list(range(channels)):
@@ -56,9 +59,8 @@ def layers_for(module: str, channels: int) -> list[keras.layers.Layer]:
     return layers
 
 
-def _as_numbers(module: str) -> tuple[list[int], list[float], list[float]]:
-    """`preprocess_input`, found by trying four colors: the channel that each is made of, and a factor and a summand each."""
-    preprocess = importlib.import_module(f"{APPLICATIONS}.{module}").preprocess_input
+def _as_numbers(preprocess: Preprocess) -> tuple[list[int], list[float], list[float]]:
+    """`preprocess`, found by trying four colors: the channel that each is made of, and a factor and a summand each."""
     # In float64, and a copy, as it writes over what it gets.
     black, *bright = (preprocess(color.reshape(1, 1, 1, COLORS).copy()).ravel() for color in _COLORS)
     slopes = np.array([color - black for color in bright]) / 255.0

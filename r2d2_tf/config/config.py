@@ -60,7 +60,8 @@ class Config:
 
     weights: str = network(
         "none",
-        "what the network begins with: none = at random, imagenet (keras.applications alone), or a .weights.h5 or .keras",
+        "what the network begins with: none = at random, imagenet (keras.applications and efficientnet_lite alone), or a file "
+        "(.weights.h5, .keras; of efficientnet_lite also .pth, .safetensors)",
     )
     warm_start: str = network(
         "", "folder of a finished run: stage 2 starts from its final network, and there is no stage 1", later=True

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r2d2_tf.backbones.weights import packages
+
 NO_WEIGHTS, IMAGENET = "none", "imagenet"
 """What --weights may be beside a file."""
-WEIGHT_FILES = (".weights.h5", ".keras")
-"""How the names of such files end."""
+KERAS_FILES, TORCH_FILES = (".weights.h5", ".keras"), (".pth", ".safetensors")
+"""How the names of such files end: what Keras saves for any network, and PyTorch for EfficientNet-Lite."""
 LONGEST_NAME = 200
 """Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
 
@@ -135,19 +137,27 @@ def check_name(name: str) -> None:
 
 def check_weights(weights: str, backbone: str) -> None:
     """Of --weights, whether or not a file that it names is there."""
-    if weights == IMAGENET and not backbone.startswith("keras.applications:"):
+    if weights == IMAGENET and not backbone.startswith("keras.applications:") and backbone not in packages.PACKAGES:
         raise ValueError(
-            f"weights ({weights}) are there for networks of keras.applications alone, not for {backbone}: take one of those as "
-            "--backbone, or give a file"
+            f"weights ({weights}) are there for networks of keras.applications and {', '.join(packages.PACKAGES)} alone, not "
+            f"for {backbone}: take one of those as --backbone, or give a file"
         )
-    if weights not in (NO_WEIGHTS, IMAGENET) and not weights.endswith(WEIGHT_FILES):
+    if weights not in (NO_WEIGHTS, IMAGENET) and not weights.endswith(KERAS_FILES + TORCH_FILES):
         raise ValueError(
-            f"weights ({weights!r}) must be none, imagenet, or a file {' or '.join(WEIGHT_FILES)}: change --weights"
+            f"weights ({weights!r}) must be none, imagenet, or a file {' or '.join(KERAS_FILES + TORCH_FILES)}: "
+            "change --weights"
+        )
+    if weights.endswith(TORCH_FILES) and backbone not in packages.PACKAGES:
+        raise ValueError(
+            f"weights ({weights}) from PyTorch are read for {', '.join(packages.PACKAGES)} alone, not for {backbone}: take one "
+            f"of those as --backbone, or give a file {' or '.join(KERAS_FILES)}"
         )
 
 
-def check_weights_file(weights: str) -> None:
-    """Whether a file that --weights names is there."""
+def check_weights_file(weights: str, backbone: str) -> None:
+    """Whether a file that --weights names is there, and a package with ImageNet's weights for such a network."""
+    if weights == IMAGENET and backbone in packages.PACKAGES:
+        packages.file_of(backbone)
     if weights not in (NO_WEIGHTS, IMAGENET) and not Path(weights).expanduser().is_file():
         raise ValueError(f"weights ({weights}) is not there, or is no file: change --weights")
 

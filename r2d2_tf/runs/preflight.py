@@ -27,7 +27,7 @@ def check_data(config: Config) -> DatasetSpec:
     """
     backbones.check(config.backbone, synchronized_batch_norm=config.synchronized_batch_norm)
     if not config.warm_start:
-        flag_checks.check_weights_file(config.weights)
+        flag_checks.check_weights_file(config.weights, config.backbone)
     evaluates_on_set = config.evaluate_on in DATASETS
     evaluates_on_file = bool(config.evaluate_on) and not evaluates_on_set
     if config.dataset in DATASETS:

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from r2d2_tf import backbones
-from r2d2_tf.backbones import weight_files
+from r2d2_tf.backbones import weights
 from r2d2_tf.config import flag_checks
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec
@@ -41,4 +41,4 @@ def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -
             return network, "ImageNet's weights, the head at random"
         if config.weights == flag_checks.NO_WEIGHTS or config.warm_start:
             return network, ""
-        return network, weight_files.load_file(network, Path(config.weights).expanduser())
+        return network, weights.load_file(network, Path(config.weights).expanduser())

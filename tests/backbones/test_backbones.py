@@ -40,8 +40,13 @@ PARAMETERS = {
     ("conv_small", 32, 10): 72_954,
     ("conv_medium", 32, 10): 1_148_874,
     ("resnet18", 224, 1000): 11_689_512,
+    ("efficientnet_lite0", 224, 1000): 4_652_008,
+    ("efficientnet_lite1", 240, 1000): 5_416_680,
+    ("efficientnet_lite2", 260, 1000): 6_092_072,
 }
-SMALL = [name for name in backbones.BACKBONES if name != "shake_shake_26_2x96d"]
+LARGER = ("shake_shake_26_2x96d", "efficientnet_lite1", "efficientnet_lite2")
+"""The same code as others, and slow."""
+SMALL = [name for name in backbones.BACKBONES if name not in LARGER]
 
 
 def shape_of(name):
@@ -93,7 +98,11 @@ def test_every_backbone_survives_saving_and_safe_loading(name, tmp_path):
 
 FEWER_BITS = {"tflite_float16": (0.01, 0.0), "tflite_dynamic": (0.1, 0.0), "tflite_int8": (0.1, 1 / 256)}
 """Largest difference to the network: a share of the range of its probabilities, which untrained are alike, and their step."""
-FAST_EXPORTS = [("lenet_2d", kind) for kind in EXPORTERS] + [("conv_small", "onnx"), ("conv_small", "tflite_int8")]
+FAST_EXPORTS = [("lenet_2d", kind) for kind in EXPORTERS] + [
+    ("conv_small", "onnx"),
+    ("conv_small", "tflite_int8"),
+    ("efficientnet_lite0", "tflite_int8"),
+]
 
 
 @pytest.mark.parametrize(

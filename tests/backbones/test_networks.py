@@ -19,8 +19,9 @@ from export import inference
 from export.formats import stage
 from export.serving_model import ServingModel
 from r2d2_tf import backbones, train
-from r2d2_tf.backbones import names, preprocessing, weight_files
+from r2d2_tf.backbones import names, preprocessing
 from r2d2_tf.backbones.layers import FusedBatchNormalization, head_of
+from r2d2_tf.backbones.weights import keras_files
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.runs import preflight
@@ -335,15 +336,16 @@ MODULES = {module: name for name, module in reversed(names.applications().items(
 def test_pixels_are_preprocessed_as_each_module_of_applications_does(module, channels):
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, channels)).astype(np.uint8)
     color = np.repeat(images, 3 // channels, axis=-1).astype(np.float32)
-    expected = importlib.import_module(f"keras.applications.{module}").preprocess_input(color)
+    preprocess = importlib.import_module(f"keras.applications.{module}").preprocess_input
+    expected = preprocess(color)
     actual = images.astype(np.float32)
-    for layer in preprocessing.layers_for(module, channels):
+    for layer in preprocessing.layers_for(preprocess, channels):
         actual = layer(actual)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-5)
 
 
 def test_an_application_takes_grey_or_color_alone():
-    with pytest.raises(ValueError, match="take grey or color images, not 2 channels"):
+    with pytest.raises(ValueError, match="takes grey or color images, not 2 channels"):
         build(SMALL, (32, 32, 2))
 
 
@@ -421,7 +423,11 @@ def test_a_network_trains_resumes_bit_for_bit_and_exports(name, small_set, tmp_p
 
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_an_application_that_takes_its_colors_in_another_order_is_exported_with_that(name, tmp_path):
-    parts = [*preprocessing.layers_for("resnet", 3), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+    parts = [
+        *preprocessing.layers_for(keras.applications.resnet.preprocess_input, 3),
+        keras.layers.Conv2D(4, 3),
+        keras.layers.GlobalAveragePooling2D(),
+    ]
     network = keras.Sequential([keras.Input((32, 32, 3)), *parts, keras.layers.Dense(10)])
     pixels = pixels_for(network, 4)
     path = stage(name, ServingModel(network, [str(c) for c in range(10)], pixels), tmp_path)
@@ -484,7 +490,7 @@ def test_a_file_of_weights_is_loaded_wherever_the_network_is_in_it(make, ending,
     (source.save if ending == ".keras" else source.save_weights)(path)
     network = build(OWN)
     head = values_of(network.layers[-1])
-    text = weight_files.load_file(network, path)
+    text = keras_files.load(network, path)
     if make is FILES["another run"]:
         assert_same(values_of(network), values_of(source))
         assert text.endswith(f"{source.count_params():,} numbers in 4 layers; the head among them")
@@ -502,7 +508,7 @@ def test_a_head_for_other_classes_stays_at_random_and_the_rest_is_loaded(tmp_pat
         network = build(name)
         head = head_of(network)
         before = values_of(head)
-        text = weight_files.load_file(network, tmp_path / "seven.weights.h5")
+        text = keras_files.load(network, tmp_path / "seven.weights.h5")
         assert_same(values_of(head), before)
         assert re.search(r"at random: the head \(\w+, \(\d+, 7\) there, \(\d+, 10\) here\)$", text)
         assert_same(values_of(network)[:-2], values_of(source)[:-2])
@@ -512,7 +518,7 @@ def test_an_application_takes_the_weights_of_one_with_its_own_top(tmp_path):
     with_top = keras.applications.MobileNetV3Small(input_shape=(32, 32, 3), weights=None, classes=6)
     with_other_weights(with_top).save_weights(tmp_path / "top.weights.h5")
     network = build(SMALL, (32, 32, 1))
-    text = weight_files.load_file(network, tmp_path / "top.weights.h5")
+    text = keras_files.load(network, tmp_path / "top.weights.h5")
     inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     assert_same(values_of(inner), values_of(with_top)[: len(inner.weights)])
     assert text.endswith("at random: the head (head, not there)")
@@ -537,7 +543,7 @@ def test_files_of_another_network_are_one_line_and_change_nothing(tmp_path):
         network = build(name, shape if name == SMALL else (28, 28, 1))
         before = values_of(network)
         with pytest.raises(ValueError, match=message) as caught:
-            weight_files.load_file(network, tmp_path / file)
+            keras_files.load(network, tmp_path / file)
         assert "\n" not in str(caught.value)
         assert_same(values_of(network), before)
 
@@ -545,9 +551,10 @@ def test_files_of_another_network_are_one_line_and_change_nothing(tmp_path):
 WRONG_WEIGHTS = {
     "imagenet for another network": (
         ["--weights=imagenet"],
-        "are there for networks of keras.applications alone, not for lenet",
+        "are there for networks of keras.applications and efficientnet_lite0, ",
     ),
-    "no file that Keras saves": (["--weights=weights.txt"], "must be none, imagenet, or a file .weights.h5 or .keras"),
+    "no file of weights": (["--weights=weights.txt"], "must be none, imagenet, or a file .weights.h5 or .keras or .pth or"),
+    "PyTorch's for another network": (["--weights=resnet18.pth", "--backbone=resnet18"], "not for resnet18: take one of"),
     "a file that is not there": (["--weights=nowhere.keras"], "weights (nowhere.keras) is not there, or is no file"),
 }
 

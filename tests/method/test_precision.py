@@ -22,8 +22,9 @@ from tools.torture.exactness import differences
 
 HALVES = ("bfloat16", "float16")
 SHAPES = {"lenet": (28, 28, 1), "lenet_2d": (28, 28, 1), "resnet18": (64, 64, 3)}
+LARGER = ("shake_shake_26_2x96d", "efficientnet_lite1", "efficientnet_lite2")
 FAST = ("conv_small", "conv_large_weight_norm")
-NAMES = [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in backbones.BACKBONES if "96d" not in n]
+NAMES = [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in backbones.BACKBONES if n not in LARGER]
 COUNT, LABELED = 12, 4
 ROWS = np.random.default_rng(1).normal(size=(COUNT, NUM_CLASSES))
 

@@ -41,7 +41,7 @@ Layers = Mapping[str, Saved]
 """Path within a file -> layer."""
 
 
-def load_file(backbone: keras.Model, path: Path) -> str:
+def load(backbone: keras.Model, path: Path) -> str:
     """Gives a network that `backbones.build` made the weights in a file; call it in the strategy's scope.
 
     The file is of the same network: of what the user's function returns, of an application with or without its own top, or of
