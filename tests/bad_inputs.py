@@ -317,7 +317,7 @@ def collect(count):
             cases.setdefault(message[:40], case)
 
     for kind, share in (("flagfiles", 0.5), ("command_lines", 0.4), ("split_files", 0.1)):
-        before, wanted = len(cases), round(count * share)
+        before, wanted = len(cases), max(1, round(count * share))
         run(kind, 20 * wanted, add)
         for beginning in list(cases)[before + wanted :]:
             del cases[beginning]
