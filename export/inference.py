@@ -2,8 +2,9 @@
 
     python -m export.inference --model=RUN/export/model.tflite --images=RUN/export/examples
 
-This file stands alone: copy it to a server. It needs NumPy and, for a .tflite model, `ai-edge-litert`, for an .onnx model
-`onnxruntime`, or, for a SavedModel, TensorFlow; image files need Pillow. Neither Keras nor r2d2_tf is imported.
+This file and picture_files.py stand alone: copy both to a server. They need NumPy and, for a .tflite model, `ai-edge-litert`,
+for an .onnx model `onnxruntime`, or, for a SavedModel, TensorFlow; image files need Pillow. Neither Keras nor r2d2_tf is
+imported.
 """
 
 import argparse
@@ -15,16 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from PIL import Image
+if TYPE_CHECKING or __package__:
+    from export.picture_files import image_files, read_image
+else:
+    from picture_files import image_files, read_image
 
 SAVED_MODEL_FILE = "saved_model.pb"
 METADATA_FILE = "metadata.json"
-MOST_LENGTHS = 100
-"""How many times as long as wide an image may be: resized by its shorter side, it would fill the memory."""
 BATCH = 32
 """Images that are classified at once."""
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 class Predictor(Protocol):
@@ -149,10 +149,13 @@ class Metadata(NamedTuple):
         class_names: in the order of the probabilities; None if they are not known.
         resize_shorter_side: photographs are resized so, in pixels, and their central square is cut out; None: images
             have the model's own size.
+        as_shown: files are read as a viewer shows them, turned as EXIF says and transparent parts on white; else the pixels
+            as they are stored, as models see them that were exported before this was said.
     """
 
     class_names: list[str] | None = None
     resize_shorter_side: int | None = None
+    as_shown: bool = False
 
 
 def metadata(model_path: str | Path) -> Metadata:
@@ -173,71 +176,12 @@ def metadata(model_path: str | Path) -> Metadata:
             raise ValueError("class_names is no list of names")
         if not (resize is None or (isinstance(resize, int) and resize > 0)):
             raise ValueError("resize_shorter_side is no number of pixels")
-        return Metadata(names, resize)
+        view = content.get("image_view", "stored")
+        if view not in ("shown", "stored"):
+            raise ValueError("image_view is neither shown nor stored")
+        return Metadata(names, resize, view == "shown")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: export the run again, or remove it") from error
-
-
-def read_image(path: Path, image_shape: tuple[int, int, int], resize_shorter_side: int | None = None) -> np.ndarray:
-    """Reads an image file as `image_shape` uint8 pixels; see Metadata for `resize_shorter_side`.
-
-    Raises:
-        ValueError: if it is no image, or of another size.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if max(image.size) > MOST_LENGTHS * min(image.size):
-                raise ValueError(f"one side is more than {MOST_LENGTHS} times the other: {image.width}x{image.height} pixels")
-            converted = _plain(image).convert("L" if image_shape[2] == 1 else "RGB")
-            pixels = np.asarray(_central_square(converted, resize_shorter_side, image_shape[0]))
-    # Of damaged files Pillow raises more than OSError; of enormous ones, an error of its own.
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.shape != image_shape:
-        height, width, _ = image_shape
-        raise ValueError(f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels; the model takes {width}x{height}")
-    return pixels
-
-
-def _plain(image: "Image.Image") -> "Image.Image":
-    """16 bits cut to 8, and transparency taken off, as TensorFlow does."""
-    from PIL import Image
-
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).astype(np.uint8))
-    if image.mode != "P" or "transparency" not in image.info:
-        return image
-    colors = image.convert("RGBA")
-    if image.format == "GIF":
-        colors.paste((0, 0, 0, 0), mask=colors.getchannel("A").point(lambda alpha: 255 - alpha))
-    return colors
-
-
-def _central_square(image: "Image.Image", resize: int | None, size: int) -> "Image.Image":
-    """As r2d2_tf.photographs.central_crop, to one level of 255."""
-    if resize is None:
-        return image
-    from PIL import Image
-
-    shorter = min(image.size)
-    width, height = (resize * side // shorter for side in image.size)
-    left, top = (width - size + 1) // 2, (height - size + 1) // 2
-    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-
-
-def image_files(path: Path) -> list[Path]:
-    """The image at `path`, or all images in the folder `path`, sorted.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise ValueError(f"there is no image at {path}: give an image file or a folder of them ({', '.join(IMAGE_ENDINGS)})")
-    return files
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -249,11 +193,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         predictor = load(options.model)
         files = image_files(options.images)
-        names, resize = metadata(options.model)
+        names, resize, as_shown = metadata(options.model)
         width = max(len(file.name) for file in files)
         for start in range(0, len(files), BATCH):
             part = files[start : start + BATCH]
-            probabilities = predictor.predict(np.stack([read_image(file, predictor.image_shape, resize) for file in part]))
+            images = [read_image(file, predictor.image_shape, resize, as_shown=as_shown) for file in part]
+            probabilities = predictor.predict(np.stack(images))
             names = names or [f"class {number}" for number in range(probabilities.shape[1])]
             if len(names) != probabilities.shape[1]:
                 raise ValueError(f"the model has {probabilities.shape[1]} classes, and {METADATA_FILE} names {len(names)}")

@@ -25,12 +25,14 @@ class ServingModel:
             their scales; empty if none is written.
         resize_shorter_side: photographs are resized so, in pixels, and their central square is cut out; None: encoded
             images have the network's own size.
+        as_shown: encoded images are decoded as a viewer shows them; see `decode`.
     """
 
     network: keras.Model
     class_names: Sequence[str]
     representative: np.ndarray
     resize_shorter_side: int | None = None
+    as_shown: bool = True
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -62,17 +64,20 @@ class ServingModel:
         height, width, channels = self.image_shape
         # A small file may hold an image that fills the memory: it is refused before it is decoded.
         with tf.control_dependencies([self._size_is_allowed(size_of(encoded))]):
-            image = decode(tf.identity(encoded))
+            image = decode(tf.identity(encoded), as_shown=self.as_shown)
         if self.resize_shorter_side is not None:
             return central_crop(image, self.resize_shorter_side, height)
-        image = tf.ensure_shape(image, [height, width, 3])
+        # A picture that is turned has its sides the other way round.
+        fits = tf.debugging.Assert(tf.reduce_all(tf.shape(image)[:2] == [height, width]), [self._takes()])
+        with tf.control_dependencies([fits]):
+            image = tf.ensure_shape(tf.identity(image), [height, width, 3])
         return _grey(image) if channels == 1 else image
 
     def _size_is_allowed(self, size: tf.Tensor) -> tf.Operation:
         came = tf.strings.format("an image came of {}x{} pixels", [size[1], size[0]])
         if self.resize_shorter_side is None:
             height, width, _ = self.image_shape
-            allowed, takes = tf.reduce_all(size == [height, width]), f"; the model takes {width}x{height}"
+            allowed, takes = tf.reduce_all(tf.sort(size) == sorted((height, width))), self._takes()
         else:
             long, short = tf.reduce_max(size), tf.reduce_min(size)
             # The product of two numbers of 32 bits may be too large for 64.
@@ -80,6 +85,9 @@ class ServingModel:
             takes = f"; it may have {MOST_PIXELS:,} in all, and one side be {MOST_LENGTHS} times the other"
         # What is no image at all is told by the decoder.
         return tf.debugging.Assert(allowed | tf.reduce_all(size == 0), [tf.strings.join([came, takes])])
+
+    def _takes(self) -> str:
+        return f"; the model takes {self.image_shape[1]}x{self.image_shape[0]}"
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities `[images, classes]` of `[images, *image_shape]` uint8: what exports are held against."""

@@ -1,11 +1,18 @@
 """From the bytes of an image file to the pixels that a network sees: decoded, resized, cropped."""
 
+import functools
 import io
 import math
 import warnings
+from collections.abc import Callable
 
 import tensorflow as tf
 from PIL import Image
+
+from r2d2_tf.data import orientation
+from r2d2_tf.data.file_kinds import NOT_READ
+from r2d2_tf.data.orientation import turned
+from r2d2_tf.data.transparency import gif_on_white, numbers, on_white, png_on_white
 
 MOST_PIXELS = 89_478_485
 """Of an image: Pillow's own limit, a quarter of a GiB decoded. A small file can hold far more."""
@@ -26,22 +33,64 @@ _MARGIN = 16
 """Pixels around a crop of a JPEG that are decoded with it; 2 are enough for the usual halved colors."""
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
     """Decodes one JPEG, PNG, BMP, still WebP or GIF (its first picture), a grey one too: `[height, width, 3]` uint8.
 
-    What is transparent is taken as it is beneath, and 16 bits are cut to 8. How a JPEG is to be turned (EXIF) is not looked at.
+    Of 16 bits the upper 8 are kept: a scale of its own for each picture would make different pixels of one brightness.
+
+    Args:
+        encoded: the bytes of a file.
+        as_shown: as a viewer shows it, turned as EXIF says and transparent parts on white; else the pixels as they are stored.
 
     Raises:
         tf.errors.InvalidArgumentError: if it is none of these, or damaged.
     """
-    return tf.case(
+    is_webp = _begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP")
+    if not as_shown:
+        image = tf.case(
+            [
+                (tf.io.is_jpeg(encoded), lambda: _decoded_jpeg(encoded)),
+                (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded, as_shown=False)),
+                (is_webp, lambda: _webp(encoded)[..., :3]),
+            ],
+            default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        )
+        return tf.ensure_shape(image, [None, None, 3])
+    image = tf.case(
         [
-            (tf.io.is_jpeg(encoded), lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)),
-            (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded)),
-            (_begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP"), lambda: _decoded_webp(encoded)),
+            (tf.io.is_jpeg(encoded), lambda: turned(_decoded_jpeg(encoded), orientation.of_jpeg(encoded))),
+            (_begins(encoded, 0, b"\x89PNG"), lambda: turned(png_on_white(encoded), orientation.of_png(encoded))),
+            (_begins(encoded, 0, b"GIF8"), lambda: gif_on_white(encoded, MOST_PIXELS)),
+            (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded, as_shown=True)),
+            (is_webp, lambda: turned(_webp_on_white(encoded), orientation.of_webp(encoded))),
         ],
-        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        default=lambda: _refused(encoded),
     )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def decoded_once(encoded: bytes, *, as_shown: bool) -> tf.Tensor:
+    """`decode` of a single image, outside of any graph."""
+    return _traced(as_shown)(tf.constant(encoded))
+
+
+@functools.cache
+def _traced(as_shown: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    # Its many small steps would each take Python's time.
+    return tf.function(functools.partial(decode, as_shown=as_shown), input_signature=[tf.TensorSpec([], tf.string)])
+
+
+def _decoded_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
+
+
+def _refused(encoded: tf.Tensor) -> tf.Tensor:
+    """Raises an error that says what the bytes are, if that is known."""
+    said = tf.constant("it is damaged, or no image")
+    for kind in NOT_READ:
+        said = tf.where(_begins(encoded, kind.place, kind.letters), kind.reason, said)
+    with tf.control_dependencies([tf.debugging.Assert(False, [said])]):
+        return tf.zeros([1, 1, 3], tf.uint8)
 
 
 def _begins(encoded: tf.Tensor, place: int, letters: bytes) -> tf.Tensor:
@@ -49,16 +98,18 @@ def _begins(encoded: tf.Tensor, place: int, letters: bytes) -> tf.Tensor:
     return tf.strings.substr(tf.strings.join([encoded, bytes(place + 1)]), place, len(letters)) == letters
 
 
-def _numbers(encoded: tf.Tensor, length: int) -> tf.Tensor:
-    """The first bytes, zeros where there are none: `[length]` int32."""
-    padded = tf.strings.join([tf.strings.substr(encoded, 0, length), bytes(length)])
-    return tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, length), tf.uint8), tf.int32)
-
-
-def _decoded_bmp(encoded: tf.Tensor) -> tf.Tensor:
-    header = _numbers(encoded, 34)
+def _decoded_bmp(encoded: tf.Tensor, *, as_shown: bool) -> tf.Tensor:
+    header = numbers(encoded, 0, 70)
+    has_masks = header[30] == 3
     # TensorFlow reads both as if they were neither.
-    refused = tf.debugging.Assert((header[30] == 0) | (header[30] == 3), ["a compressed BMP is not read"])
+    refused = tf.debugging.Assert((header[30] == 0) | has_masks, ["a compressed BMP is not read"])
+    has_alpha = tf.constant(False)
+    if as_shown:
+        usual = (header[28] == 32) & tf.reduce_all(header[54:66] == [0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0])
+        refused = tf.group(
+            refused, tf.debugging.Assert(~has_masks | usual, ["a BMP with unusual places of colors is not read"])
+        )
+        has_alpha = has_masks & (header[14] >= 56) & tf.reduce_all(header[66:70] == [0, 0, 0, 255])
 
     def from_palette() -> tf.Tensor:
         # TensorFlow takes the numbers of colors for levels of grey.
@@ -68,18 +119,27 @@ def _decoded_bmp(encoded: tf.Tensor) -> tf.Tensor:
 
     with tf.control_dependencies([refused]):
         plain = tf.identity(header[28] != 8)
-    return tf.cond(plain, lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False), from_palette)
+    return tf.case(
+        [(~plain, from_palette), (has_alpha & plain, lambda: on_white(tf.io.decode_bmp(encoded, channels=4)))],
+        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
 
 
-def _decoded_webp(encoded: tf.Tensor) -> tf.Tensor:
-    header = _numbers(encoded, 21)
+def _webp(encoded: tf.Tensor) -> tf.Tensor:
+    """The pixels of a WebP, `[height, width, 3 or 4]`."""
+    header = numbers(encoded, 0, 21)
     animated = _begins(encoded, 12, b"VP8X") & (tf.bitwise.bitwise_and(header[20], 2) != 0)
     # Of one with pictures that move, TensorFlow 2.21 writes beyond the memory that it has: it must never see it.
     refused = tf.debugging.Assert(~animated, ["an animated WebP is not read"])
     with tf.control_dependencies([refused]):
         # Asked for 3 channels it refuses pictures that have 4.
         frames = tf.image.decode_webp(tf.where(animated, b"", encoded), channels=0)
-    return tf.ensure_shape(frames[0, ..., :3], [None, None, 3])
+    return tf.ensure_shape(frames[0], [None, None, None])
+
+
+def _webp_on_white(encoded: tf.Tensor) -> tf.Tensor:
+    image = _webp(encoded)
+    return tf.cond(tf.shape(image)[-1] == 4, lambda: on_white(image), lambda: image[..., :3])
 
 
 def too_large(encoded: bytes) -> str | None:
@@ -121,22 +181,40 @@ def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> t
     return _resize(image[top : top + height, left : left + width], (size, size))
 
 
-def decoded_random_crop(encoded: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> tf.Tensor:
+def decoded_random_crop(encoded: tf.Tensor, scale: float, size: int, seed: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
     """`random_crop` of `decode`, to the same pixel, but of a JPEG little more than the rectangle is decoded."""
 
     def of_jpeg() -> tf.Tensor:
-        shape = tf.image.extract_jpeg_shape(encoded)
-        top, left, height, width = tf.unstack(_random_box(shape, scale, seed), num=4)
+        stored = tf.image.extract_jpeg_shape(encoded)[:2]
+        turn = orientation.of_jpeg(encoded) if as_shown else tf.constant(orientation.UPRIGHT)
+        seen = orientation.seen_shape(stored, turn)
+        box = orientation.stored_box(_random_box(seen, scale, seed), seen, turn)
+        top, left, height, width = tf.unstack(box, num=4)
         # At the border of what is decoded the colors, which have fewer pixels than the brightness, lack neighbors to be
         # interpolated with: a margin is decoded, too, and cut off.
         above, before = tf.maximum(top - _MARGIN, 0), tf.maximum(left - _MARGIN, 0)
-        below, after = tf.minimum(top + height + _MARGIN, shape[0]), tf.minimum(left + width + _MARGIN, shape[1])
+        below, after = tf.minimum(top + height + _MARGIN, stored[0]), tf.minimum(left + width + _MARGIN, stored[1])
         window = [above, before, below - above, after - before]
         image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=_DCT)
         top, left = top - above, left - before
-        return _resize(image[top : top + height, left : left + width], (size, size))
+        return _resize(turned(image[top : top + height, left : left + width], turn), (size, size))
 
-    return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, lambda: random_crop(decode(encoded), scale, size, seed))
+    def of_others() -> tf.Tensor:
+        return random_crop(decode(encoded, as_shown=as_shown), scale, size, seed)
+
+    return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_others)
+
+
+def sixteen_bit_peak(encoded: bytes) -> int | None:
+    """The largest value of a PNG's color or grey, of 65535, where it has 16 bits; None where it has not.
+
+    Raises:
+        tf.errors.OpError: if it is damaged.
+    """
+    if not encoded.startswith(b"\x89PNG") or encoded[24:25] != b"\x10":
+        return None
+    pixels = tf.io.decode_png(encoded, channels=0, dtype=tf.uint16)
+    return int(tf.reduce_max(pixels[..., : 3 if pixels.shape[-1] >= 3 else 1]))
 
 
 def _random_box(shape: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:

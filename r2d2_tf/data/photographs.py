@@ -5,7 +5,7 @@ One piece of code decodes and resizes for training, reprediction and evaluation,
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,8 @@ class Photographs:
         length: how many there are, `[rows]`.
         size: side of the square that a network sees, in pixels.
         resize: length of the shorter side before the central square is cut out in evaluation, in pixels.
+        as_shown: see `decode`.
+        is_noisy: whether the decoder may warn of some of them.
         cache: of `files`, where these are all of their photographs; None: nothing is kept of them.
     """
 
@@ -45,6 +47,8 @@ class Photographs:
     length: np.ndarray
     size: int
     resize: int
+    as_shown: bool = True
+    is_noisy: bool = field(default=False, compare=False)
     cache: FileCache | None = None
 
     def __len__(self) -> int:
@@ -52,8 +56,8 @@ class Photographs:
 
     def __getitem__(self, rows: np.ndarray | slice) -> "Photographs":
         """Some of the images."""
-        chosen = (self.file_of_row[rows], self.offset[rows], self.length[rows])
-        return Photographs(self.files, *chosen, size=self.size, resize=self.resize)
+        own = {name: getattr(self, name)[rows] for name in ("file_of_row", "offset", "length")}
+        return replace(self, cache=None, **own)
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row."""
@@ -65,7 +69,7 @@ class Photographs:
         """The centers of a few images, all in one tensor: `[batch]` to `[batch, size, size, 3]` uint8."""
         encoded = self._read_rows(tf.cast(rows, tf.int64))
         of_one = tf.TensorSpec([self.size, self.size, 3], tf.uint8)
-        return tf.map_fn(lambda one: central_crop(decode(one), self.resize, self.size), encoded, fn_output_signature=of_one)
+        return tf.map_fn(self._center, encoded, fn_output_signature=of_one)
 
     def central_batches(self, batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Resizes to `resize` and cuts out the center.
@@ -79,7 +83,7 @@ class Photographs:
         """
 
         def center(encoded: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self._unless_filler(row, lambda: central_crop(decode(encoded), self.resize, self.size)), row
+            return self._unless_filler(row, lambda: self._center(encoded)), row
 
         return self._encoded(batches.map(lambda rows: (rows,))).map(center, **PARALLEL).batch(batch_size)
 
@@ -97,10 +101,16 @@ class Photographs:
         """
 
         def crop(encoded: tf.Tensor, row: tf.Tensor, seed: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            image = self._unless_filler(row, lambda: decoded_random_crop(encoded, scale, self.size, seed))
+            image = self._unless_filler(row, lambda: self._random(encoded, scale, seed))
             return image, row, key
 
         return self._encoded(batches).map(crop, **PARALLEL).batch(batch_size)
+
+    def _center(self, encoded: tf.Tensor) -> tf.Tensor:
+        return central_crop(decode(encoded, as_shown=self.as_shown), self.resize, self.size)
+
+    def _random(self, encoded: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
+        return decoded_random_crop(encoded, scale, self.size, seed, as_shown=self.as_shown)
 
     def _unless_filler(self, row: tf.Tensor, make: Callable[[], tf.Tensor]) -> tf.Tensor:
         return tf.cond(row == NO_ROW, lambda: tf.zeros([self.size, self.size, 3], tf.uint8), make)

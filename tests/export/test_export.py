@@ -354,11 +354,12 @@ def test_an_unfinished_run_is_not_exported(finished_run, tmp_path, capsys):
 
 
 def run_isolated(model, blocked, exported, folder):
-    """Runs a copy of inference.py in a process where importing `blocked` fails."""
+    """Runs a copy of inference.py and what it needs in a process where importing `blocked` fails."""
     for name in blocked:
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise ImportError('blocked')")
-    shutil.copy(ROOT / "export" / "inference.py", folder)
+    for name in ("inference.py", "picture_files.py"):
+        shutil.copy(ROOT / "export" / name, folder)
     return subprocess.run(
         [sys.executable, "inference.py", f"--model={exported / model}", f"--images={exported / 'examples'}"],
         capture_output=True,

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from export.inference import IMAGE_ENDINGS, saved_model_folder
+from export.inference import saved_model_folder
+from export.picture_files import IMAGE_ENDINGS
 from export.serving.errors import graph_message
 from export.serving.folders import DEFAULT_SIGNATURE
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from export.inference import IMAGE_ENDINGS
+from export.picture_files import IMAGE_ENDINGS
 
 
 def check(names: Sequence[str]) -> None:
