@@ -17,7 +17,7 @@ from absl import flags
 from r2d2_tf import backbones
 from r2d2_tf.config import command_line
 from r2d2_tf.config.command_line import described
-from r2d2_tf.config.config import Config
+from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files, provenance
@@ -154,6 +154,7 @@ def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingMo
         data.class_names,
         np.asarray(plain_images(data.train_images)(chosen)),
         data.test_images.resize if isinstance(data.test_images, Photographs) else None,
+        as_shown=config.image_view == SHOWN,
     )
 
 

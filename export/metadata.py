@@ -9,6 +9,7 @@ from PIL import Image
 
 from export import inference
 from export.serving_model import ServingModel
+from r2d2_tf.config.config import SHOWN, STORED
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.data.readers.file_search import IMAGE_ENDINGS
@@ -31,6 +32,7 @@ def write_beside(model: ServingModel, data: ImageData, summary: dict[str, Any], 
         "image_shape": model.image_shape,
         "input": "uint8 pixels",
         "preprocessing": f"{color}, {size}, values 0..255 as they are: the model normalizes them itself",
+        "image_view": SHOWN if model.as_shown else STORED,
         "output": "probabilities, in the order of class_names",
         "run": run_directory.title_of(summary),
         "git_commit": summary["git_commit"],

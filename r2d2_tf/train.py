@@ -53,7 +53,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         print(help_text(__doc__, full="--helpfull" in arguments))
         return 0
     try:
-        config = from_command_line(arguments)
+        config = run_directory.as_begun(from_command_line(arguments))
         if config.dry_run:
             return _dry_run(config, began)
         cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.config import Config
+from r2d2_tf.config.config import STORED, Config
 from r2d2_tf.system.messages import mistake, one_line
 
 _DEEPEST = 8
@@ -18,6 +18,8 @@ _DEEPEST = 8
 _LARGEST = 2**20
 """Bytes of a flagfile."""
 _LONGEST_FLAG = 100
+_FLAGS_OF_A_RUN = 35
+"""The first runs with photographs wrote more."""
 # Help shows flags under the module that asks for them to be defined, not under this one.
 flags.disclaim_key_flags()
 
@@ -129,7 +131,19 @@ def _expanded(arguments: Sequence[str], including: tuple[Path, ...] = ()) -> Ite
             raise ValueError(f"flagfile {argument} is larger than {_LARGEST:,} bytes: is it a text of flags?")
         # "sig": some editors begin a text with a byte order mark.
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        yield from _expanded([line for line in lines if line and not line.startswith(("#", "//"))], (*including, path))
+        lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+        if _is_record_of_before(lines):
+            yield f"--image_view={STORED}"
+        yield from _expanded(lines, (*including, path))
+
+
+def _is_record_of_before(lines: Sequence[str]) -> bool:
+    """Whether a flagfile is what a run wrote that knew no view of photographs, which stays as it was; or is made of one.
+
+    A run writes all its flags, a person never so many.
+    """
+    names = {line.lstrip("-").partition("=")[0] for line in lines}
+    return len(names) >= _FLAGS_OF_A_RUN and "image_view" not in names
 
 
 def _with_flagfiles(arguments: Sequence[str]) -> Iterator[str | Path]:

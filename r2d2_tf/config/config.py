@@ -16,6 +16,8 @@ from r2d2_tf.system.messages import mistake
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
+SHOWN, STORED = "shown", "stored"
+"""How photographs are looked at (see decoding.decode). Runs that were begun before the flag look at them as they are stored."""
 MOST_IMAGES_A_BATCH = 1_000_000
 MOST_LOGICAL_CPUS = 64
 
@@ -52,6 +54,9 @@ class Config:
     label_noise: float = data(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     test_fraction: float = data(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
     image_size: int = data(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
+    image_view: str = data(
+        SHOWN, "photographs as viewers show them (EXIF, on white), or as stored", choices=(SHOWN, STORED), unnamed=True
+    )
     download: bool = data(False, "download the data set, and weights, that are not there", cosmetic=True)
     skip_bad_images: bool = data(False, "leave photographs out that cannot be decoded, where they would be an error")
     evaluate_on: str = data(
@@ -210,6 +215,11 @@ class Config:
         return Path(self.data_dir).expanduser() if self.data_dir else None
 
     @property
+    def may_have_photographs(self) -> bool:
+        """Whether the images may be files of any size; of a TFDS set that is known once it is looked at."""
+        return DATASETS[self.dataset].photographs if self.dataset in DATASETS else self.dataset != "npz"
+
+    @property
     def parsed_rounds(self) -> tuple[Round, ...]:
         """The rounds of stage 2."""
         return parse_rounds(self.rounds) if self.rounds else ()
@@ -225,7 +235,8 @@ class Config:
 
         Of those that differ from their defaults, so that a flag added later leaves the names of older runs alone.
         """
-        changed = {f.name: getattr(self, f.name) for f in _LASTING if getattr(self, f.name) != f.default}
+        named = {f.name: f.default for f in _LASTING if not f.metadata.get("unnamed")}
+        changed = {name: getattr(self, name) for name, default in named.items() if getattr(self, name) != default}
         if self.dataset in OWN_SETS and self.data_path is not None:
             # The same flags with another folder are another run.
             changed["data_dir"] = str(self.data_path.absolute())
@@ -260,6 +271,8 @@ class Config:
             unfinished: compare what must stay the same while a run is not finished, too.
         """
         fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
+        if not self.may_have_photographs:
+            fields = [f for f in fields if f.name != "image_view"]
         if self.dataset in OWN_SETS and not unfinished:
             # An unfinished run knows its data by a fingerprint, wherever they lie now.
             fields += [f for f in dataclasses.fields(self) if f.name == "data_dir"]

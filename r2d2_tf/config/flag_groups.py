@@ -9,7 +9,8 @@ def _flag(group: str, default: Any, help_text: str, **checks: Any) -> Any:
     return dataclasses.field(default=default, metadata={"group": group, "help": help_text, **checks})
 
 
-# Of the metadata, `later` is a flag of which stage 1 knows nothing, and `cosmetic` one that changes no result.
+# Of the metadata, `later` is a flag of which stage 1 knows nothing, `cosmetic` one that changes no result, and
+# `unnamed` one that does but is not in the name of a run's folder, as it is not at its default in older runs.
 daily = functools.partial(_flag, "Every day")
 data = functools.partial(_flag, "Data")
 network = functools.partial(_flag, "Network and weights")

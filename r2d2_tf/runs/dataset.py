@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from r2d2_tf.config import flag_checks
-from r2d2_tf.config.config import Config
+from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.data.cache import FileCache
-from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, TFDS_PREFIX, resize_for, tfds_spec
+from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, RESIZE, TFDS_PREFIX, resize_for, tfds_spec
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS, LabelsFile
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
@@ -35,7 +35,7 @@ def spec_of(config: Config) -> DatasetSpec:
     labels = LabelsFile(Path(config.labels).expanduser(), read) if config.labels else None
     if config.dataset == "folder":
         images = own_images(_data_path(config), None if labels is None else labels.take(), config.test_fraction)
-        spec = _folder_spec(images, config.image_size)
+        spec = _folder_spec(images)
     elif config.dataset == "npz":
         flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)
         spec = _npz_spec(_data_path(config), config.test_fraction)
@@ -44,9 +44,11 @@ def spec_of(config: Config) -> DatasetSpec:
         flag_checks.check_image_size(config.dataset, known.photographs or config.image_size == PHOTOGRAPH_SIZE)
         if config.num_labels and not config.labels:
             check_num_labels(config.num_labels, known.num_classes, known.num_train)
-        spec = _sized(known, config.image_size)
+        spec = known
     else:
-        spec = _sized(DATASETS[config.dataset], config.image_size)
+        spec = DATASETS[config.dataset]
+    if spec.photographs:
+        spec = _seen(spec, config.image_size, as_shown=config.image_view == SHOWN)
     if labels is not None and config.dataset != "folder":
         content = f"{spec.content}{_stamp(labels.path)}"
         spec = dataclasses.replace(spec, load=_with_labels(spec.load, labels), labels=labels, content=content)
@@ -81,16 +83,14 @@ def _data_path(config: Config) -> Path:
     return config.data_path
 
 
-def _sized(spec: DatasetSpec, size: int) -> DatasetSpec:
-    """The spec of photographs that a network sees as squares of `size` pixels."""
-    if not spec.photographs or size == PHOTOGRAPH_SIZE:
-        return spec
+def _seen(spec: DatasetSpec, size: int, *, as_shown: bool) -> DatasetSpec:
+    """The spec of photographs that a network sees as squares of `size` pixels; see `decode` for `as_shown`."""
 
     def load(data_dir: Path | None) -> ImageData:
         data = spec.load(data_dir)
-        sides = {"size": size, "resize": resize_for(size)}
+        seen = {"size": size, "resize": resize_for(size), "as_shown": as_shown}
         parts: dict[str, Any] = {"train_images": data.train_images, "test_images": data.test_images}
-        return dataclasses.replace(data, **{name: dataclasses.replace(part, **sides) for name, part in parts.items()})
+        return dataclasses.replace(data, **{name: dataclasses.replace(part, **seen) for name, part in parts.items()})
 
     return dataclasses.replace(spec, image_shape=(size, size, 3), load=load)
 
@@ -107,16 +107,16 @@ def _with_labels(load: Callable[[Path | None], ImageData], labels: LabelsFile) -
     return load_both
 
 
-def _folder_spec(images: OwnImages, size: int) -> DatasetSpec:
+def _folder_spec(images: OwnImages) -> DatasetSpec:
     found = images.found
     return DatasetSpec(
         description=f"photographs in {found.root}, normalized with ImageNet's statistics{_not_read(found.others)}",
-        image_shape=(size, size, 3),
+        image_shape=(PHOTOGRAPH_SIZE, PHOTOGRAPH_SIZE, 3),
         num_classes=len(images.class_names),
         mean=_IMAGENET.mean,
         std=_IMAGENET.std,
         num_train=int((~images.is_test).sum()),
-        load=lambda data_dir: _folder_data(images, size),
+        load=lambda data_dir: _folder_data(images),
         read_ids=lambda data_dir: images.names(test=False),
         photographs=True,
         brings_labels=True,
@@ -129,7 +129,7 @@ def _not_read(others: Mapping[str, int]) -> str:
     return f"; not read: {sum(others.values()):,} other files ({', '.join(sorted(others))})" if others else ""
 
 
-def _folder_data(images: OwnImages, size: int) -> ImageData:
+def _folder_data(images: OwnImages) -> ImageData:
     from r2d2_tf.data.photographs import Photographs
 
     parts = []
@@ -138,7 +138,7 @@ def _folder_data(images: OwnImages, size: int) -> ImageData:
         lengths = images.found.sizes[images.is_test == test]
         places = (np.arange(len(files)), np.zeros(len(files), np.int64), lengths)
         cache = FileCache(files, root=images.found.root)
-        parts.append(Photographs(files, *places, size=size, resize=resize_for(size), cache=cache))
+        parts.append(Photographs(files, *places, size=PHOTOGRAPH_SIZE, resize=RESIZE, cache=cache))
     train_labels = images.labels[~images.is_test]
     return ImageData(
         parts[0],

@@ -1,6 +1,7 @@
 """The folder of a run: who may use it, and how files get into it."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from r2d2_tf.config.command_line import from_command_line
-from r2d2_tf.config.config import Config
+from r2d2_tf.config.config import STORED, Config
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import mistake
 
@@ -80,13 +81,21 @@ def _finished_summary(config: Config) -> dict[str, Any] | None:
     if config.new_run:
         return None
     is_finished = (folder / SUMMARY_FILE).is_file()
-    differences = config.differences(load_config(folder), unfinished=not is_finished)
+    differences = as_begun(config).differences(load_config(folder), unfinished=not is_finished)
     if differences:
         raise ValueError(
             f"run_dir ({folder}) holds another run, with other flags ({'; '.join(differences)}): choose another "
             "--run_dir, or add --new_run to move that run aside"
         )
     return read_summary(folder) if is_finished else None
+
+
+def as_begun(config: Config) -> Config:
+    """The config; where a run of before is in its folder, with that run's view of photographs: it keeps its pictures."""
+    path = config.resolved_run_dir / CONFIG_FILE
+    if config.new_run or not path.is_file() or "--image_view" in path.read_text(encoding="utf-8", errors="replace"):
+        return config
+    return dataclasses.replace(config, image_view=STORED)
 
 
 def is_unfinished(config: Config) -> bool:

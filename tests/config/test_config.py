@@ -110,6 +110,20 @@ def test_the_digest_follows_what_changes_a_result_and_nothing_else():
         assert base.digest == dataclasses.replace(base, **change).digest, change
 
 
+def test_a_run_of_before_the_view_of_photographs_keeps_its_own_and_a_persons_flagfile_has_the_new_one(tmp_path):
+    record = Config(dataset="folder", data_dir="photos", name="old").to_flagfile()
+    old, person = tmp_path / "config.cfg", tmp_path / "my.cfg"
+    old.write_text("".join(line for line in record.splitlines(keepends=True) if "image_view" not in line))
+    person.write_text("--dataset=folder\n--data_dir=photos\n--name=old\n")
+    before, new = (from_command_line([f"--flagfile={path}"]) for path in (old, person))
+    assert (before.image_view, new.image_view) == ("stored", "shown")
+    assert from_command_line([f"--flagfile={old}", "--image_view=shown"]).image_view == "shown"
+    assert before.digest == new.digest, "the name of its folder stays"
+    assert before.differences(new) == ["--image_view: shown -> stored"]
+    arrays = Config(dataset="npz", data_dir="x.npz")
+    assert not arrays.differences(dataclasses.replace(arrays, image_view="stored"))
+
+
 def test_a_flag_at_its_default_leaves_the_digest_alone_so_that_a_new_one_does_not_rename_old_runs():
     nothing = hashlib.sha256(b"{}").hexdigest()[:8]
     assert Config().digest == Config(seed=0, alpha=0.1).digest == nothing

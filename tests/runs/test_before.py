@@ -104,6 +104,10 @@ def test_networks_and_exports_give_the_recorded_probabilities(name, folder):
     np.testing.assert_allclose(models.load(Path(MODELS[name])).probabilities(images), recorded[name], atol=1e-5)
 
 
+def test_files_are_seen_as_they_are_stored_by_what_was_made_before_there_was_a_choice(folder):
+    assert not any(models.load(Path(MODELS[name])).as_shown for name in MODELS)
+
+
 def test_an_export_is_served(folder):
     images, recorded = images_and_probabilities()
     with RunningServer(folder / "finished" / "export" / "saved_model") as server:

@@ -1,3 +1,4 @@
+import dataclasses
 import fcntl
 import json
 import os
@@ -34,6 +35,19 @@ def test_a_free_folder_is_made_with_the_config_in_it(config):
     folder = make(config)
     assert run_directory.load_config(folder).digest == config.digest
     assert {path.name for path in folder.iterdir()} == {run_directory.CONFIG_FILE, run_directory.LOCK_FILE}
+
+
+def test_a_run_of_before_keeps_the_view_of_its_photographs_under_the_same_command(tmp_path):
+    config = Config(dataset="folder", data_dir="photos", run_dir=str(tmp_path / "run"))
+    assert run_directory.as_begun(config) == config
+    path = make(config) / run_directory.CONFIG_FILE
+    assert run_directory.as_begun(config) == config
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "image_view" not in line))
+    assert run_directory.as_begun(config) == dataclasses.replace(config, image_view="stored")
+    assert run_directory.load_config(path.parent).image_view == "stored"
+    assert run_directory.finished_summary(config) is None, "it is no other run"
+    afresh = dataclasses.replace(config, new_run=True)
+    assert run_directory.as_begun(afresh) == afresh
 
 
 def test_asking_writes_nothing(config):

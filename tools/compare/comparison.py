@@ -45,10 +45,10 @@ class Group:
 
 def grouped(runs: Sequence[RunRecord]) -> list[Group]:
     """Puts runs that differ by the seed alone together, in the order of the first of each."""
-    by_flags: dict[str, list[RunRecord]] = {}
+    by_flags: dict[tuple[str, str], list[RunRecord]] = {}
     for run in runs:
-        # The digest is taken of what can change a result.
-        by_flags.setdefault(dataclasses.replace(run.config, seed=0).digest, []).append(run)
+        # The digest is taken of what can change a result, but for the view.
+        by_flags.setdefault((dataclasses.replace(run.config, seed=0).digest, run.config.image_view), []).append(run)
     configs = [own[0].config for own in by_flags.values()]
     names = differing_flags(configs)
     groups = []

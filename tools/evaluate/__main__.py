@@ -94,6 +94,11 @@ def _task(flag_values: flags.FlagValues) -> Task:
         config = dataclasses.replace(of_run, **given)
     for path in model_paths:
         models.check(path)
+    if run_dir is None and config.may_have_photographs and not flag_values["image_view"].present:
+        views = sorted({models.view_of(path) for path in model_paths})
+        if len(views) > 1:
+            raise ValueError(f"the models see photographs in different ways ({', '.join(views)}): judge them one by one")
+        config = dataclasses.replace(config, image_view=views[0])
     folder = Path(flag_values["output_dir"].value or ((run_dir or Path()) / EVALUATION_FOLDER))
     run_directory.check_writable(folder)
     return Task(config, run_dir, summary, model_paths, split, folder)

@@ -8,7 +8,7 @@ import numpy as np
 
 from export import inference
 from r2d2_tf import backbones
-from r2d2_tf.config.config import Config
+from r2d2_tf.config.config import SHOWN, STORED, Config
 from r2d2_tf.data.datasets import resize_for
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import has_photographs, spec_of
@@ -25,12 +25,14 @@ class Model:
     Attributes:
         class_names: in the order of the probabilities; None if they are not known.
         resize_shorter_side: see inference.Metadata.
+        as_shown: see inference.Metadata.
     """
 
     path: Path
     predictor: inference.Predictor
     class_names: tuple[str, ...] | None
     resize_shorter_side: int | None
+    as_shown: bool = True
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities `[images, classes]` of `[images, *image_shape]` uint8 pixels.
@@ -106,6 +108,13 @@ def _is_export(path: Path) -> bool:
     return (path.suffix in FILE_ENDINGS and path.is_file()) or inference.saved_model_folder(path) is not None
 
 
+def view_of(path: Path) -> str:
+    """How a model that `check` let pass sees photographs: `--image_view`."""
+    if is_run(path):
+        return run_directory.load_config(path).image_view
+    return SHOWN if inference.metadata(path).as_shown else STORED
+
+
 def load(path: Path) -> Model:
     """Loads a model that `check` let pass.
 
@@ -117,7 +126,7 @@ def load(path: Path) -> Model:
         import_tensorflow_quietly()
         network = NetworkPredictor(path / run_directory.BACKBONE_FILE, config.backbone)
         resize = resize_for(network.image_shape[0]) if has_photographs(config) else None
-        return Model(path, network, _class_names_of_run(path, config), resize)
+        return Model(path, network, _class_names_of_run(path, config), resize, config.image_view == SHOWN)
     metadata = inference.metadata(path)
     if path.is_dir():
         import_tensorflow_quietly()
@@ -126,7 +135,8 @@ def load(path: Path) -> Model:
     # Whatever the runtimes make of bytes that are not theirs; or a runtime that is not installed.
     except Exception as error:
         raise ValueError(one_line(f"the model {path} cannot be loaded: {error}")) from error
-    return Model(path, predictor, tuple(metadata.class_names) if metadata.class_names else None, metadata.resize_shorter_side)
+    names = tuple(metadata.class_names) if metadata.class_names else None
+    return Model(path, predictor, names, metadata.resize_shorter_side, metadata.as_shown)
 
 
 def _class_names_of_run(folder: Path, config: Config) -> tuple[str, ...] | None:
