@@ -3,22 +3,21 @@
 import dataclasses
 import hashlib
 import itertools
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
-from r2d2_tf.data.decoding import decode, too_large
+from r2d2_tf.data.file_kinds import about_16_bits, not_read
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.looking import kept_looks, looks_of
 from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.system import c_messages
+from r2d2_tf.system.messages import warn
 
-_ROWS_A_TASK = 64
 _MOST_NAMED = 10
-_SUBJECT = "unreadable"
 _DELAY = 2
 """Seconds of decoding before a progress bar is shown."""
 
@@ -43,12 +42,16 @@ def checked(
         ValueError: in one line, for the first thing that is wrong.
     """
     _check_rows(data, spec)
-    bad = _unreadable(data) if skipped is None else list(skipped)
+    if skipped is None:
+        data, bad = _looked_through(data)
+    else:
+        data, bad = _known_before(data), list(skipped)
     if not bad:
         return data, []
     if skipped is None and not skip_bad_images:
+        told = _some([f"{name}{_kind(data, name)}" for name in bad[:_MOST_NAMED]], len(bad))
         raise ValueError(
-            f"{len(bad):,} images cannot be read ({_some(bad)}): {_mend(spec)}, or leave them out with --skip_bad_images"
+            f"{len(bad):,} images cannot be read ({told}): {_mend(spec)}, or leave them out with --skip_bad_images"
         )
     healthy = _without(data, bad)
     for part, labels in (("train", healthy.train_labels), ("test", healthy.test_labels)):
@@ -133,58 +136,55 @@ def _check_counts(part: str, counts: dict[str, int]) -> None:
         raise ValueError(f"the {part} part has {found}, which must be as many of each: prepare the data set again")
 
 
-def _unreadable(data: ImageData) -> list[str]:
-    """Names of the photographs that cannot be decoded, in the order of their rows."""
-    named = ((data.train_images, _train_names(data)), (data.test_images, _test_names(data)))
-    parts = [(images, names) for images, names in named if isinstance(images, Photographs)]
-    total = sum(len(images) for images, _ in parts)
+def _looked_through(data: ImageData) -> tuple[ImageData, list[str]]:
+    """The data, their photographs knowing whether the decoder warns of them, and names of those that cannot be decoded."""
+    bad: list[str] = []
+    peaks: list[int] = []
+    total = sum(len(images) for images in (data.train_images, data.test_images) if isinstance(images, Photographs))
     # disable=None: no bar where the output is a file.
-    with tqdm(total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None) as bar:
-        return [names[row] for images, names in parts for row in _unreadable_rows(images, bar)]
+    with (
+        c_messages.held() as said,
+        tqdm(total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None) as bar,
+    ):
+        for part, names in (("train_images", _train_names(data)), ("test_images", _test_names(data))):
+            images = getattr(data, part)
+            if isinstance(images, Photographs):
+                looks = looks_of(images, bar, said)
+                bad += [names[row] for row in looks.rows.tolist()]
+                peaks += looks.peaks.tolist()
+                data = _with_noise(data, part, is_noisy=bool(looks.is_noisy[0]))
+    if about := about_16_bits(peaks):
+        warn(about)
+    if any(getattr(images, "is_noisy", False) for images in (data.train_images, data.test_images)):
+        warn("some JPEG files hold stray bytes, and are shown all the same: python -m tools.check_data names them")
+    return data, bad
 
 
-def _unreadable_rows(photographs: Photographs, bar: tqdm) -> list[int]:
-    """Rows that cannot be decoded, as an earlier run found in these very files, or else as is found now and kept."""
-    cache, count = photographs.cache, len(photographs)
-    # Another decoder may see another thing.
-    known = np.array([f"TensorFlow {tf.__version__}, {count} images"])
-    kept = None if cache is None else cache.load(_SUBJECT, ("rows", "known"))
-    if kept is not None and np.array_equal(kept["known"], known) and np.isin(kept["rows"], np.arange(count)).all():
-        bar.update(count)
-        return [int(row) for row in kept["rows"]]
-    rows, all_were_read = _looked_at(photographs, bar)
-    # A disk or a network that failed once says nothing of the images.
-    if cache is not None and all_were_read:
-        cache.save(_SUBJECT, {"rows": np.array(rows, np.int64), "known": known})
-    return rows
+def _known_before(data: ImageData) -> ImageData:
+    """The data of a run that is resumed: nothing is decoded, and where nothing is kept the decoder may warn."""
+    for part in ("train_images", "test_images"):
+        images = getattr(data, part)
+        if isinstance(images, Photographs):
+            looks = kept_looks(images)
+            data = _with_noise(data, part, is_noisy=looks is None or bool(looks.is_noisy[0]))
+    return data
 
 
-def _looked_at(photographs: Photographs, bar: tqdm) -> tuple[list[int], bool]:
-    """Decodes all; rows that cannot be, and whether the bytes of all could at least be read."""
-
-    def look_at(rows: range) -> list[tuple[int, bool | None]]:
-        found = [(row, _is_image(photographs, row)) for row in rows]
-        bar.update(len(rows))
-        return found
-
-    count = len(photographs)
-    tasks = [range(start, min(start + _ROWS_A_TASK, count)) for start in range(0, count, _ROWS_A_TASK)]
-    # Threads: TensorFlow holds no lock of Python's while it decodes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bad = [one for found in pool.map(look_at, tasks) for one in found if not one[1]]
-    return [row for row, _ in bad], all(is_image is not None for _, is_image in bad)
+def _with_noise(data: ImageData, part: str, *, is_noisy: bool) -> ImageData:
+    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), is_noisy=is_noisy)}
+    return dataclasses.replace(data, **changed)
 
 
-def _is_image(photographs: Photographs, row: int) -> bool | None:
-    """Whether a photograph can be decoded; None: its bytes could not be had."""
-    try:
-        encoded = photographs.read(row)
-        # Some decoders forgive an image that is cut short.
-        return len(encoded) == photographs.length[row] and not too_large(encoded) and decode(encoded).shape[0] > 0
-    except OSError:
-        return None
-    except tf.errors.OpError:
-        return False
+def _kind(data: ImageData, name: str) -> str:
+    """What is to be added to the name of an image that cannot be decoded."""
+    for images, names in ((data.train_images, _train_names(data)), (data.test_images, _test_names(data))):
+        if isinstance(images, Photographs) and name in names:
+            try:
+                why = not_read(images.read(names.index(name)))
+            except OSError as error:
+                why = error.strerror
+            return f": {why}" if why else ""
+    return ""
 
 
 def _without(data: ImageData, names: Collection[str]) -> ImageData:
@@ -216,6 +216,7 @@ def _test_names(data: ImageData) -> list[str]:
     return [f"test {name}" for name in names]
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+def _some(names: Sequence[str], count: int = 0) -> str:
+    count = max(count, len(names))
+    more = f" and {count - _MOST_NAMED:,} more" if count > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more

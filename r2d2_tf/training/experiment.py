@@ -30,6 +30,7 @@ from r2d2_tf.runs.other_runs import borrow_stage_1, is_gone, start_warm
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.runs.summary import summary_of
 from r2d2_tf.system import files, provenance, resources
+from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.interrupts import StopSignals
 from r2d2_tf.training import pipeline, stages
 from r2d2_tf.training.callbacks.progress import plan_text
@@ -46,6 +47,7 @@ def run(config: Config) -> Summary:
         ValueError: if the config does not fit the data or the devices, or its folder is taken; nothing is written.
         RunStopped: if the loss is no longer finite or the predictions collapse.
     """
+    config = run_directory.as_begun(config)
     cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
     if run_directory.finished_summary(config, claims=cluster.is_chief) is not None:
         raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
@@ -229,7 +231,9 @@ class Experiment:
             run_labels.save_split(folder, self.data, self.table.labels)
             if self.spec.photographs:
                 files.write_text(folder / run_directory.LEFT_OUT_FILE, run_labels.left_out_text(self.left_out))
-        training.run(began)
+        is_noisy = any(getattr(images, "is_noisy", False) for images in (self.data.train_images, self.data.test_images))
+        with without_warnings_about_images() if is_noisy else contextlib.nullcontext():
+            training.run(began)
         if self.workers.is_chief:
             self._save(folder, training)
         training.spend("end")

@@ -1,14 +1,16 @@
 import dataclasses
+import io
 import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_photographs import encoded, smooth
 
 from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
-from r2d2_tf.data import health
+from r2d2_tf.data import looking
 from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.datasets import DatasetSpec, ImageData
 from r2d2_tf.data.health import check_classes_are_labeled, checked, fingerprint
@@ -119,7 +121,7 @@ def test_unreadable_photographs_are_left_out_of_images_labels_and_ids_alike(tmp_
 def test_a_resumed_run_leaves_the_same_images_out_and_decodes_none(tmp_path, monkeypatch):
     data = photographs(tmp_path, bad=(1, 8))
     first, skipped = checked(data, PHOTOGRAPHS, skip_bad_images=True)
-    monkeypatch.setattr(health, "decode", lambda encoded: pytest.fail("decoded"))
+    monkeypatch.setattr(looking, "decoded_once", lambda encoded, **_: pytest.fail("decoded"))
     again, same = checked(data, PHOTOGRAPHS, skip_bad_images=True, skipped=skipped)
     assert same == skipped
     assert fingerprint(again) == fingerprint(first)
@@ -209,7 +211,7 @@ def test_only_the_first_run_on_a_copy_decodes_all_its_photographs(tmp_path, monk
     with pytest.raises(ValueError, match=r"^2 images cannot be read"):
         checked(data, PHOTOGRAPHS)
     decoded = []
-    monkeypatch.setattr(health, "decode", lambda encoded: decoded.append(encoded) or np.zeros((1, 1, 3)))
+    monkeypatch.setattr(looking, "decoded_once", lambda encoded, **_: decoded.append(encoded) or np.zeros((1, 1, 3)))
     _, skipped = checked(data, PHOTOGRAPHS, skip_bad_images=True)
     assert skipped == ["train id_1", "train id_4"]
     assert len(decoded) == 3, "the test images, of which nothing is kept"
@@ -222,8 +224,8 @@ def test_only_the_first_run_on_a_copy_decodes_all_its_photographs(tmp_path, monk
 def test_another_tensorflow_decodes_all_again(tmp_path, monkeypatch):
     data = kept(photographs(tmp_path))
     checked(data, PHOTOGRAPHS)
-    monkeypatch.setattr(health.tf, "__version__", "another")
-    monkeypatch.setattr(health, "decode", lambda encoded: np.zeros((0, 0, 3)))
+    monkeypatch.setattr(looking.tf, "__version__", "another")
+    monkeypatch.setattr(looking, "decoded_once", lambda encoded, **_: np.zeros((0, 0, 3)))
     with pytest.raises(ValueError, match=r"^9 images cannot be read"):
         checked(data, PHOTOGRAPHS)
 
@@ -241,3 +243,38 @@ def test_of_a_disk_that_failed_nothing_is_kept(tmp_path, monkeypatch):
         checked(data, PHOTOGRAPHS)
     monkeypatch.setattr(Photographs, "read", read)
     assert checked(data, PHOTOGRAPHS) == (data, [])
+
+
+def with_content(data, row, content):
+    """The data with another content of a training image."""
+    path = data.train_images.files[0].with_name("another")
+    path.write_bytes(content)
+    images = data.train_images
+    places = {"file_of_row": images.file_of_row, "offset": images.offset, "length": images.length}
+    changed = {name: np.where(np.arange(6) == row, new, places[name]) for name, new in
+               (("file_of_row", 1), ("offset", 0), ("length", len(content)))}  # fmt: skip
+    return dataclasses.replace(data, train_images=dataclasses.replace(images, files=(*images.files, path), **changed))
+
+
+def test_images_of_16_bits_that_become_black_are_told_with_their_numbers(tmp_path, capsys):
+    deep = Image.fromarray(np.full((20, 30), 759, np.uint16))
+    file = io.BytesIO()
+    deep.save(file, "PNG")
+    checked(with_content(photographs(tmp_path), 2, file.getvalue()), PHOTOGRAPHS)
+    told = "1 images have 16 bits a channel, of which only the upper 8 are kept, and theirs reach only 759 of 65,535"
+    assert f"warning: {told}" in capsys.readouterr().err
+
+
+def test_stray_bytes_are_told_once_and_the_decoder_is_silent(tmp_path, capfd):
+    whole = encoded(smooth(20, 30), "JPEG")
+    stray = with_content(photographs(tmp_path), 2, whole[:-2] + bytes([17]) * 60 + whole[-2:])
+    data, bad = checked(stray, PHOTOGRAPHS)
+    assert (bad, data.train_images.is_noisy, data.test_images.is_noisy) == ([], True, False)
+    error = capfd.readouterr().err
+    assert error.count("stray bytes") == 1
+    assert "Corrupt" not in error
+
+
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
+    with pytest.raises(ValueError, match="train id_2: it is AVIF, which is not read: convert it to JPEG"):
+        checked(with_content(photographs(tmp_path), 2, encoded(smooth(20, 30), "AVIF")), PHOTOGRAPHS)

@@ -454,11 +454,11 @@ def test_a_run_is_not_exported_with_other_classes_than_it_learned(run_of_photos,
 
 
 def test_what_was_found_unreadable_is_kept_outside_of_the_folder(photos, monkeypatch, tmp_path):
-    from r2d2_tf.data import health
+    from r2d2_tf.data import health, looking
 
     config = config_of(photos, image_size=32)
     health.checked(spec_of(config).load(None), spec_of(config))
-    monkeypatch.setattr(health, "_looked_at", None)
+    monkeypatch.setattr(looking, "_looked_at", None)
     health.checked(spec_of(config).load(None), spec_of(config))
 
 

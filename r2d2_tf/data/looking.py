@@ -1,0 +1,99 @@
+"""Decodes every photograph once, before training: which cannot be decoded, and what is to be said of the others."""
+
+import enum
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from r2d2_tf.data.decoding import decoded_once, sixteen_bit_peak, too_large
+from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.system.c_messages import Held
+
+_ROWS_A_TASK = 64
+_SUBJECT = "seen"
+
+
+class Looks(NamedTuple):
+    """What is found of photographs.
+
+    Attributes:
+        rows: that cannot be decoded, `[unreadable]`.
+        peaks: largest values of those that have 16 bits, `[deep]`.
+        is_noisy: whether the decoder warned, `[1]`.
+    """
+
+    rows: np.ndarray
+    peaks: np.ndarray
+    is_noisy: np.ndarray
+
+
+def looks_of(photographs: Photographs, bar: tqdm, said: Held) -> Looks:
+    """What an earlier run found in these very files, or else what is found now, which is kept."""
+    if (looks := kept_looks(photographs)) is not None:
+        bar.update(len(photographs))
+        return looks
+    looks, all_were_read = _looked_at(photographs, bar, said)
+    # A disk or a network that failed once says nothing of the images.
+    if photographs.cache is not None and all_were_read:
+        photographs.cache.save(_SUBJECT, {**looks._asdict(), "known": _known(photographs)})
+    return looks
+
+
+def kept_looks(photographs: Photographs) -> Looks | None:
+    if photographs.cache is None:
+        return None
+    kept = photographs.cache.load(_SUBJECT, (*Looks._fields, "known"))
+    if kept is None or not np.array_equal(kept.pop("known"), _known(photographs)):
+        return None
+    looks = Looks(**kept)
+    return looks if np.isin(looks.rows, np.arange(len(photographs))).all() and len(looks.is_noisy) == 1 else None
+
+
+def _known(photographs: Photographs) -> np.ndarray:
+    # Another decoder may see another thing.
+    view = "shown" if photographs.as_shown else "stored"
+    return np.array([f"TensorFlow {tf.__version__}, {len(photographs)} images, {view}"])
+
+
+def _looked_at(photographs: Photographs, bar: tqdm, said: Held) -> tuple[Looks, bool]:
+    """Decodes all; and tells whether the bytes of all could at least be read."""
+
+    def look_at(rows: range) -> list[tuple[int, _Readable, int | None]]:
+        found = [(row, *_readable(photographs, row)) for row in rows]
+        bar.update(len(rows))
+        return found
+
+    before, count = said.size, len(photographs)
+    tasks = [range(start, min(start + _ROWS_A_TASK, count)) for start in range(0, count, _ROWS_A_TASK)]
+    # Threads: TensorFlow holds no lock of Python's while it decodes.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [one for ones in pool.map(look_at, tasks) for one in ones]
+    bad = [(row, readable) for row, readable, _ in found if readable != _Readable.YES]
+    rows, peaks = np.array([row for row, _ in bad], np.int64), [peak for *_, peak in found if peak is not None]
+    looks = Looks(rows, np.array(peaks, np.int64), np.array([said.size > before and said.is_about_images]))
+    return looks, all(readable == _Readable.NO for _, readable in bad)
+
+
+class _Readable(enum.Enum):
+    YES = "it is an image"
+    NO = "its bytes are none"
+    UNKNOWN = "its bytes could not be had"
+
+
+def _readable(photographs: Photographs, row: int) -> tuple[_Readable, int | None]:
+    """Whether an image can be decoded; and its largest value if it has 16 bits."""
+    try:
+        encoded = photographs.read(row)
+        # Some decoders forgive an image that is cut short.
+        if len(encoded) != photographs.length[row] or too_large(encoded):
+            return _Readable.NO, None
+        decoded = decoded_once(encoded, as_shown=photographs.as_shown)
+        return (_Readable.YES, sixteen_bit_peak(encoded)) if decoded.shape[0] > 0 else (_Readable.NO, None)
+    except OSError:
+        return _Readable.UNKNOWN, None
+    except tf.errors.OpError:
+        return _Readable.NO, None
