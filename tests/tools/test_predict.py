@@ -166,7 +166,7 @@ def test_a_file_that_is_no_photograph_is_a_line_with_its_error_and_the_others_ar
 
 
 def test_whatever_a_decoder_raises_is_a_line(tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise SyntaxError("broken chunk")
 
     monkeypatch.setattr(inference, "read_image", fail)
@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_listed_is_given_itself(tmp_path, monkeypatch):
 def test_few_photographs_are_decoded_ahead_of_the_model_however_many_there_are(tmp_path, monkeypatch):
     decoded, classified, most = [], 0, 0
 
-    def read(path, image_shape, resize):
+    def read(path, image_shape, resize, **_):
         decoded.append(path)
         return np.zeros(image_shape, np.uint8)
 

@@ -10,6 +10,7 @@ from absl import flags
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
+from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.folder import NoTestImages
 from r2d2_tf.runs import run_directory
@@ -78,6 +79,8 @@ def check(asked: flags.FlagValues) -> int:
     unlabeled = [name for number, name in enumerate(data.class_names) if number not in labels]
     problems = [
         *data_text.unreadable_lines(looks),
+        *data_text.depth_lines(looks),
+        *data_text.stray_lines(looks),
         *data_text.unlabeled_class_lines(unlabeled),
         *data_text.copy_lines(copies, data.class_names),
     ]
@@ -90,7 +93,9 @@ def check(asked: flags.FlagValues) -> int:
         print(f"\nA sheet of images is in {asked.sheet}: look whether each row is of its class.")
     has_bad_images = any(look.problem for look in looks)
     _propose(config, _facts(asked, data, looks), asked.config_out, has_bad_images)
-    return 1 if has_bad_images or unlabeled or any(group.is_leak or group.is_contradiction for group in copies) else 0
+    has_dark_images = any(look.peak >= 0 and is_dark(look.peak) for look in looks)
+    is_mixed_up = any(group.is_leak or group.is_contradiction for group in copies)
+    return 1 if has_bad_images or has_dark_images or unlabeled or is_mixed_up else 0
 
 
 def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedImage]") -> proposal.Facts:

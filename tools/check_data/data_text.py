@@ -9,6 +9,7 @@ import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import PHOTOGRAPH_SIZE
+from r2d2_tf.data.file_kinds import about_16_bits
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.readers.file_search import find_images
 from r2d2_tf.system.messages import columns, one_line
@@ -51,7 +52,9 @@ def size_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
     if small := int((shorter < PHOTOGRAPH_SIZE).sum()) if is_file else 0:
         yield f"  {small:,} have a shorter side below {PHOTOGRAPH_SIZE} pixels: at that --image_size they would be enlarged"
     if turned := sum(look.is_turned for look in looks):
-        yield f"  {turned:,} ask to be turned (EXIF), which neither training nor exported models do: turn the files themselves"
+        yield f"  {turned:,} are stored turned (EXIF), and are seen as a viewer shows them"
+    if profiles := sum(look.has_profile for look in looks):
+        yield f"  {profiles:,} have a color profile (ICC), which is not applied: where it is not sRGB, convert them"
 
 
 def other_lines(config: Config) -> Iterator[str]:
@@ -82,6 +85,19 @@ def unreadable_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
         yield from (f"  {look.name!r}: {look.problem}" for look in bad[:MOST_NAMED])
         if len(bad) > MOST_NAMED:
             yield f"  and {len(bad) - MOST_NAMED:,} more"
+
+
+def depth_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
+    """Images of which 8 of 16 bits are kept."""
+    if about := about_16_bits([look.peak for look in looks if look.peak >= 0]):
+        yield f"16 BITS: {about}"
+
+
+def stray_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
+    """JPEG files that the decoder warns of."""
+    if names := [look.name for look in looks if look.has_stray_bytes]:
+        yield f"Stray bytes in {len(names):,} JPEG files, shown all the same: save them again"
+        yield f"  {_some(names, repr)}"
 
 
 def unlabeled_class_lines(names: Sequence[str]) -> Iterator[str]:

@@ -16,9 +16,11 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from r2d2_tf.data.decoding import decode, too_large
+from r2d2_tf.data.decoding import decoded_once, sixteen_bit_peak, too_large
+from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.system import c_messages
 
 _DELAY = 2
 """Seconds before a progress bar is shown."""
@@ -37,8 +39,11 @@ class InspectedImage(NamedTuple):
         width: in pixels, 0 if it is not known.
         height: in pixels, 0 if it is not known.
         kind: format and mode, as `JPEG RGB`.
-        is_turned: whether it asks to be turned, which nobody does.
+        is_turned: whether EXIF says that it is to be turned.
         problem: why it cannot be used, or "".
+        has_profile: whether a profile says what its colors mean (ICC).
+        peak: largest value of one of 16 bits, -1 of the others.
+        has_stray_bytes: whether the decoder warns of it.
     """
 
     name: str
@@ -50,26 +55,47 @@ class InspectedImage(NamedTuple):
     kind: str
     is_turned: bool
     problem: str
+    has_profile: bool = False
+    peak: int = -1
+    has_stray_bytes: bool = False
 
 
 def inspect_images(data: ImageData) -> list[InspectedImage]:
     """Looks at all training images and then at all test images."""
     given = data.train_labels if data.given_labels is None else data.given_labels
     names = [str(row) for row in range(len(data.test_labels))] if data.test_ids is None else data.test_ids
-    of_train = functools.partial(_inspect, data.train_images, data.train_ids, given, False)
-    of_test = functools.partial(_inspect, data.test_images, names, data.test_labels, True)
     total = len(given) + len(names)
     # Threads: nothing here holds Python's lock for long. disable=None: no bar where the output is a file.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with c_messages.held() as said, ThreadPoolExecutor(os.cpu_count()) as pool:
+        of_train = functools.partial(_inspect, data.train_images, data.train_ids, given, False, said)
+        of_test = functools.partial(_inspect, data.test_images, names, data.test_labels, True, said)
         looks = itertools.chain(pool.map(of_train, range(len(given))), pool.map(of_test, range(len(names))))
-        return list(tqdm(looks, total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None))
+        found = list(tqdm(looks, total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None))
+        rows = [(data.train_images, row) for row in range(len(given))] + [(data.test_images, row) for row in range(len(names))]
+        return [_with_stray_bytes(look, *place, said) for look, place in zip(found, rows, strict=True)]
 
 
 def _inspect(
-    images: np.ndarray | Photographs, names: Sequence[str], labels: np.ndarray, is_test: bool, row: int
+    images: np.ndarray | Photographs,
+    names: Sequence[str],
+    labels: np.ndarray,
+    is_test: bool,
+    said: c_messages.Held,
+    row: int,
 ) -> InspectedImage:
-    look = _of_photograph(images, row) if isinstance(images, Photographs) else _of_pixels(images[row])
+    look = _of_photograph(images, row, said) if isinstance(images, Photographs) else _of_pixels(images[row])
     return look._replace(name=names[row], label=int(labels[row]), is_test=is_test)
+
+
+def _with_stray_bytes(
+    look: InspectedImage, images: np.ndarray | Photographs, row: int, said: c_messages.Held
+) -> InspectedImage:
+    """Looks again, and alone, at an image while which was decoded something was warned of."""
+    if not (look.has_stray_bytes and isinstance(images, Photographs)):
+        return look
+    before = said.size
+    _problem(images.read(row))
+    return look._replace(has_stray_bytes=said.size > before and not look.problem)
 
 
 _NOTHING = InspectedImage("", False, -1, b"", 0, 0, "", False, "")
@@ -81,13 +107,14 @@ def _of_pixels(pixels: np.ndarray) -> InspectedImage:
     return _NOTHING._replace(digest=digest, width=pixels.shape[1], height=pixels.shape[0], kind=kind)
 
 
-def _of_photograph(images: Photographs, row: int) -> InspectedImage:
+def _of_photograph(images: Photographs, row: int, said: c_messages.Held) -> InspectedImage:
     try:
         encoded = images.read(row)
     except OSError as error:
         return _NOTHING._replace(problem=error.strerror or "it cannot be read")
-    look = _header(encoded)._replace(digest=hashlib.sha256(encoded).digest())
-    return look._replace(problem=_problem(encoded))
+    look, before = _header(encoded)._replace(digest=hashlib.sha256(encoded).digest()), said.size
+    look = look._replace(problem=_problem(encoded), has_stray_bytes=said.size > before and encoded.startswith(b"\xff\xd8"))
+    return look if look.problem else look._replace(peak=-1 if (peak := sixteen_bit_peak(encoded)) is None else peak)
 
 
 def _header(encoded: bytes) -> InspectedImage:
@@ -96,8 +123,8 @@ def _header(encoded: bytes) -> InspectedImage:
         try:
             with Image.open(io.BytesIO(encoded)) as image:
                 is_turned = image.getexif().get(_ORIENTATION, 1) != 1
-                kind = f"{image.format} {image.mode}"
-                return _NOTHING._replace(width=image.width, height=image.height, kind=kind, is_turned=is_turned)
+                look = _NOTHING._replace(width=image.width, height=image.height, kind=f"{image.format} {image.mode}")
+                return look._replace(is_turned=is_turned, has_profile="icc_profile" in image.info)
         # Whatever Pillow makes of bytes that are not its own.
         except Exception:
             return _NOTHING
@@ -106,10 +133,10 @@ def _header(encoded: bytes) -> InspectedImage:
 def _problem(encoded: bytes) -> str:
     if not encoded:
         return "it is empty"
-    if reason := too_large(encoded):
+    if reason := not_read(encoded) or too_large(encoded):
         return reason
     try:
-        decode(tf.constant(encoded))
+        decoded_once(encoded, as_shown=True)
     except tf.errors.OpError as error:
         return "animated WebP is not read" if "animated WebP" in error.message else "it is damaged, or no image"
     return ""

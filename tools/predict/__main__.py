@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from export import inference
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line
@@ -44,6 +45,7 @@ STANDARD_OUTPUT = "-"
 _BATCHES_AHEAD = 2
 """Batches that are decoded while the model works on one."""
 _MOST_THREADS = 8
+_BYTES_OF_A_HEAD = 256
 _MOST_CLASSES_SHOWN = 20
 _MOST_NAMED = 3
 _BAR = 30
@@ -185,11 +187,20 @@ def _read(model: Model, name: str) -> np.ndarray | str:
         # A pipe or a device might never end.
         if not os.path.isfile(name):
             raise ValueError("it is no file, or cannot be opened")
-        return inference.read_image(Path(name), model.predictor.image_shape, model.resize_shorter_side)
+        shape, resize = model.predictor.image_shape, model.resize_shorter_side
+        return inference.read_image(Path(name), shape, resize, as_shown=model.as_shown)
     # Whatever Pillow's decoders make of bytes that are no image of theirs: one file of a million must not end the program.
     except Exception as error:
         why = str(error).removeprefix(f"{Path(name)} ").replace(name, shown(name))
-        return one_line(why or type(error).__name__)
+        return one_line(_kind_not_read(name) or why or type(error).__name__)
+
+
+def _kind_not_read(name: str) -> str | None:
+    """What a file is that Pillow cannot name."""
+    if os.path.isfile(name):
+        with contextlib.suppress(OSError), open(name, "rb") as file:
+            return not_read(file.read(_BYTES_OF_A_HEAD))
+    return None
 
 
 def _rows(

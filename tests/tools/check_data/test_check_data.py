@@ -75,16 +75,36 @@ def test_what_is_wrong_with_images_is_named(sick_report):
     assert "40 images, 3 classes" in out
     assert "13 labeled + 18 unlabeled to train on, 9 to test on" in out
     assert "UNREADABLE: 3 images" in out
-    assert r"'unlabeled/bad\nname.jpg': it is damaged, or no image" in out
+    assert r"'unlabeled/bad\nname.jpg': it is a web page (HTML), and no image" in out
     assert "'unlabeled/empty.jpg': it is empty" in out
     assert "'unlabeled/bomb.png': it has more than 89,478,485 pixels" in out
     assert "'unlabeled/leak.png' (unlabeled) = 'test/red/more/red_test_0.png' (test, red)" in out
     assert "'train/blue/red too.png' (blue) = 'train/red/red_0.png' (red)" in out
     assert "'unlabeled/00 again.png' (unlabeled) = 'unlabeled/00.png' (unlabeled)" in out
     assert out.index("LEAK") < out.index("CONTRADICTION") < out.index("Copies")
-    assert "1 ask to be turned (EXIF)" in out
+    assert "1 are stored turned (EXIF), and are seen as a viewer shows them" in out
     assert "1 files *.txt" in out
     assert "links to folders that hold them: circle" in out
+
+
+def test_depth_stray_bytes_profiles_and_other_kinds_are_told_by_name(tmp_path, capsys):
+    folder = colored_folder(tmp_path / "photos", kinds=("png",))
+    unlabeled = folder / "unlabeled"
+    Image.fromarray(np.full((30, 30), 759, np.uint16)).save(unlabeled / "deep.png")
+    red = Image.new("RGB", (30, 30), COLORS["red"])
+    red.save(unlabeled / "profile.png", icc_profile=bytes(200))
+    file = io.BytesIO()
+    red.save(file, "JPEG")
+    (unlabeled / "stray.jpg").write_bytes(file.getvalue()[:-2] + bytes([17]) * 60 + file.getvalue()[-2:])
+    red.save(unlabeled / "web.avif")
+    (unlabeled / "web.avif").rename(unlabeled / "web.jpg")
+    code, out, error = checked(f"--data_dir={folder}", "--sheet=", capsys=capsys)
+    assert (code, error) == (1, "")
+    assert "16 BITS: 1 images have 16 bits a channel" in out
+    assert "theirs reach only 759 of 65,535" in out
+    assert "Stray bytes in 1 JPEG files, shown all the same: save them again\n  'unlabeled/stray.jpg'" in out
+    assert "1 have a color profile (ICC)" in out
+    assert "'unlabeled/web.jpg': it is AVIF, which is not read: convert it to JPEG" in out
 
 
 def test_the_sheet_shows_a_row_a_class_as_the_network_sees_it(sick_report):
