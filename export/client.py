@@ -24,7 +24,7 @@ import requests
 
 DEFAULT_SIGNATURE = "serving_default"
 IMAGE_SIGNATURE = "image_bytes"
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".pjpeg", ".bmp", ".gif")
 """Of what `image_bytes` decodes."""
 _REFUSALS = ("400", "INVALID_ARGUMENT", "413", "RESOURCE_EXHAUSTED")
 """Codes of a request that is wrong or too large; half of it may be neither."""

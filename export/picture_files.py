@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MOST_LENGTHS = 100
 """How many times as long as wide an image may be: resized by its shorter side, it would fill the memory."""
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".pjpeg", ".bmp", ".gif", ".webp")
 _READ = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP")
 """Pillow's names of what training reads; MPO is a JPEG with more of them behind it."""
 _ORIENTATION = 0x0112

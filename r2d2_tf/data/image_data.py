@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from r2d2_tf.data.labels.label_formats import LabelsFile
+    from r2d2_tf.data.labels.label_file import LabelsFile
     from r2d2_tf.data.photographs import Photographs
 
 
@@ -60,6 +60,8 @@ class DatasetSpec:
         content: of somebody's own set: digits that tell whether it has changed.
         labels: the file whose labels `load` gives, too; None: there is none, or the rest was found with its help.
         evaluated: the file of labels that names the images to evaluate on; None: there is none.
+        remarks: what of somebody's own set may be otherwise than it was meant, a line each.
+        lost_classes: folders of his that look like classes and give no image, with what they hold.
     """
 
     description: str
@@ -76,6 +78,14 @@ class DatasetSpec:
     content: str = ""
     labels: "LabelsFile | None" = None
     evaluated: "LabelsFile | None" = None
+    remarks: tuple[str, ...] = ()
+    lost_classes: tuple[str, ...] = ()
+
+    @property
+    def all_remarks(self) -> list[str]:
+        """What to tell before training, of the file of labels, too."""
+        lost = [f"no image of a class: {'; '.join(self.lost_classes)}"] * bool(self.lost_classes)
+        return [*lost, *self.remarks, *(self.labels.remarks if self.labels else ())]
 
 
 UNLABELED = -1

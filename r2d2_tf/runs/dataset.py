@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,27 @@ from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.data.cache import FileCache
 from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, RESIZE, TFDS_PREFIX, resize_for, tfds_spec
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
-from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS, LabelsFile
+from r2d2_tf.data.labels.cells import of_classes
+from r2d2_tf.data.labels.label_file import LabelFile, LabelsFile
+from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
-from r2d2_tf.data.readers.file_search import FilesBelow
+from r2d2_tf.data.readers.file_search import FilesBelow, FoundFiles
 from r2d2_tf.data.readers.folder import OwnImages, own_images
 from r2d2_tf.data.readers.npz import channel_statistics, read_npz
 from r2d2_tf.data.splits import check_num_labels
+from r2d2_tf.runs.other_runs import known_classes
 
 _IMAGENET = DATASETS["imagenet2012"]
 
 
-def spec_of(config: Config) -> DatasetSpec:
+def spec_of(config: Config, *, needs_test: bool = True) -> DatasetSpec:
     """What is known of the config's data set; its `load` gives the labels that `--labels` names, too.
 
     A folder is looked through for it, and an .npz file read: a command makes it once and hands it on.
+
+    Args:
+        config: of a run.
+        needs_test: refuse a set of somebody's own that has no test images.
 
     Raises:
         ValueError: if the data cannot be used, or the config's flags do not go with it.
@@ -34,11 +41,13 @@ def spec_of(config: Config) -> DatasetSpec:
     read = functools.partial(read_labels, soft=config.soft_labels)
     labels = LabelsFile(Path(config.labels).expanduser(), read) if config.labels else None
     if config.dataset == "folder":
-        images = own_images(_data_path(config), None if labels is None else labels.take(), config.test_fraction)
+        images = own_images(
+            _data_path(config), None if labels is None else _table(labels, config), config.test_fraction, needs_test=needs_test
+        )
         spec = _folder_spec(images)
     elif config.dataset == "npz":
         flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)
-        spec = _npz_spec(_data_path(config), config.test_fraction)
+        spec = _npz_spec(_data_path(config), config.test_fraction, needs_test)
     elif config.dataset.startswith(TFDS_PREFIX):
         known = tfds_spec(config.dataset.removeprefix(TFDS_PREFIX), config.data_path)
         flag_checks.check_image_size(config.dataset, known.photographs or config.image_size == PHOTOGRAPH_SIZE)
@@ -57,6 +66,11 @@ def spec_of(config: Config) -> DatasetSpec:
         spec = dataclasses.replace(spec, evaluated=LabelsFile(evaluated, read_labels))
     flag_checks.check_augmentation(translate=config.translate, cutout=config.cutout, image_shape=spec.image_shape)
     return spec
+
+
+def _table(labels: LabelsFile, config: Config) -> LabelFile:
+    table, classes = labels.take(), known_classes(config)
+    return of_classes(table, classes, config.warm_start) if classes else table
 
 
 def has_photographs(config: Config) -> bool:
@@ -110,7 +124,7 @@ def _with_labels(load: Callable[[Path | None], ImageData], labels: LabelsFile) -
 def _folder_spec(images: OwnImages) -> DatasetSpec:
     found = images.found
     return DatasetSpec(
-        description=f"photographs in {found.root}, normalized with ImageNet's statistics{_not_read(found.others)}",
+        description=f"photographs in {found.root}, normalized with ImageNet's statistics{_not_read(found)}",
         image_shape=(PHOTOGRAPH_SIZE, PHOTOGRAPH_SIZE, 3),
         num_classes=len(images.class_names),
         mean=_IMAGENET.mean,
@@ -121,12 +135,16 @@ def _folder_spec(images: OwnImages) -> DatasetSpec:
         photographs=True,
         brings_labels=True,
         content=images.digest,
+        remarks=images.remarks,
+        lost_classes=images.lost,
     )
 
 
-def _not_read(others: Mapping[str, int]) -> str:
+def _not_read(found: FoundFiles) -> str:
     """Somebody may take all files for images."""
-    return f"; not read: {sum(others.values()):,} other files ({', '.join(sorted(others))})" if others else ""
+    others = f"{sum(found.others.values()):,} other files ({', '.join(sorted(found.others))})" if found.others else ""
+    folders = f"folders {', '.join(sorted(found.passed_over))}" if found.passed_over else ""
+    return f"; not read: {others}{', ' * bool(others and folders)}{folders}" if others or folders else ""
 
 
 def _folder_data(images: OwnImages) -> ImageData:
@@ -153,8 +171,8 @@ def _folder_data(images: OwnImages) -> ImageData:
     )
 
 
-def _npz_spec(path: Path, test_fraction: float) -> DatasetSpec:
-    stamp, data = _stamp(path), read_npz(path, test_fraction)
+def _npz_spec(path: Path, test_fraction: float, needs_test: bool) -> DatasetSpec:
+    stamp, data = _stamp(path), read_npz(path, test_fraction, needs_test=needs_test)
     images, ids = np.asarray(data.train_images), data.train_ids
     mean, std = channel_statistics(images)
     height, width, channels = images.shape[1:]
@@ -166,7 +184,7 @@ def _npz_spec(path: Path, test_fraction: float) -> DatasetSpec:
         std=std,
         num_train=len(ids),
         # Read again: kept, the images would be in memory twice.
-        load=lambda data_dir: read_npz(path, test_fraction),
+        load=lambda data_dir: read_npz(path, test_fraction, needs_test=needs_test),
         read_ids=lambda data_dir: ids,
         brings_labels=True,
         content=stamp,

@@ -1,5 +1,6 @@
 """Networks that a run takes over from another one, to start from. Looking for them needs no TensorFlow."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,18 @@ import numpy as np
 from r2d2_tf import backbones
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_checks import IMAGENET
+from r2d2_tf.data.labels.cells import same_class
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.system import provenance
+from r2d2_tf.system.messages import one_line
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+_MOST_NAMED = 5
+"""Classes in a message."""
 
 
 def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute
     folder = Path(config.warm_start).expanduser()
     named = warm_start_summary(folder, config).get("class_names", list(class_names))
     if named != list(class_names):
-        raise ValueError(f"warm_start ({folder}) had other classes, or another order of them: give a run on the same ones")
+        raise ValueError(one_line(f"warm_start ({folder}) had {_differences(named, class_names)}: give a run on the same ones"))
     with strategy.scope():
         weights = backbones.load(folder / run_directory.BACKBONE_FILE, config.backbone).get_weights()
         theirs, ours = ([w.shape for w in each] for each in (weights, backbone.get_weights()))
@@ -107,6 +113,29 @@ def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute
             )
         _set_weights(backbone, weights)
     return provenance.digest_of(weights)
+
+
+def _differences(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    gone, new = ([name for name in one if name not in other] for one, other in ((theirs, ours), (ours, theirs)))
+    if not gone and not new:
+        return f"another order of its classes ({', '.join(theirs[:_MOST_NAMED])})"
+    said = [f"and not {', '.join(map(repr, new[:_MOST_NAMED]))}"] * bool(new)
+    said = [", ".join(map(repr, gone[:_MOST_NAMED]))] * bool(gone) + said
+    alike = [f"; did you mean {same[0]!r} by {name!r}?" for name in new if len(same := same_class(name, theirs)) == 1][:1]
+    return f"other classes ({' '.join([*said, *alike])})"
+
+
+def known_classes(config: Config) -> tuple[str, ...]:
+    """The classes that labels must name: those of the run of `--warm_start` or, if it is gone, of this run, once finished.
+
+    None if there is no such run: whoever starts says so.
+    """
+    if not config.warm_start:
+        return ()
+    for folder in (Path(config.warm_start).expanduser(), config.resolved_run_dir):
+        with contextlib.suppress(ValueError):
+            return tuple(run_directory.read_summary(folder).get("class_names", ()))
+    return ()
 
 
 def _set_weights(backbone: "keras.Model", weights: Sequence[np.ndarray]) -> None:

@@ -323,12 +323,9 @@ def test_a_file_of_labels_that_cannot_be_used_is_one_line_that_names_the_line(te
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "text"), [("latin-1", "file,label\n\u00e9.jpg,cat\n"), ("utf-16", "file,label\na.jpg,cat\n")]
-)
-def test_another_encoding_is_told(encoding, text, tmp_path):
-    with pytest.raises(ValueError, match=r"is no UTF-8 text .*: save it as CSV in UTF-8"):
-        read_labels(file_of(tmp_path, text, encoding))
+def test_another_encoding_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"is no UTF-8 text .*, line 2: '\u00e9.jpg,cat': save it as CSV in UTF-8"):
+        read_labels(file_of(tmp_path, "file,label\n\u00e9.jpg,cat\n", "latin-1"))
 
 
 def test_what_is_no_file_of_labels_is_one_line(tmp_path):
@@ -341,7 +338,7 @@ def test_what_is_no_file_of_labels_is_one_line(tmp_path):
 def test_labels_that_are_numbers_are_whole_and_minus_one_is_none(tmp_path):
     text = "file,label\na.jpg,3.0\nb c.jpg,-1\nf/d.jpg,12\n"
     assert read_labels(file_of(tmp_path, text)).labels == ["3", "", "12"]
-    assert read_labels(file_of(tmp_path, text + "\u00e9.jpg,1.5\n")).labels == ["3.0", "-1", "12", "1.5"], "names, then"
+    assert read_labels(file_of(tmp_path, text + "\u00e9.jpg,1.5\n")).labels == ["3.0", "", "12", "1.5"], "names, then"
     assert class_names_in(["10", "9", "", "2"]) == ("2", "9", "10")
     assert class_names_in(["b10", "b9", ""]) == ("b10", "b9")
 

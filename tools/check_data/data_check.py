@@ -1,5 +1,6 @@
 """What is in somebody's own images, told and drawn, and the config that is proposed for them."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TEST_FRACTION = 0.2
 """What is proposed where no test images are set apart."""
+_HALF = 0.5
+"""And where that is less than one of each class."""
 
 
 def define_flags() -> flags.FlagValues:
@@ -44,17 +47,33 @@ def define_flags() -> flags.FlagValues:
 
 
 def _config(asked: flags.FlagValues) -> tuple[Config, DatasetSpec]:
-    """A config of the data alone, and their spec; takes a fifth of the labeled images for testing where none are set apart."""
+    """A config of the data alone, and their spec; takes a fifth of the labeled images for testing where none are set apart.
+
+    Where that is less than one of each class, a half of them; where each class has but one, none.
+    """
     dataset = asked.dataset or ("npz" if Path(asked.data_dir).suffix == ".npz" else "folder")
     if dataset not in OWN_SETS and not dataset.startswith(TFDS_PREFIX):
         raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
     about = {name: getattr(asked, name) for name in ("data_dir", "labels", "test_fraction", "num_labels")}
     config = Config(dataset=dataset, translate=0, name="check_data", **about)
-    try:
-        return config, spec_of(config)
-    except NoTestImages:
-        config = dataclasses.replace(config, test_fraction=TEST_FRACTION)
-        return config, spec_of(config)
+    for fraction in dict.fromkeys((asked.test_fraction, TEST_FRACTION, _HALF)):
+        config = dataclasses.replace(config, test_fraction=fraction)
+        with contextlib.suppress(NoTestImages):
+            return config, spec_of(config)
+    config = dataclasses.replace(config, test_fraction=0.0)
+    return config, spec_of(config, needs_test=False)
+
+
+def _too_few_lines(asked: flags.FlagValues, config: Config, num_test: int) -> list[str]:
+    """What to do where a fifth, or the share that was asked for, is less than one image of any class; else nothing."""
+    share = asked.test_fraction or TEST_FRACTION
+    if num_test and config.test_fraction in (0, share):
+        return []
+    none = f"TOO FEW LABELS: no test images can be drawn with --test_fraction={share:g}, as no class has so many"
+    if num_test:
+        found = f"--test_fraction={config.test_fraction:g}"
+        return [f"{none}; {found} draws some, as above: give that, make a folder test, or label more"]
+    return [f"{none}: label two of each class and give --test_fraction={_HALF:g}, or make a folder test"]
 
 
 def check(asked: flags.FlagValues) -> int:
@@ -74,14 +93,17 @@ def check(asked: flags.FlagValues) -> int:
     looks = inspect_images(data)
     copies = list(copies_among(looks))
     sizes, others = data_text.size_lines(looks), data_text.other_lines(config)
-    print("\n".join([*data_text.count_lines(config, data), "", *sizes, *others, *data_text.alike_lines(data.class_names)]))
+    remarks = data_text.remark_lines(spec, data.class_names)
+    print("\n".join([*data_text.count_lines(config, data), "", *sizes, *others, *remarks]))
     labels = {look.label for look in looks if not look.problem and not look.is_test}
     unlabeled = [name for number, name in enumerate(data.class_names) if number not in labels]
     problems = [
         *data_text.unreadable_lines(looks),
         *data_text.depth_lines(looks),
         *data_text.stray_lines(looks),
+        *data_text.lost_class_lines(spec.lost_classes),
         *data_text.unlabeled_class_lines(unlabeled),
+        *_too_few_lines(asked, config, len(data.test_labels)),
         *data_text.copy_lines(copies, data.class_names),
     ]
     print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
@@ -94,8 +116,9 @@ def check(asked: flags.FlagValues) -> int:
     has_bad_images = any(look.problem for look in looks)
     _propose(config, _facts(asked, data, looks), asked.config_out, has_bad_images)
     has_dark_images = any(look.peak >= 0 and is_dark(look.peak) for look in looks)
+    is_unfit = has_bad_images or has_dark_images or unlabeled or spec.lost_classes or not len(data.test_labels)
     is_mixed_up = any(group.is_leak or group.is_contradiction for group in copies)
-    return 1 if has_bad_images or has_dark_images or unlabeled or is_mixed_up else 0
+    return 1 if is_unfit or is_mixed_up else 0
 
 
 def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedImage]") -> proposal.Facts:

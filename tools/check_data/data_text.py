@@ -1,6 +1,5 @@
 """The text of tools.check_data: what is in somebody's own images. Without TensorFlow."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -10,8 +9,10 @@ import numpy as np
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import PHOTOGRAPH_SIZE
 from r2d2_tf.data.file_kinds import about_16_bits
-from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.labels.matching import alike_classes
 from r2d2_tf.data.readers.file_search import find_images
+from r2d2_tf.runs.run_directory import command_of
 from r2d2_tf.system.messages import columns, one_line
 
 if TYPE_CHECKING:
@@ -62,19 +63,28 @@ def other_lines(config: Config) -> Iterator[str]:
     if config.dataset != "folder" or config.data_path is None:
         return
     found = find_images(config.data_path)
-    if found.others:
-        yield "Not looked at: " + ", ".join(f"{count:,} files *{ending}" for ending, count in sorted(found.others.items()))
+    if not_read := found.not_read():
+        yield f"Not looked at: {', '.join(not_read)}"
+    if found.tables and not config.labels:
+        flags = f"--data_dir={config.data_dir}", f"--labels={config.data_path / found.tables[0]}"
+        yield f"{one_line(found.tables[0])} may hold labels: {command_of('tools.check_data', *flags)}"
     if found.loops:
         yield f"Not followed: links to folders that hold them: {_some(found.loops, str)}"
 
 
-def alike_lines(class_names: Sequence[str]) -> Iterator[str]:
-    """Classes that may be one."""
-    first: dict[str, str] = {}
-    for name in class_names:
-        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if other != name:
-            yield f"Two classes? {other!r} and {name!r} differ in capitals, or in how accents are composed, alone"
+def remark_lines(spec: DatasetSpec, class_names: Sequence[str]) -> Iterator[str]:
+    """What may be otherwise than it was meant."""
+    for remark in dict.fromkeys([*spec.remarks, *(spec.labels.remarks if spec.labels else ()), *alike_classes(class_names)]):
+        yield f"{remark[0].upper()}{remark[1:]}"
+
+
+def lost_class_lines(lost: Sequence[str]) -> Iterator[str]:
+    """Folders among those of classes that give no image."""
+    if lost:
+        yield f"NO IMAGE OF A CLASS: {len(lost):,} folders stand where classes do; add images that are read, or remove them"
+        yield from (f"  {line}" for line in lost[:MOST_NAMED])
+        if len(lost) > MOST_NAMED:
+            yield f"  and {len(lost) - MOST_NAMED:,} more"
 
 
 def unreadable_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:

@@ -1,16 +1,18 @@
 """What a file of labels may be: CSV, Parquet or .npz, each read to the same columns. Needs no TensorFlow."""
 
+import codecs
 import csv
+import dataclasses
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from r2d2_tf.data.labels import exports
+from r2d2_tf.data.labels.label_file import LabelFile
 from r2d2_tf.system.messages import mistake
 
 _REQUIRED = ("file", "label")
@@ -30,83 +32,76 @@ _NPZ_KINDS = {
 """Arrays of an .npz: the kinds of their types, and how people call those."""
 
 
-@dataclass(frozen=True)
-class LabelFile:
-    """The rows of a file of labels.
-
-    Attributes:
-        path: of the file.
-        files: names of images, one a row.
-        labels: names of classes, "" where there is none.
-        splits: what the file says of each row, "" where it says nothing.
-        lines: where each row stands, from 1.
-        class_names: whose `probabilities` the file holds, if they were asked for.
-        probabilities: `[rows, class_names]` float32, NaN where nothing stands; only those of labeled rows that are not test
-            images are meant. None if they were not asked for.
-    """
-
-    path: Path
-    files: list[str]
-    labels: list[str]
-    splits: list[str]
-    lines: Sequence[int]
-    class_names: tuple[str, ...] = ()
-    probabilities: np.ndarray | None = None
-
-    def where(self, row: int) -> str:
-        """A row for people."""
-        return f"labels ({self.path}), line {self.lines[row]}: {self.files[row]!r}"
-
-
-class LabelsFile:
-    """A file that `read`, as matching.read_labels, reads when it is first needed: once for all, until its labels are taken."""
-
-    def __init__(self, path: Path, read: Callable[[Path], LabelFile]) -> None:
-        self.path, self._read = path, read
-        self._table: LabelFile | None = None
-
-    def read(self) -> LabelFile:
-        """What the file holds; raises ValueError as read_labels does."""
-        if self._table is None:
-            self._table = self._read(self.path)
-        return self._table
-
-    def take(self) -> LabelFile:
-        """As `read`, but for the last who needs it: kept, probabilities could take as much memory as the table."""
-        table, self._table = self.read(), None
-        return table
-
-
 def read_rows(path: Path, *, soft: bool) -> LabelFile:
-    """Reads a file by the ending of its name; what is no .parquet or .npz is CSV. What it says is not checked.
+    """Reads a file by its name; what is no .parquet, .npz or another program's (see exports) is CSV. Nothing is checked.
 
-    With `soft`, the probabilities of all classes are read, too: columns `probability_of_NAME`, or, in a .parquet or .npz, an
-    array `probabilities` beside `class_names`.
+    Args:
+        path: of the file.
+        soft: read the probabilities of all classes, too: columns `probability_of_NAME`, or, in a .parquet or .npz, an array
+            `probabilities` beside `class_names`.
 
     Raises:
         ValueError: if it lacks a column.
         OSError, csv.Error, UnicodeDecodeError: if it cannot be read.
     """
+    tables = [(_read_one(one, soft), one, before, split) for one, before, split in exports.siblings(path)]
+    first = tables[0][0]
+    if len(tables) == 1:
+        return first
+    remarks = [
+        f"the images of {one.parent.name} are to {split}{' on' * (split == 'test')}, as {one} says their labels"
+        for _, one, _, split in tables
+        if one.parent.name != split
+    ]
+    return dataclasses.replace(
+        first,
+        path=path,
+        files=[before + file for table, _, before, _ in tables for file in table.files],
+        labels=[label for table, *_ in tables for label in table.labels],
+        splits=[split for table, _, _, split in tables for _ in table.files],
+        lines=[line for table, *_ in tables for line in table.lines],
+        remarks=tuple(remarks),
+    )
+
+
+def _read_one(path: Path, soft: bool) -> LabelFile:
     readers = {".parquet": _parquet, ".npz": _npz}
+    if reader := exports.reader_of(path):
+        header, lines = reader(path)
+        return _of_lines(path, header, lines, soft)
     return readers.get(path.suffix.lower(), _csv)(path, soft)
 
 
 def _csv(path: Path, soft: bool) -> LabelFile:
-    # "sig": spreadsheets begin a text with a byte order mark. newline="": a quoted name may hold line breaks.
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    # newline="": a quoted name may hold line breaks.
+    with path.open(encoding=_encoding(path), newline="") as file:
         first = file.readline()
+        # What spreadsheets write above, to say how columns are parted.
+        skipped = int(first.lower().startswith("sep="))
         for delimiter in _DELIMITERS:
             file.seek(0)
+            for _ in range(skipped):
+                file.readline()
             reader = csv.reader(file, delimiter=delimiter)
             header = next(reader, [])
-            if set(_REQUIRED) <= set(_plain(header)):
-                return _of_lines(path, header, _numbered(path, reader, len(header)), soft)
+            if set(_REQUIRED) <= set(exports.columns_in(header)):
+                return _of_lines(path, header, _numbered(path, reader, len(header), skipped), soft)
     raise _lacks_columns(path, first.strip())
 
 
-def _numbered(path: Path, reader: Any, width: int) -> Iterator[tuple[int, list[str]]]:
+def _encoding(path: Path) -> str:
+    """UTF-8, with or without a byte order mark, or the UTF-16 of spreadsheets' "Unicode text"."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    # Without a mark the zeros tell: file and label are ASCII.
+    return "utf-16-be" if head[:1] == b"\0" else "utf-16-le" if head[1:2] == b"\0" else "utf-8-sig"
+
+
+def _numbered(path: Path, reader: Any, width: int, skipped: int) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not empty, each with its number; a quoted text may take several."""
-    number = reader.line_num + 1
+    number = skipped + reader.line_num + 1
     for values in reader:
         if any(value.strip() for value in values[width:]):
             more = f"{len(values)} fields, and the first line has {width}"
@@ -114,12 +109,16 @@ def _numbered(path: Path, reader: Any, width: int) -> Iterator[tuple[int, list[s
             raise mistake(f"labels ({path}), line {number} has {more}: put what holds {sign} in quotes")
         if any(value.strip() for value in values):
             yield number, values
-        number = reader.line_num + 1
+        number = skipped + reader.line_num + 1
 
 
 def _of_lines(path: Path, header: Sequence[str], lines: Iterable[tuple[int, list[str]]], soft: bool) -> LabelFile:
-    names = _plain(header)
-    place = {name: names.index(name) for name in _TEXTS if name in names}
+    place = exports.columns_in(header)
+    if not set(_REQUIRED) <= set(place):
+        raise _lacks_columns(path, ",".join(header))
+    twice = [name for name in _REQUIRED if [cell.strip().lower() for cell in header].count(name) > 1]
+    if twice:
+        raise mistake(f"labels ({path}) has the column {twice[0]} twice, and an image has one: remove one")
     columns: dict[str, list[str]] = {name: [] for name in _TEXTS}
     of_class = _classes_in(path, header) if soft else {}
     numbers, probabilities = [], []
@@ -136,8 +135,7 @@ def _of_lines(path: Path, header: Sequence[str], lines: Iterable[tuple[int, list
             except ValueError as error:
                 raise mistake(f"labels ({path}), line {number}: a probability is no number ({error})") from error
     found = np.array(probabilities, np.float32).reshape(len(numbers), len(of_class)) if soft else None
-    labels, class_names = plain_labels(columns["label"]), tuple(plain_labels(list(of_class)))
-    return LabelFile(path, columns["file"], labels, columns["split"], numbers, class_names, found)
+    return LabelFile(path, columns["file"], columns["label"], columns["split"], numbers, tuple(of_class), found)
 
 
 def _parquet(path: Path, soft: bool) -> LabelFile:
@@ -146,7 +144,7 @@ def _parquet(path: Path, soft: bool) -> LabelFile:
 
     try:
         names = parquet.read_schema(path).names
-        plain = dict(zip(_plain(names), names, strict=True))
+        plain = {name: names[at] for name, at in exports.columns_in(names).items()}
         if not set(_REQUIRED) <= set(plain):
             raise _lacks_columns(path, ",".join(names))
         # The probabilities of a large table are not read if nobody asks for them.
@@ -156,8 +154,7 @@ def _parquet(path: Path, soft: bool) -> LabelFile:
     except pyarrow.ArrowException as error:
         raise OSError(f"it is no Parquet file ({error})") from error
     split = texts.get("split", [""] * len(read))
-    labels, class_names = plain_labels(texts["label"]), tuple(plain_labels(list(class_names)))
-    return LabelFile(path, texts["file"], labels, split, range(1, len(read) + 1), class_names, probabilities)
+    return LabelFile(path, texts["file"], texts["label"], split, range(1, len(read) + 1), class_names, probabilities)
 
 
 def _parquet_probabilities(path: Path, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -222,17 +219,6 @@ def _npz(path: Path, soft: bool) -> LabelFile:
     split = arrays["split"].tolist() if "split" in arrays else [""] * rows
     probabilities = arrays["probabilities"].astype(np.float32) if soft else None
     return LabelFile(path, arrays["files"].tolist(), labels, split, range(1, rows + 1), class_names, probabilities)
-
-
-def plain_labels(labels: list[str]) -> list[str]:
-    """Of labels that are all numbers, as a spreadsheet or pandas writes them, the whole numbers; else the labels."""
-    if not all(re.fullmatch(r"[+-]?[0-9]+(\.0+)?", label) for label in labels if label):
-        return labels
-    return ["" if label.startswith("-1") and float(label) == -1 else label.partition(".")[0] for label in labels]
-
-
-def _plain(header: Sequence[str]) -> list[str]:
-    return [name.strip().lower() for name in header]
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
-from r2d2_tf.data.labels.label_formats import LabelFile
-from r2d2_tf.data.labels.matching import check_class_names, class_names_in, probabilities_in, rows_named
-from r2d2_tf.data.readers.file_search import FoundFiles, find_images
-from r2d2_tf.system.messages import mistake
+from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.data.labels.cells import same_class
+from r2d2_tf.data.labels.label_file import LabelFile
+from r2d2_tf.data.labels.matching import (
+    alike_classes,
+    check_class_names,
+    class_names_in,
+    composed_alike,
+    probabilities_in,
+    rows_named,
+)
+from r2d2_tf.data.readers.file_search import FoundFiles, counted, find_images
+from r2d2_tf.data.readers.parts import TEST, Layout, is_part, is_unlabeled, layout_of, may_be_no_label
+from r2d2_tf.system.messages import mistake, one_line
 
-UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
-_TRAIN, _TEST = "train", "test"
-_OTHER_PARTS = ("training", "testing", "val", "valid", "validation", "dev", "eval", "labeled", "labelled")
-"""What folders of images are often parted into, too, and what no class is likely to be named."""
+_MOST_NAMED = 10
+"""Classes in a remark."""
 
 
 class NoTestImages(ValueError):
-    """No images are set apart to test on, and none are asked for."""
+    """No images are set apart to test on, and none are asked for; or so small a share that it is none of any class."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class OwnImages:
         is_test: `[names]` bool.
         class_names: in the order of the labels.
         probabilities: of all classes, `[names, classes]` float32, where labels are soft.
+        lost: folders among those of classes that give no image, and what is in them, for people.
+        remarks: what else may be otherwise than it was meant, a line each.
     """
 
     found: FoundFiles
@@ -41,6 +52,8 @@ class OwnImages:
     is_test: np.ndarray
     class_names: tuple[str, ...]
     probabilities: np.ndarray | None = None
+    lost: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def names(self, *, test: bool) -> list[str]:
         """Of the training or of the test images."""
@@ -57,7 +70,7 @@ class OwnImages:
         return digest.hexdigest()[:16]
 
 
-def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> OwnImages:
+def own_images(root: Path, table: LabelFile | None, test_fraction: float, *, needs_test: bool = True) -> OwnImages:
     """Finds the images in `root` and their labels.
 
     Args:
@@ -65,79 +78,110 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float) -> Own
             labels the images may lie anywhere in it.
         table: the file of labels; None: the folders say.
         test_fraction: share of the labeled images that are test images, where neither folders nor file name some.
+        needs_test: refuse a folder that has no test images.
 
     Raises:
         ValueError: in one line, for whatever does not fit together.
     """
     found = find_images(root)
     folders = [name.split("/") for name in found.names]
-    is_parted = _is_parted(folders)
-    is_test = np.array([is_parted and folder[0].lower() == _TEST for folder in folders], bool)
+    layout = layout_of(root, folders, has_table=table is not None)
+    is_test = np.array([layout.part(folder) == TEST for folder in folders], bool)
+    remarks = list(layout.remarks) if table is None else [*table.remarks, *_folders_called_otherwise(table, folders)]
+    lost = _lost_classes(found, layout) if table is None else ()
     if table is None:
-        labels = [_class_of(folder[1:] if is_parted and folder[0].lower() in (_TRAIN, _TEST) else folder) for folder in folders]
+        labels = [_class_of(layout, folder) for folder in folders]
         if None in labels:
-            raise _in_no_folder(root, found.names[labels.index(None)])
-        if not is_parted:
-            _check_unparted(root, folders)
+            raise _in_no_folder(found, found.names[labels.index(None)])
     else:
         labels, is_test = _labels_in_file(table, found.names, is_test)
-    texts = [label or "" for label in labels]
     # A class of the probabilities that no image is labeled with is told below.
-    class_names = class_names_in([*texts, *(table.class_names if table else ())])
+    texts, others = composed_alike([label or "" for label in labels], table.class_names if table else ())
+    class_names = class_names_in([*texts, *others])
     check_class_names(f"data_dir ({root})", class_names)
     if len(class_names) < 2:
         what = f"one class alone ({class_names[0]})" if class_names else "no labels"
-        raise mistake(f"data_dir ({root}) has {what}, and a classifier needs two: {_how_to_label(table)}")
+        how = _how_to_label(table, root, found)
+        raise mistake(f"data_dir ({root}) has {what}{_and(lost)}, and a classifier needs two: {how}")
     number_of = {name: number for number, name in enumerate(class_names)} | {"": -1}
     numbers = np.array([number_of[text] for text in texts], np.int64)
     images = OwnImages(found, numbers, is_test, class_names)
     _check_test(images)
-    if is_test.any() == (test_fraction > 0):
+    if is_test.any() == (test_fraction > 0) and (needs_test or test_fraction):
         raise _which_test_images(root, int(is_test.sum()), test_fraction)
     if test_fraction:
         is_test = held_out(found.names, numbers, test_fraction)
+        remarks += _without_test_images(numbers, is_test, class_names)
     probabilities = probabilities_in(table, found.names, class_names) if table else None
-    return OwnImages(found, numbers, is_test, class_names, probabilities)
+    remarks += [*alike_classes(class_names), *may_be_no_label(class_names)]
+    return OwnImages(found, numbers, is_test, class_names, probabilities, lost, tuple(remarks))
 
 
-def _is_parted(folders: Sequence[Sequence[str]]) -> bool:
-    """Whether the images lie in `train` and `test` (and maybe `unlabeled`), not in classes of those names."""
-    tops = {folder[0].lower() if len(folder) > 1 else "" for folder in folders}
-    return _TRAIN in tops and tops <= {_TRAIN, _TEST, *UNLABELED_FOLDERS}
-
-
-def _check_unparted(root: Path, folders: Sequence[Sequence[str]]) -> None:
-    """Raises ValueError if what would be classes are parts, of which a folder is elsewhere, too: train/cat and val/cat."""
-    strays = sorted({folder[0] for folder in folders if folder[0].lower() not in (_TRAIN, _TEST, *UNLABELED_FOLDERS)})
-    below: dict[str, set[str]] = {}
-    for top, *others in folders:
-        below.setdefault(top, set()).update(others[:-1][:1])
-    for part in sorted(below):
-        elsewhere = set(below).union(*(names for top, names in below.items() if top != part))
-        common = sorted(below[part] & elsewhere)
-        if common and strays and part.lower() in (_TRAIN, _TEST, *_OTHER_PARTS):
-            raise mistake(
-                f"data_dir ({root}): {part!r} is a part and no class, as {common[0]!r} is in it and elsewhere, and beside "
-                f"train, test and unlabeled there must be nothing: rename {strays[0]!r}, or move it"
-            )
-
-
-def _class_of(folder: Sequence[str]) -> str | None:
-    """The class of an image, "" for none, of its path below the folder of the classes; None if it lies in none of these."""
-    if len(folder) < 2:
+def _class_of(layout: Layout, folder: Sequence[str]) -> str | None:
+    """The class of an image, "" for none, of its path; None if it lies in no folder of a class."""
+    inner = layout.in_classes(folder)
+    if len(inner) < 2:
         return None
-    return "" if folder[0].lower() in UNLABELED_FOLDERS else folder[0]
+    return "" if is_unlabeled(inner[0]) else inner[0]
 
 
-def _in_no_folder(root: Path, name: str) -> ValueError:
+def _lost_classes(found: FoundFiles, layout: Layout) -> tuple[str, ...]:
+    """Folders that stand where classes and parts do and give no image: `bird: 8 files *.heic, none of which is read`."""
+    with_images = {name[:at] for name in found.names for at, sign in enumerate(name) if sign == "/"}
+    lost = []
+    for folder in sorted(set(found.folders) - with_images):
+        above, _, name = folder.rpartition("/")
+        if above not in layout.class_roots and (above or not is_part(name)):
+            continue
+        inside = [Counter(own) for inner, own in found.others_in.items() if f"{inner}/".startswith(f"{folder}/")]
+        unread = counted(sum(inside, Counter()))
+        if unread or not is_unlabeled(name):
+            what = f"{', '.join(unread)}, none of which is read" if unread else "empty"
+            lost.append(f"{one_line(folder)}: {what}")
+    return tuple(lost)
+
+
+def _and(lost: Sequence[str]) -> str:
+    return f" (and without an image {'; '.join(lost)})" if lost else ""
+
+
+def _folders_called_otherwise(table: LabelFile, folders: Sequence[Sequence[str]]) -> list[str]:
+    """Remarks on labels that are the number of a folder without its leading zeros."""
+    of_number = {str(int(part)): part for part in {p for f in folders for p in f[:-1]} if re.fullmatch("0+[0-9]+", part, re.A)}
+    return [
+        f"the label {label!r} is {of_number[label]!r} among the folders: spreadsheets drop leading zeros"
+        for label in sorted(of_number.keys() & set(table.labels))
+    ]
+
+
+def _without_test_images(labels: np.ndarray, is_test: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """A remark on classes that are too small to give a test image."""
+    missing = [class_names[number] for number in np.setdiff1d(labels[labels >= 0], labels[is_test]).tolist()]
+    more = ", ..." * (len(missing) > _MOST_NAMED)
+    count = f"{len(missing)} of {len(class_names)} classes"
+    names = one_line(", ".join(missing[:_MOST_NAMED]))
+    return [f"{count} have too few labels to give a test image ({names}{more}): label more"] * bool(missing)
+
+
+def _in_no_folder(found: FoundFiles, name: str) -> ValueError:
     return mistake(
-        f"data_dir ({root}): the image {name!r} lies in no folder of a class: move it into one or into unlabeled/, or "
-        "give --labels, a file with the columns file and label"
+        f"data_dir ({found.root}): the image {name!r} lies in no folder of a class: move it into one or into unlabeled/, "
+        f"or give --labels, a file with the columns file and label{_labels_hint(found)}"
     )
 
 
-def _how_to_label(table: LabelFile | None) -> str:
-    return "make a folder a class in it, or give --labels" if table is None else f"write more labels into {table.path}"
+def _labels_hint(found: FoundFiles) -> str:
+    return f"; did you mean --labels={found.root / found.tables[0]}?" if found.tables else ""
+
+
+def _how_to_label(table: LabelFile | None, root: Path, found: FoundFiles) -> str:
+    if table is not None:
+        return f"write more labels into {table.path}"
+    first = found.names[0].split("/")
+    # What an archive was unpacked into.
+    is_around = len(first) > 2 and all(name.startswith(f"{first[0]}/") for name in found.names)
+    deeper = f"; or did you mean --data_dir={root / first[0]}?" if is_around else ""
+    return f"make a folder a class in it, or give --labels{_labels_hint(found)}{deeper}"
 
 
 def _labels_in_file(table: LabelFile, names: Sequence[str], in_test_folder: np.ndarray) -> tuple[list[str | None], np.ndarray]:
@@ -148,7 +192,7 @@ def _labels_in_file(table: LabelFile, names: Sequence[str], in_test_folder: np.n
     for number, row in enumerate(rows.tolist()):
         labels[row] = table.labels[number]
         if says_split:
-            is_test[row] = table.splits[number] == _TEST
+            is_test[row] = table.splits[number] == TEST
     return labels, is_test
 
 
@@ -163,7 +207,11 @@ def _check_test(images: OwnImages) -> None:
     alone = [number for number in range(len(images.class_names)) if number not in trained]
     if alone:
         name, has = images.class_names[alone[0]], "test images" if alone[0] in images.labels else "probabilities"
-        raise mistake(f"the class {name!r} has {has} and no labeled training image, so that it could not be learned: label one")
+        same = same_class(name, [images.class_names[number] for number in sorted(trained - {UNLABELED})])
+        hint = f"; or did you mean {same[0]!r}?" if same else ""
+        raise mistake(
+            f"the class {name!r} has {has} and no labeled training image, so that it could not be learned: label one{hint}"
+        )
 
 
 def _which_test_images(root: Path, count: int, test_fraction: float) -> ValueError:
@@ -186,7 +234,7 @@ def held_out(ids: Sequence[str], labels: np.ndarray, fraction: float) -> np.ndar
         `[ids]` bool.
 
     Raises:
-        ValueError: if that leaves none.
+        NoTestImages: if that leaves none.
     """
     chosen = np.zeros(len(ids), bool)
     for number in range(labels.max() + 1):
@@ -195,8 +243,8 @@ def held_out(ids: Sequence[str], labels: np.ndarray, fraction: float) -> np.ndar
         chosen[ranked[: min(round(fraction * len(own)), len(own) - 1)] if ranked else []] = True
     if not chosen.any():
         most = max(Counter(labels[labels >= 0].tolist()).values())
-        raise ValueError(
-            f"test_fraction ({fraction}) takes no image of any class, as the largest has {most} labeled ones: raise it, or "
-            "label more"
+        raise NoTestImages(
+            f"test_fraction ({fraction:g}) takes no image of any class, as the largest has {most} labeled ones: "
+            + ("raise it, as to --test_fraction=0.5, make a folder test, or label more" if most > 1 else "label more")
         )
     return chosen

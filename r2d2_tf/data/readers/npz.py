@@ -14,10 +14,11 @@ _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
 _CHANNELS = (1, 3)
 
 
-def read_npz(path: Path, test_fraction: float) -> ImageData:
+def read_npz(path: Path, test_fraction: float, *, needs_test: bool = True) -> ImageData:
     """Reads the file whole: all labels are given, and ids are made of the file's rows.
 
     Where the file has no `test_images`, a `test_fraction` (0..1) of the labeled images are test images.
+    `needs_test`: a file without either is refused.
 
     Raises:
         ValueError: if it cannot be read, or its arrays do not fit together.
@@ -32,7 +33,8 @@ def read_npz(path: Path, test_fraction: float) -> ImageData:
     if ("test_images" in arrays) == (test_fraction > 0):
         if test_fraction:
             raise ValueError(f"data_dir ({path}) has test_images: leave --test_fraction out")
-        raise NoTestImages(f"data_dir ({path}) has no test_images: give --test_fraction=0.2")
+        if needs_test:
+            raise NoTestImages(f"data_dir ({path}) has no test_images: give --test_fraction=0.2")
     if test_fraction:
         is_test = held_out(ids, labels, test_fraction)
         ids = list(itertools.compress(ids, ~is_test))

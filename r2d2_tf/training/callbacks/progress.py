@@ -158,6 +158,7 @@ def plan_text(
     lines = [
         title,
         f"  data      {spec.description}",
+        *(f"  warning   {remark}" for remark in spec.all_remarks),
         f"  images    {labeled:,} labeled ({'soft, ' * table.has_soft_labels}{spread} in each of {table.num_classes} classes)"
         f" + {unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, spec.image_shape))} pixels",
         f"  network   {network}",
