@@ -18,6 +18,7 @@ from r2d2_tf import backbones
 from r2d2_tf.config import command_line
 from r2d2_tf.config.command_line import described
 from r2d2_tf.config.config import SHOWN, Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files, provenance
@@ -49,9 +50,9 @@ class Options:
 
 def define_flags() -> flags.FlagValues:
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
     flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)
-    flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
+    define_path("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
     command_line.define_flags(flag_values, Options)
     return flag_values
 

@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
@@ -30,12 +31,13 @@ TEST_FRACTION = 0.2
 def define_flags() -> flags.FlagValues:
     """The flags of tools.check_data."""
     flag_values = flags.FlagValues()
-    define = flags.DEFINE_string
-    define("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
-    define("dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values)
-    define("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
-    define("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
-    define("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
+    define_path("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
+    flags.DEFINE_string(
+        "dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values
+    )
+    define_path("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
+    define_path("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
+    define_path("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
     flags.DEFINE_integer("num_labels", 0, "labels that a run draws of a TFDS set; 0: all", 0, flag_values=flag_values)
     flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)

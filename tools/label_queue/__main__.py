@@ -33,6 +33,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, usefulness, why
@@ -75,9 +76,9 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
+    define_path("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
     flags.DEFINE_integer("count", 100, "images", lower_bound=1, upper_bound=MOST_IMAGES, flag_values=flag_values)
     flags.DEFINE_enum("strategy", STRATEGIES[0], STRATEGIES, "which images are useful", flag_values=flag_values)
     flags.DEFINE_integer(
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
-    out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
+    out = Path(flag_values["out"].value or run_dir / CSV_FILE)
     _check_out(out)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
     _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from export import inference
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
@@ -84,8 +85,8 @@ class Tally:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("model", "", "an export, or the folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("out", "predictions.csv", "file to write; - is standard output", flag_values=flag_values)
+    define_path("model", "", "an export, or the folder of a finished run", flag_values=flag_values)
+    define_path("out", "predictions.csv", "file to write; - is standard output", flag_values=flag_values)
     flags.DEFINE_integer("top", 5, "likeliest classes to write", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("batch_size", 32, "photographs a batch", lower_bound=1, flag_values=flag_values)
     return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
