@@ -28,6 +28,11 @@ def define_path(name: str, default: str, about: str, *, flag_values: flags.FlagV
     flags.DEFINE(PathParser(), name, default, about, flag_values=flag_values, serializer=flags.ArgumentSerializer())
 
 
+def define_data_dir(flag_values: flags.FlagValues) -> None:
+    """Defines --data_dir of a program that looks at the images of a run."""
+    define_path("data_dir", "", "folder or file of the data set, if not that of the run", flag_values=flag_values)
+
+
 def define_paths(name: str, default: str, about: str, *, flag_values: flags.FlagValues) -> None:
     """Defines a flag that names several. Its value is a list of str."""
     flags.DEFINE(PathListParser(), name, default, about, flag_values=flag_values, serializer=flags.CsvListSerializer(","))

@@ -91,6 +91,7 @@ def check(asked: flags.FlagValues) -> int:
         from tools.check_data import image_sheet
 
         usable = np.array([not look.problem for look in looks if not look.is_test], bool)
+        Path(asked.sheet).parent.mkdir(parents=True, exist_ok=True)
         image_sheet.draw(data, usable, f"{config.data_dir}: training images, as a network sees them", Path(asked.sheet))
         print(f"\nA sheet of images is in {asked.sheet}: look whether each row is of its class.")
     has_bad_images = any(look.problem for look in looks)
@@ -153,5 +154,6 @@ def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_ima
         return
     title = f"{one_line(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
     title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
+    Path(config_out).parent.mkdir(parents=True, exist_ok=True)
     files.write_text(Path(config_out), proposal.flagfile([*about, *choices], title))
     print(f"Written to {config_out}. Next:\n  {run_directory.command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
