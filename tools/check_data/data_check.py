@@ -68,7 +68,7 @@ def check(asked: flags.FlagValues) -> int:
     config, spec = _config(asked)
     import_tensorflow_quietly()
     from r2d2_tf.runs import run_labels
-    from tools.check_data.image_inspection import copies_among, inspect_images
+    from tools.check_data.image_inspection import copies_among, inspect_images, near_copies_among
 
     data = spec.load(config.data_path)
     if data.given_labels is None:
@@ -84,7 +84,9 @@ def check(asked: flags.FlagValues) -> int:
         *data_text.depth_lines(looks),
         *data_text.stray_lines(looks),
         *data_text.unlabeled_class_lines(unlabeled),
+        *data_text.plain_lines(looks),
         *data_text.copy_lines(copies, data.class_names),
+        *data_text.near_copy_lines(near_copies_among(looks), data.class_names),
     ]
     print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
     if asked.sheet:

@@ -166,7 +166,7 @@ def next_command(run_dir: Path, config: Config, filled: Path, *, num_left: int, 
     return run_directory.command_of("r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}", *more)
 
 
-def _batch_that_fits(config: Config, num_left: int) -> dict[str, Any]:
+def _batch_that_fits(config: Config, num_left: int) -> dict[str, int | str]:
     """The flags of a batch of stage 2 that so many unlabeled images fill: those of the run, if they do."""
     labeled, unlabeled = (int(part) for part in config.labeled_to_unlabeled.split(":"))
     if not config.rounds or not num_left or config.batch_size - config.labeled_per_batch <= num_left:
