@@ -17,8 +17,9 @@ from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS, LabelsFile
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
 from r2d2_tf.data.readers.file_search import FilesBelow
 from r2d2_tf.data.readers.folder import OwnImages, own_images
-from r2d2_tf.data.readers.npz import channel_statistics, read_npz
+from r2d2_tf.data.readers.npz import arrays_not_read, channel_statistics, read_npz
 from r2d2_tf.data.splits import check_num_labels
+from r2d2_tf.system.messages import one_line
 
 _IMAGENET = DATASETS["imagenet2012"]
 
@@ -158,8 +159,9 @@ def _npz_spec(path: Path, test_fraction: float) -> DatasetSpec:
     images, ids = np.asarray(data.train_images), data.train_ids
     mean, std = channel_statistics(images)
     height, width, channels = images.shape[1:]
+    others = f"; not read: {one_line(', '.join(left))}" if (left := arrays_not_read(path)) else ""
     return DatasetSpec(
-        description=f"images in {path}, normalized with the statistics of its training images",
+        description=f"images in {path}, normalized with the statistics of its training images{others}",
         image_shape=(height, width, channels),
         num_classes=len(data.class_names),
         mean=mean,
