@@ -76,7 +76,7 @@ def define_flags(flag_values: flags.FlagValues, settings: type = Config) -> None
             bounds = {key: field.metadata[key] for key in ("lower_bound", "upper_bound") if key in field.metadata}
             default = list(field.default) if isinstance(field.default, tuple) else field.default
             if field.metadata.get("is_path"):
-                define_path(field.name, default, field.metadata["help"], flag_values=flag_values)
+                define_path(field.name, str(default), field.metadata["help"], flag_values=flag_values)
                 continue
             define[type(default)](field.name, default, field.metadata["help"], flag_values=flag_values, **bounds)
 

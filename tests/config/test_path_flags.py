@@ -79,7 +79,7 @@ def test_flags_of_a_run_that_name_a_file_or_folder_are_held_as_they_were_given(m
     monkeypatch.setenv("HOME", "/home/of/test")
     config = from_command_line(["--dataset=folder", "--data_dir=~/photos", "--labels=~/l.csv", "--run_dir=~/run"])
     assert config.data_dir == "~/photos"
-    assert (config.data_path, config.labels_path) == (Path("/home/of/test/photos"), Path("/home/of/test/l.csv"))
+    assert config.data_path == Path("/home/of/test/photos")
     assert config.resolved_run_dir == Path("/home/of/test/run")
 
 
