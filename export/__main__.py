@@ -18,6 +18,7 @@ from r2d2_tf import backbones
 from r2d2_tf.config import command_line
 from r2d2_tf.config.command_line import described
 from r2d2_tf.config.config import SHOWN, Config
+from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files, provenance
@@ -42,6 +43,7 @@ class Options:
 
     formats: Sequence[str]
     folder: Path
+    data_dir: str = ""
     model_version: int = described(1, "folder of the SavedModel; servers take the highest", lower_bound=1)
     threads: int = described(2, "threads that compute while models are timed", lower_bound=1)
     latency_rounds: int = described(10, "turns in which each model is timed; 0: none is", lower_bound=0)
@@ -49,9 +51,10 @@ class Options:
 
 def define_flags() -> flags.FlagValues:
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_data_dir(flag_values)
     flags.DEFINE_list("format", "saved_model", f"formats, separated by commas: {', '.join(FORMATS)}", flag_values=flag_values)
-    flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
+    define_path("output_dir", "", "where to write; by default RUN_DIR/export", flag_values=flag_values)
     command_line.define_flags(flag_values, Options)
     return flag_values
 
@@ -69,8 +72,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     folder = Path(flag_values["output_dir"].value or run_dir / "export")
     run_directory.check_writable(folder)
-    numbers = {name: flag_values[name].value for name in ("model_version", "threads", "latency_rounds")}
-    return export(run_dir, config, summary, Options(formats, folder, **numbers))
+    others = {name: flag_values[name].value for name in ("data_dir", "model_version", "threads", "latency_rounds")}
+    return export(run_dir, config, summary, Options(formats, folder, **others))
 
 
 def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Options) -> int:
@@ -80,7 +83,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     from export.metadata import write_beside
 
     _use_threads(options.threads)
-    _, data = finished.images_of(run_dir, config, summary)
+    _, data = finished.images_of(run_dir, config, summary, data_dir=options.data_dir)
     model = _serving_model(run_dir, config, data)
     write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -250,6 +251,10 @@ def _classified(client: Client, files: Sequence[Path]) -> Iterator[tuple[Path, s
     yield from found
 
 
+def _path(name: str) -> Path:
+    return Path(os.path.expanduser(name))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Classifies image files from a command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m export.client", description="Classifies images on a model server.")
@@ -259,7 +264,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--version", type=int, help="of the model; by default the newest")
     parser.add_argument("--batch_size", type=int, default=32, help="images a request (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file, or folder of images")
+    parser.add_argument("images", nargs="+", type=_path, metavar="IMAGE", help="image file, or folder of images")
     options = parser.parse_args(arguments)
     try:
         if options.batch_size < 1:

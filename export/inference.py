@@ -9,6 +9,7 @@ imported.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -184,11 +185,16 @@ def metadata(model_path: str | Path) -> Metadata:
         raise ValueError(f"{path} is damaged: export the run again, or remove it") from error
 
 
+def _path(name: str) -> Path:
+    """Of an argument; bash leaves the ~ in --model=~/x as it is."""
+    return Path(os.path.expanduser(name))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Classifies images from a command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m export.inference", description="Classifies images with an exported model.")
-    parser.add_argument("--model", required=True, type=Path, help=".tflite or .onnx file, or folder of a SavedModel")
-    parser.add_argument("--images", required=True, type=Path, help="image file, or folder of images")
+    parser.add_argument("--model", required=True, type=_path, help=".tflite or .onnx file, or folder of a SavedModel")
+    parser.add_argument("--images", required=True, type=_path, help="image file, or folder of images")
     options = parser.parse_args(arguments)
     try:
         predictor = load(options.model)

@@ -26,6 +26,7 @@ from export.serving.addresses import Listener, authority, listen
 from export.serving.folders import check_model_folder
 from export.serving.server_settings import Settings
 from r2d2_tf.config import command_line
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _FORBIDDEN_IN_NAMES = "/:?#%"
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    flags.DEFINE_string("model", "", "folder that holds the versions of a SavedModel: 1/, 2/, ...", flag_values=values)
+    define_path("model", "", "folder that holds the versions of a SavedModel: 1/, 2/, ...", flag_values=values)
     flags.DEFINE_string("name", "", "name of the model in requests; by default that of its folder", flag_values=values)
     flags.DEFINE_string("host", "127.0.0.1", "where to listen; 0.0.0.0: for other machines too", flag_values=values)
     flags.DEFINE_integer("rest_port", 8501, "port for REST; 0: any free one", 0, 65535, flag_values=values)

@@ -27,7 +27,7 @@ from r2d2_tf.runs.preflight import check_data
 from r2d2_tf.runs.summary import result_text
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import one_line, warn
-from r2d2_tf.system.startup import import_tensorflow_quietly
+from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
 
 STOPPED = 3
 """Exit code of a run that had to stop."""
@@ -94,7 +94,9 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         addition = ", without --new_run," if config.new_run else ""
         how_to_go_on = f"the same command{addition} goes on from the last checkpoint"
         try:
-            print(_result(experiment.run(folder, began), config))
+            with warnings_held_back():
+                summary = experiment.run(folder, began)
+            print(_result(summary, config))
         except RunInterrupted as interrupted:
             return _ended(f"{interrupted}; {how_to_go_on}", interrupted.exit_code)
         except (OSError, OpError) as error:

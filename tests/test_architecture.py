@@ -109,7 +109,7 @@ def test_no_two_modules_have_one_name():
 def test_inference_stands_alone():
     files = (ROOT / "export" / name for name in ("inference.py", "picture_files.py"))
     roots = {name.split(".")[0] for path in files for name in imported(path) if "picture_files" not in name}
-    standard = {"argparse", "json", "sys", "collections", "pathlib", "typing"}
+    standard = {"argparse", "json", "os", "sys", "collections", "pathlib", "typing"}
     assert roots <= standard | {"numpy", "ai_edge_litert", "onnxruntime", "tensorflow", "PIL"}
 
 

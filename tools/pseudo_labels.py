@@ -41,6 +41,7 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
@@ -184,16 +185,16 @@ WRITERS: dict[str, Callable[[Path, PseudoLabels], None]] = {".csv": write_csv, "
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("out", "", f"file to write, ending in {', '.join(WRITERS)}", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("out", "", f"file to write, ending in {', '.join(WRITERS)}", flag_values=flag_values)
+    define_data_dir(flag_values)
     flags.DEFINE_integer("top_k", 3, "classes that are named", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_bool("soft", False, "write the probabilities of all classes, too", flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
 def _run(flag_values: flags.FlagValues) -> int:
-    out = Path(flag_values["out"].value).expanduser()
+    out = Path(flag_values["out"].value)
     if out.suffix not in WRITERS:
         raise ValueError(f"out ({out}) must end in one of {', '.join(WRITERS)}: change --out")
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)

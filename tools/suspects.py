@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import markdown
@@ -24,8 +25,8 @@ CSV_FILE = "suspects.csv"
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_data_dir(flag_values)
     flags.DEFINE_integer("count", 20, "suspects that are printed", lower_bound=1, flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
 

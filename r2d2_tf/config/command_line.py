@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf.config.config import STORED, Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.system.messages import mistake, one_line
 
 _DEEPEST = 8
@@ -62,7 +63,7 @@ def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int
 
 
 def described(default: Any, help_text: str, **bounds: float) -> Any:
-    """A field of a dataclass that is a flag, too; absl checks its `lower_bound` and `upper_bound`."""
+    """A field of a dataclass that is a flag, too; absl checks its bounds, and `is_path` writes ~ out."""
     return dataclasses.field(default=default, metadata={"help": help_text, **bounds})
 
 
@@ -74,6 +75,9 @@ def define_flags(flag_values: flags.FlagValues, settings: type = Config) -> None
         if "help" in field.metadata:
             bounds = {key: field.metadata[key] for key in ("lower_bound", "upper_bound") if key in field.metadata}
             default = list(field.default) if isinstance(field.default, tuple) else field.default
+            if field.metadata.get("is_path"):
+                define_path(field.name, str(default), field.metadata["help"], flag_values=flag_values)
+                continue
             define[type(default)](field.name, default, field.metadata["help"], flag_values=flag_values, **bounds)
 
 

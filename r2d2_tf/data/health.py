@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from r2d2_tf.data import last_look
 from r2d2_tf.data.file_kinds import about_16_bits, not_read
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.looking import kept_looks, looks_of
@@ -43,16 +44,18 @@ def checked(
     """
     _check_rows(data, spec)
     if skipped is None:
-        data, bad = _looked_through(data)
+        data, bad, about = _looked_through(data)
     else:
-        data, bad = _known_before(data), list(skipped)
-    if not bad:
-        return data, []
-    if skipped is None and not skip_bad_images:
+        data, bad, about = _known_before(data), list(skipped), []
+    if bad and skipped is None and not skip_bad_images:
         told = _some([f"{name}{_kind(data, name)}" for name in bad[:_MOST_NAMED]], len(bad))
         raise ValueError(
             f"{len(bad):,} images cannot be read ({told}): {_mend(spec)}, or leave them out with --skip_bad_images"
         )
+    for line in about:
+        warn(line)
+    if not bad:
+        return data, []
     healthy = _without(data, bad)
     for part, labels in (("train", healthy.train_labels), ("test", healthy.test_labels)):
         if not len(labels):
@@ -136,9 +139,13 @@ def _check_counts(part: str, counts: dict[str, int]) -> None:
         raise ValueError(f"the {part} part has {found}, which must be as many of each: prepare the data set again")
 
 
-def _looked_through(data: ImageData) -> tuple[ImageData, list[str]]:
-    """The data, their photographs knowing whether the decoder warns of them, and names of those that cannot be decoded."""
+def _looked_through(data: ImageData) -> tuple[ImageData, list[str], list[str]]:
+    """The data, their photographs knowing whether the decoder warns of them; names of those that cannot be decoded.
+
+    And what is to be told of the others.
+    """
     bad: list[str] = []
+    seen: list[last_look.Seen] = []
     peaks: list[int] = []
     total = sum(len(images) for images in (data.train_images, data.test_images) if isinstance(images, Photographs))
     # disable=None: no bar where the output is a file.
@@ -153,11 +160,16 @@ def _looked_through(data: ImageData) -> tuple[ImageData, list[str]]:
                 bad += [names[row] for row in looks.rows.tolist()]
                 peaks += looks.peaks.tolist()
                 data = _with_noise(data, part, is_noisy=bool(looks.is_noisy[0]))
+                rows = np.setdiff1d(np.arange(len(names)), looks.rows)
+                seen.append(last_look.Seen(names, rows, looks.plain[rows], looks.digests[rows]))
+            else:
+                seen.append(last_look.seen_in_memory(names, images))
     if about := about_16_bits(peaks):
         warn(about)
     if any(getattr(images, "is_noisy", False) for images in (data.train_images, data.test_images)):
         warn("some JPEG files hold stray bytes, and are shown all the same: python -m tools.check_data names them")
-    return data, bad
+    is_sample = any(len(one.rows) < len(one.names) for one in seen) and not total
+    return data, bad, list(last_look.told(seen, is_sample=is_sample))
 
 
 def _known_before(data: ImageData) -> ImageData:

@@ -19,9 +19,10 @@ from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS
 from r2d2_tf.data.labels.matching import labels_in, probabilities_in, read_labels
 from r2d2_tf.data.readers.file_search import FilesBelow, FoundFiles
 from r2d2_tf.data.readers.folder import OwnImages, own_images
-from r2d2_tf.data.readers.npz import channel_statistics, read_npz
+from r2d2_tf.data.readers.npz import arrays_not_read, channel_statistics, read_npz
 from r2d2_tf.data.splits import check_num_labels
 from r2d2_tf.runs.other_runs import known_classes
+from r2d2_tf.system.messages import one_line
 
 _IMAGENET = DATASETS["imagenet2012"]
 
@@ -176,8 +177,9 @@ def _npz_spec(path: Path, test_fraction: float, needs_test: bool) -> DatasetSpec
     images, ids = np.asarray(data.train_images), data.train_ids
     mean, std = channel_statistics(images)
     height, width, channels = images.shape[1:]
+    others = f"; not read: {one_line(', '.join(left))}" if (left := arrays_not_read(path)) else ""
     return DatasetSpec(
-        description=f"images in {path}, normalized with the statistics of its training images",
+        description=f"images in {path}, normalized with the statistics of its training images{others}",
         image_shape=(height, width, channels),
         num_classes=len(data.class_names),
         mean=mean,

@@ -38,6 +38,10 @@ def images_of(folder: Path, config: Config, summary: dict[str, Any], *, data_dir
 
     # What was learned is looked at, and classes of given labels; not their probabilities, which may be as large as the table.
     config = dataclasses.replace(config, data_dir=data_dir or config.data_dir, soft_labels=False)
+    own_labels = folder / run_directory.LABELS_FILE
+    if config.labels and not Path(config.labels).expanduser().exists() and own_labels.is_file():
+        # It often lies beside photographs, which have moved; the run's own copy has all labels that it trained on.
+        config = dataclasses.replace(config, labels=str(own_labels))
     spec = spec_of(config)
     data = spec.load(config.data_path)
     if list(data.class_names) != summary.get("class_names", list(data.class_names)):

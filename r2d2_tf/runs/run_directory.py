@@ -200,7 +200,12 @@ def _in_use(folder: Path) -> str:
 
 def files_in(folder: Path) -> dict[str, str]:
     """What there is in the folder of a run that is about to finish: name -> what it is."""
-    return {name: what for name, what in FILES.items() if name == SUMMARY_FILE or (folder / name).exists()}
+
+    def is_there(name: str) -> bool:
+        # An empty list tells a run that goes on that nothing was left out, and a person nothing.
+        return (folder / name).exists() and (name != LEFT_OUT_FILE or (folder / name).stat().st_size > 0)
+
+    return {name: what for name, what in FILES.items() if name == SUMMARY_FILE or is_there(name)}
 
 
 def check_writable(folder: Path) -> None:

@@ -16,6 +16,18 @@ PARTIAL = ".partial-"
 """How the name of a file begins that is being written."""
 
 
+def with_home(name: str) -> str:
+    """The name of a file or folder, a leading ~ or ~USER written out; ~USER stays where there is no such user.
+
+    Raises:
+        ValueError: if whoever calls has no home.
+    """
+    found = os.path.expanduser(name)
+    if found == "~" or found.startswith("~/"):
+        raise ValueError(f"{name!r} begins with ~, and there is no home folder here: write it out")
+    return found
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to; on success it becomes `path`, whole or not at all.

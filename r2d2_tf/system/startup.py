@@ -4,7 +4,10 @@ import contextlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
+
+from r2d2_tf.system.messages import one_line, warn
 
 
 def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
@@ -16,8 +19,30 @@ def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if others_may_end else "2")
     with output_held_back():
+        import absl.logging
         import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] >= "2":
+        # The same for what they log from Python: of functions that are traced again, of formats that are old.
+        tf.get_logger().setLevel("ERROR")
+        absl.logging.set_verbosity(absl.logging.ERROR)
+
+
+@contextlib.contextmanager
+def warnings_held_back() -> Iterator[None]:
+    """Python's warnings, which libraries give, as lines of our own after the block, each once: none stands in a table."""
+    held: dict[str, None] = {}
+
+    def hold(message: Warning | str, category: type[Warning], *more: object, **others: object) -> None:
+        held.setdefault(f"{category.__name__}: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = hold
+        try:
+            yield
+        finally:
+            for text in held:
+                warn(one_line(text))
 
 
 @contextlib.contextmanager

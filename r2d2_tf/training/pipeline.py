@@ -128,8 +128,12 @@ def training_batches(
 
 
 def read_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """The batches, some of them made while others are trained on; without tf.data's own tuning, see `PARALLEL`."""
+    """The batches, some of them made while others are trained on; without tf.data's own tuning, see `PARALLEL`.
+
+    Nor are they to be parted by TensorFlow: each process makes its own, and the search for files to part ends in a warning.
+    """
     options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     options.autotune.enabled = False
     return batches.prefetch(_AHEAD).with_options(options)
 

@@ -205,6 +205,23 @@ def npz_config(path, **flags):
     return Config(dataset="npz", data_dir=str(path), translate=2, backbone="conv_small", **flags)
 
 
+def test_more_images_without_labels_in_an_npz_file_are_trained_on(tmp_path):
+    more = np.random.default_rng(1).integers(0, 256, (7, 20, 24, 3)).astype(np.uint8)
+    config = npz_config(npz(tmp_path / "bugs.npz", unlabeled_images=more, notes=np.arange(3)))
+    spec = spec_of(config)
+    assert spec.num_train == 47
+    assert spec.description.endswith("; not read: notes")
+    data = spec.load(config.data_path)
+    np.testing.assert_array_equal(data.train_images[40:], more)
+    assert data.given_labels[40:].tolist() == [-1] * 7
+    assert data.train_ids[39:41] == ["bugs_000039", "bugs_unlabeled_000000"]
+
+
+def test_images_without_labels_of_another_shape_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"images are of shape \(20, 24, 3\), unlabeled_images of \(9, 9, 1\): make them one"):
+        spec_of(npz_config(npz(tmp_path / "bugs.npz", unlabeled_images=np.zeros((2, 9, 9), np.uint8))))
+
+
 def test_an_npz_file_is_a_data_set(tmp_path):
     config = npz_config(npz(tmp_path / "bugs.npz"))
     spec = spec_of(config)

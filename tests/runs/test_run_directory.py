@@ -256,3 +256,10 @@ def test_a_linked_folder_is_moved_aside_itself_and_the_link_stays(config, tmp_pa
     assert (tmp_path / "real.1" / "mark").exists()
     assert config.resolved_run_dir.is_symlink()
     assert (real / run_directory.CONFIG_FILE).exists()
+
+
+def test_an_empty_list_of_images_that_were_left_out_is_no_file_for_people(tmp_path):
+    (tmp_path / run_directory.LEFT_OUT_FILE).touch()
+    assert run_directory.LEFT_OUT_FILE not in run_directory.files_in(tmp_path)
+    (tmp_path / run_directory.LEFT_OUT_FILE).write_text("train a.jpg\n")
+    assert run_directory.LEFT_OUT_FILE in run_directory.files_in(tmp_path)

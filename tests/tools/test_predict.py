@@ -16,6 +16,7 @@ from PIL import Image
 
 from export import inference
 from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.data.readers.file_search import find_images
 from tools.predict import __main__ as predict
 from tools.predict import photograph_files
 from tools.shared import models
@@ -194,15 +195,42 @@ def test_failures_are_counted_told_and_the_exit_code(exported, photographs, tmp_
         assert sum(bool(line["error"]) for line in csv.DictReader(file)) == 5
 
 
-def test_hidden_files_links_to_folders_and_other_endings_are_left_out_of_folders(tmp_path):
+def test_hidden_files_links_back_and_other_endings_are_left_out_of_folders(tmp_path):
     folder = tmp_path / "top"
     for name in ("b/2.JPG", "b/1.png", "a/x.txt", ".hidden/y.png", "b/.z.png", "c.jpeg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     (folder / "loop").symlink_to(folder)
     assert list(photograph_files.walk([str(folder)])) == [f"{folder}/{n}" for n in ("b/1.png", "b/2.JPG", "c.jpeg")]
-    assert photograph_files.count([str(folder)]) == (3, 2)  # The link is one of two others.
+    assert photograph_files.count([str(folder)]) == (3, 1)
     assert next(photograph_files.walk([f"{folder}/a/x.txt"])) == f"{folder}/a/x.txt", "named, so tried"
+
+
+def test_links_to_folders_are_followed_as_training_follows_them(tmp_path):
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/b.png"):
+        (tmp_path / "disk" / name).touch()
+    (tmp_path / "disk" / "deep" / "back").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "itself").symlink_to(tmp_path / "disk" / "itself")
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "disk")
+    (folder / "twice").symlink_to(tmp_path / "disk" / "deep")
+    walked = [name.removeprefix(f"{folder}/") for name in photograph_files.walk([str(folder)])]
+    # By way of "twice" the link back leads to a folder that is not above it, and which is looked through once.
+    assert walked == ["linked/a.png", "linked/deep/b.png", "twice/b.png", "twice/back/a.png"]
+    trained_on = [name for name in find_images(folder).names if "back" not in name]
+    assert trained_on == [name for name in walked if "back" not in name]
+
+
+def test_a_class_name_of_several_lines_stays_in_its_line_of_what_is_told():
+    tally = predict.Tally()
+    tally.add("a.png", "dog\nor cat", 0.5)
+    tally.add("b.png", "owl", 0.9)
+    lines = predict.summary(tally, seconds=1.0, start=0.0)
+    assert not [line for line in lines if "\n" in line]
+    assert "  dog or cat         1   50.0 %  ##############################" in lines
+    assert "  a.png  dog or cat, 50.0 %" in lines
 
 
 def test_a_folder_that_cannot_be_listed_is_given_itself(tmp_path, monkeypatch):

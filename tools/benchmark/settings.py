@@ -12,6 +12,7 @@ from absl import flags
 from r2d2_tf.config import command_line
 from r2d2_tf.config.command_line import described
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import check_tfds
 from r2d2_tf.runs import run_directory
@@ -63,9 +64,9 @@ class Settings:
     seconds: float = described(4.0, "of a round, for each arm", lower_bound=0.0, upper_bound=3600.0)
     rows: int = described(1_281_167, "rows of the largest table", lower_bound=2000, upper_bound=_MOST_ROWS)
     classes: int = described(1000, "its classes", lower_bound=2, upper_bound=100_000)
-    folder: str = described(tempfile.gettempdir(), "for files; must have room for three checkpoints")
+    folder: str = described(tempfile.gettempdir(), "for files; must have room for three checkpoints", is_path=True)
     threads: int = 1
-    data_dir: str = described("", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for photographs")
+    data_dir: str = described("", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for photographs", is_path=True)
     quick: bool = described(False, f"a first look: {_QUICK_FLAGS}, unless given, and shorter runs")
     torch_compile: bool = described(False, "torch.compile for PyTorch, which needs a C++ compiler")
 
@@ -81,7 +82,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     define = {"flag_values": flag_values}
     flags.DEFINE_list("batch_sizes", [], "images a training batch, one for each of --backbones", **define)
     flags.DEFINE_integer("threads", 0, "of TensorFlow and PyTorch; 0 = one a CPU", lower_bound=0, upper_bound=4096, **define)
-    flags.DEFINE_string("json", "", "file for the numbers", **define)
+    define_path("json", "", "file for the numbers", **define)
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
@@ -105,7 +106,7 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
         backbones=tuple(backbones),
         batch_sizes=_batch_sizes(asked["batch_sizes"], backbones),
         threads=asked["threads"] or num_cpus(),
-        data_dir=str(Path(data_dir).expanduser()) if data_dir else "",
+        data_dir=data_dir,
         **{name: asked[name] for name in ("rounds", "seconds", "rows", "classes", "folder", "quick", "torch_compile")},
     )
     # Configs check batch sizes.

@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
@@ -33,12 +34,13 @@ _HALF = 0.5
 def define_flags() -> flags.FlagValues:
     """The flags of tools.check_data."""
     flag_values = flags.FlagValues()
-    define = flags.DEFINE_string
-    define("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
-    define("dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values)
-    define("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
-    define("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
-    define("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
+    define_path("data_dir", "", "folder of images, .npz file, or folder of prepared TFDS sets", flag_values=flag_values)
+    flags.DEFINE_string(
+        "dataset", "", "folder, npz or tfds:NAME; by default what --data_dir looks like", flag_values=flag_values
+    )
+    define_path("labels", "", "CSV or Parquet file with columns file, label (and split)", flag_values=flag_values)
+    define_path("sheet", "own_images.png", "picture of images to write; empty: none", flag_values=flag_values)
+    define_path("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
     flags.DEFINE_integer("num_labels", 0, "labels that a run draws of a TFDS set; 0: all", 0, flag_values=flag_values)
     flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
@@ -85,7 +87,7 @@ def check(asked: flags.FlagValues) -> int:
     config, spec = _config(asked)
     import_tensorflow_quietly()
     from r2d2_tf.runs import run_labels
-    from tools.check_data.image_inspection import copies_among, inspect_images
+    from tools.check_data.image_inspection import copies_among, inspect_images, near_copies_among
 
     data = spec.load(config.data_path)
     if data.given_labels is None:
@@ -104,13 +106,16 @@ def check(asked: flags.FlagValues) -> int:
         *data_text.lost_class_lines(spec.lost_classes),
         *data_text.unlabeled_class_lines(unlabeled),
         *_too_few_lines(asked, config, len(data.test_labels)),
+        *data_text.plain_lines(looks),
         *data_text.copy_lines(copies, data.class_names),
+        *data_text.near_copy_lines(near_copies_among(looks), data.class_names),
     ]
     print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
     if asked.sheet:
         from tools.check_data import image_sheet
 
         usable = np.array([not look.problem for look in looks if not look.is_test], bool)
+        Path(asked.sheet).parent.mkdir(parents=True, exist_ok=True)
         image_sheet.draw(data, usable, f"{config.data_dir}: training images, as a network sees them", Path(asked.sheet))
         print(f"\nA sheet of images is in {asked.sheet}: look whether each row is of its class.")
     has_bad_images = any(look.problem for look in looks)
@@ -174,5 +179,6 @@ def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_ima
         return
     title = f"{one_line(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
     title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
+    Path(config_out).parent.mkdir(parents=True, exist_ok=True)
     files.write_text(Path(config_out), proposal.flagfile([*about, *choices], title))
     print(f"Written to {config_out}. Next:\n  {run_directory.command_of('r2d2_tf.train', f'--flagfile={config_out}')}")

@@ -14,9 +14,10 @@ from r2d2_tf.data.labels.matching import alike_classes
 from r2d2_tf.data.readers.file_search import find_images
 from r2d2_tf.runs.run_directory import command_of
 from r2d2_tf.system.messages import columns, one_line
+from tools.check_data.near_copies import FEWEST_PIXELS, MOST_PAIRS
 
 if TYPE_CHECKING:
-    from tools.check_data.image_inspection import Copies, InspectedImage
+    from tools.check_data.image_inspection import Copies, InspectedImage, NearCopies
 
 MOST_NAMED = 10
 """Names or classes that are printed of a list."""
@@ -121,10 +122,8 @@ def copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterat
     """Equal images, the worst kinds first."""
 
     def names(group: "Copies") -> str:
-        classes = (*class_names, "unlabeled")
-        return " = ".join(
-            f"{look.name!r} ({'test, ' * look.is_test}{one_line(classes[look.label])})" for look in group.looks[:MOST_NAMED]
-        )
+        more = f" = {len(group.looks) - MOST_NAMED:,} more" if len(group.looks) > MOST_NAMED else ""
+        return " = ".join(_named(look, class_names) for look in group.looks[:MOST_NAMED]) + more
 
     leak = "LEAK: test images that are among the training images, so that errors come out too low"
     kinds = {
@@ -138,6 +137,44 @@ def copy_lines(copies: "Sequence[Copies]", class_names: Sequence[str]) -> Iterat
             yield from (f"  {names(group)}" for group in groups[:MOST_NAMED])
             if len(groups) > MOST_NAMED:
                 yield f"  and {len(groups) - MOST_NAMED:,} more"
+
+    if of_files := sum(group.is_of_files for group in copies):
+        yield f"  {of_files:,} of these {len(copies):,} groups are of files that differ, and hold the same pixels"
+
+
+def near_copy_lines(near: "NearCopies", class_names: Sequence[str]) -> Iterator[str]:
+    """Images that look alike: a warning, as pictures of a burst may be meant."""
+    if not near.pairs:
+        return
+    leaks = sum(a.is_test != b.is_test for a, b in near.pairs)
+    others = sum(a.label >= 0 and b.label >= 0 and a.label != b.label for a, b in near.pairs)
+    what = f"{leaks:,} of them a test and a training image, {others:,} of different labels"
+    yield (
+        f"Near copies: {len(near.pairs):,}{' or more' * (len(near.pairs) >= MOST_PAIRS)} pairs look alike, {what}; were they "
+        "saved again, resized, or taken in a burst? The nearest:"
+    )
+    # What makes errors too low comes first.
+    worst_first = sorted(near.pairs, key=lambda pair: pair[0].is_test == pair[1].is_test)
+    yield from (f"  {_named(a, class_names)} ~ {_named(b, class_names)}" for a, b in worst_first[:MOST_NAMED])
+    yield (
+        f"  {near.compared:,} of {near.of:,} images were compared, those of {FEWEST_PIXELS} pixels or more that are not nearly "
+        "of one color; copies that were turned or cut are not found"
+    )
+
+
+def plain_lines(looks: "Sequence[InspectedImage]") -> Iterator[str]:
+    """Images that show nothing once they are decoded."""
+    plain = [look for look in looks if look.is_plain]
+    if plain:
+        yield (
+            f"SINGLE COLOR: {len(plain):,} of {len(looks):,} images are of one color once decoded, and show nothing: "
+            f"{_some([look.name for look in plain], repr)}"
+        )
+
+
+def _named(look: "InspectedImage", class_names: Sequence[str]) -> str:
+    classes = (*class_names, "unlabeled")
+    return f"{look.name!r} ({'test, ' * look.is_test}{one_line(classes[look.label])})"
 
 
 def _some(items: Sequence[str], shown: Callable[[str], str]) -> str:

@@ -19,8 +19,10 @@ from tqdm import tqdm
 from r2d2_tf.data.decoding import decoded_once, sixteen_bit_peak, too_large
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.last_look import pixels_of
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.system import c_messages
+from tools.check_data.near_copies import MOST_COMPARED, Appearance, appearance, near_pairs
 
 _DELAY = 2
 """Seconds before a progress bar is shown."""
@@ -35,7 +37,10 @@ class InspectedImage(NamedTuple):
         name: of a training image its id, of a test image its id or row.
         is_test: whether it is a test image.
         label: class, -1 for none.
-        digest: SHA-256 of the encoded bytes, or of the pixels of an image in memory; empty if they cannot be read.
+        digest: SHA-256 of the decoded pixels; empty if they cannot be read.
+        file_digest: of the encoded bytes; empty of an image in memory.
+        is_plain: whether it is of a single color.
+        appearance: how it looks; None if it is too small or too plain to be compared.
         width: in pixels, 0 if it is not known.
         height: in pixels, 0 if it is not known.
         kind: format and mode, as `JPEG RGB`.
@@ -50,6 +55,9 @@ class InspectedImage(NamedTuple):
     is_test: bool
     label: int
     digest: bytes
+    file_digest: bytes
+    is_plain: bool
+    appearance: Appearance | None
     width: int
     height: int
     kind: str
@@ -94,17 +102,23 @@ def _with_stray_bytes(
     if not (look.has_stray_bytes and isinstance(images, Photographs)):
         return look
     before = said.size
-    _problem(images.read(row))
+    _pixels(images.read(row))
     return look._replace(has_stray_bytes=said.size > before and not look.problem)
 
 
-_NOTHING = InspectedImage("", False, -1, b"", 0, 0, "", False, "")
+_NOTHING = InspectedImage("", False, -1, b"", b"", False, None, 0, 0, "", False, "")
 
 
 def _of_pixels(pixels: np.ndarray) -> InspectedImage:
     kind = "grey pixels" if pixels.shape[-1] == 1 else "RGB pixels"
-    digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
-    return _NOTHING._replace(digest=digest, width=pixels.shape[1], height=pixels.shape[0], kind=kind)
+    return _decoded(_NOTHING, pixels)._replace(width=pixels.shape[1], height=pixels.shape[0], kind=kind)
+
+
+def _decoded(look: InspectedImage, pixels: np.ndarray) -> InspectedImage:
+    """Adds what the pixels show. Files of other bytes may hold the same ones: saved again, or with a comment put in."""
+    digest = hashlib.sha256(f"{pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return look._replace(digest=digest.digest(), is_plain=pixels_of(pixels).is_plain, appearance=appearance(pixels))
 
 
 def _of_photograph(images: Photographs, row: int, said: c_messages.Held) -> InspectedImage:
@@ -112,9 +126,12 @@ def _of_photograph(images: Photographs, row: int, said: c_messages.Held) -> Insp
         encoded = images.read(row)
     except OSError as error:
         return _NOTHING._replace(problem=error.strerror or "it cannot be read")
-    look, before = _header(encoded)._replace(digest=hashlib.sha256(encoded).digest()), said.size
-    look = look._replace(problem=_problem(encoded), has_stray_bytes=said.size > before and encoded.startswith(b"\xff\xd8"))
-    return look if look.problem else look._replace(peak=-1 if (peak := sixteen_bit_peak(encoded)) is None else peak)
+    look, before = _header(encoded)._replace(file_digest=hashlib.sha256(encoded).digest()), said.size
+    pixels = _pixels(encoded)
+    look = look._replace(has_stray_bytes=said.size > before and encoded.startswith(b"\xff\xd8"))
+    if isinstance(pixels, str):
+        return look._replace(problem=pixels)
+    return _decoded(look, pixels)._replace(peak=-1 if (peak := sixteen_bit_peak(encoded)) is None else peak)
 
 
 def _header(encoded: bytes) -> InspectedImage:
@@ -130,16 +147,16 @@ def _header(encoded: bytes) -> InspectedImage:
             return _NOTHING
 
 
-def _problem(encoded: bytes) -> str:
+def _pixels(encoded: bytes) -> np.ndarray | str:
+    """The decoded image, or why there is none."""
     if not encoded:
         return "it is empty"
     if reason := not_read(encoded) or too_large(encoded):
         return reason
     try:
-        decoded_once(encoded, as_shown=True)
+        return np.asarray(decoded_once(encoded, as_shown=True))
     except tf.errors.OpError as error:
         return "animated WebP is not read" if "animated WebP" in error.message else "it is damaged, or no image"
-    return ""
 
 
 class Copies(NamedTuple):
@@ -149,15 +166,17 @@ class Copies(NamedTuple):
         looks: the images.
         is_leak: whether test images are among them, and training images.
         is_contradiction: whether they have different labels.
+        is_of_files: whether their files differ, and nothing but what these hold is equal.
     """
 
     looks: Sequence[InspectedImage]
     is_leak: bool
     is_contradiction: bool
+    is_of_files: bool = False
 
 
 def copies_among(looks: Sequence[InspectedImage]) -> Iterator[Copies]:
-    """Groups of images whose bytes (or pixels) are equal."""
+    """Groups of images whose pixels are equal."""
     groups: dict[bytes, list[InspectedImage]] = defaultdict(list)
     for look in looks:
         if look.digest and not look.problem:
@@ -165,4 +184,28 @@ def copies_among(looks: Sequence[InspectedImage]) -> Iterator[Copies]:
     for group in groups.values():
         if len(group) > 1:
             labels = {look.label for look in group if look.label >= 0}
-            yield Copies(group, len({look.is_test for look in group}) > 1, len(labels) > 1)
+            is_leak, of_files = len({look.is_test for look in group}) > 1, len({look.file_digest for look in group}) > 1
+            yield Copies(group, is_leak, len(labels) > 1, of_files)
+
+
+class NearCopies(NamedTuple):
+    """Pairs of images that look alike and are not equal.
+
+    Attributes:
+        pairs: of images, the nearest first.
+        compared: how many images were large enough, and not too plain, to be compared.
+        of: how many images there are.
+    """
+
+    pairs: Sequence[tuple[InspectedImage, InspectedImage]]
+    compared: int
+    of: int
+
+
+def near_copies_among(looks: Sequence[InspectedImage]) -> NearCopies:
+    """Images that look alike; nothing is compared where there are more than MOST_COMPARED."""
+    compared = [look for look in looks if look.appearance is not None]
+    if len(compared) > MOST_COMPARED:
+        return NearCopies((), 0, len(looks))
+    pairs = ((compared[a], compared[b]) for a, b in near_pairs([look.appearance for look in compared]))
+    return NearCopies([(a, b) for a, b in pairs if a.digest != b.digest], len(compared), len(looks))

@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf.config.command_line import parse_flags, run_with_flags
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.splits import labeled_split
@@ -140,13 +141,13 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     flags.DEFINE_enum("dataset", "mnist5k", sorted(DATASETS), "whose training images are used", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets", flag_values=flag_values)
+    define_path("data_dir", "", "folder of prepared TFDS data sets", flag_values=flag_values)
     flags.DEFINE_integer("num_labels", 100, "images with a label", lower_bound=2, flag_values=flag_values)
     flags.DEFINE_integer("num_unlabeled", 2000, "images without", lower_bound=0, flag_values=flag_values)
     flags.DEFINE_integer("num_test", 500, "images to test on", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
     flags.DEFINE_list("seeds", "0", "what images are drawn, and the run's seed", flag_values=flag_values)
-    flags.DEFINE_string("output_dir", "runs/proposal_trial", "folder of images and runs", flag_values=flag_values)
+    define_path("output_dir", "runs/proposal_trial", "folder of images and runs", flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
@@ -167,7 +168,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     seeds = parse_seeds(flag_values["seeds"].value)
     data_dir = flag_values["data_dir"].value
     counts = {name: flag_values[name].value for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "hours")}
-    folder = Path(flag_values["output_dir"].value).expanduser()
+    folder = Path(flag_values["output_dir"].value)
     trial = Trial(data_dir=Path(data_dir).expanduser() if data_dir else None, folder=folder, **counts)
     run_directory.check_writable(folder)
     _claim(trial)

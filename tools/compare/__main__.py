@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line, warn
@@ -32,7 +33,7 @@ REPORT_FILE, TABLE_FILE, PICTURE_FILE = "comparison.md", "runs.csv", "comparison
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("out", "", "folder for comparison.md, runs.csv and comparison.png", flag_values=flag_values)
+    define_path("out", "", "folder for comparison.md, runs.csv and comparison.png", flag_values=flag_values)
     return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
 
 

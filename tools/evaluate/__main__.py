@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from r2d2_tf.config.command_line import define_flags, from_flags, parse_flags, run_program
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_path, define_paths
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.messages import warn
@@ -57,9 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     own, flag_values = flags.FlagValues(), flags.FlagValues()
     for values in (own, flag_values):
-        flags.DEFINE_list("model", "", "models, separated by commas; by default the run's network", flag_values=values)
+        define_paths("model", "", "models, separated by commas; by default the run's network", flag_values=values)
         flags.DEFINE_string("split", "test", f"images to judge on: {', '.join(SPLITS)}", flag_values=values)
-        flags.DEFINE_string("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
+        define_path("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
     define_flags(flag_values)
     help_text = f"{__doc__}\n{own.get_help()}\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ..."
     return run_program(arguments, help_text, lambda: _run(flag_values, arguments))

@@ -33,6 +33,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, usefulness, why
@@ -75,9 +76,9 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("out", "", f"file to write; by default RUN_DIR/{CSV_FILE}", flag_values=flag_values)
+    define_data_dir(flag_values)
     flags.DEFINE_integer("count", 100, "images", lower_bound=1, upper_bound=MOST_IMAGES, flag_values=flag_values)
     flags.DEFINE_enum("strategy", STRATEGIES[0], STRATEGIES, "which images are useful", flag_values=flag_values)
     flags.DEFINE_integer(
@@ -89,10 +90,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
-    out = Path(flag_values["out"].value or run_dir / CSV_FILE).expanduser()
+    out = Path(flag_values["out"].value or run_dir / CSV_FILE)
     _check_out(out)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-    _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)
+    data_dir = flag_values["data_dir"].value
+    _, data = finished.images_of(run_dir, config, summary, data_dir=data_dir)
     images = run_images.placed(table, data)
     count, strategy, quota, seed = (flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed"))
     found = candidates(run_dir, table, data.class_names)
@@ -110,7 +112,10 @@ def _run(flag_values: flags.FlagValues) -> int:
     if config.soft_labels:
         print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
     print(f"{len(lines)} images to be labeled: {out}; to be looked at: {out.with_suffix('.html')}\n")
-    print(f"Next, once the column label is filled in, train on from the run's network:\n  {next_command(run_dir, config, out)}")
+    num_left = len(table.unlabeled_rows) - len(lines)
+    goal = "train on from the run's network" if num_left else "train stage 1, as no image is left unlabeled for the others"
+    command = next_command(run_dir, config, out, num_left=num_left, data_dir=data_dir)
+    print(f"Next, once the column label is filled in, {goal}:\n  {command}")
     return 0
 
 
@@ -140,15 +145,35 @@ def _page(lines: Sequence[dict[str, str]], places: np.ndarray, images: run_image
     return html.render("queue.html", {"title": f"To be labeled: {title}", "images": figures, "strategy": strategy})
 
 
-def next_command(run_dir: Path, config: Config, filled: Path) -> str:
-    """The command that trains on from the network of a run, with the labels of a file that was filled in."""
+def next_command(run_dir: Path, config: Config, filled: Path, *, num_left: int, data_dir: str = "") -> str:
+    """The command that trains on from the network of a run, with the labels of a file that was filled in.
+
+    Args:
+        run_dir: folder of the run.
+        config: of the run.
+        filled: the file of labels.
+        num_left: images that are unlabeled then. Where they fill no batch of stage 2, it is made smaller.
+        data_dir: where the data set lies, if not where the config says.
+    """
     # The file says which images are labeled, and of a folder which are test images; its labels are no longer to be made wrong.
     replaced = {"stage_1_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0, "soft_labels": False}
     if config.dataset == "folder":
         replaced["test_fraction"] = 0.0
-    flags_of_run = [f"--{name}={str(value).lower()}" for name, value in replaced.items() if getattr(config, name) != value]
-    more = [*flags_of_run, f"--labels={filled}", f"--warm_start={run_dir}"]
+    start = {"warm_start": str(run_dir)} if num_left else {"rounds": "", "finetune_epochs": 0, "warm_start": ""}
+    replaced |= {"data_dir": data_dir or config.data_dir, **_batch_that_fits(config, num_left), "labels": str(filled), **start}
+    changed = {name: value for name, value in replaced.items() if getattr(config, name) != value}
+    more = [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changed.items()]
     return run_directory.command_of("r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}", *more)
+
+
+def _batch_that_fits(config: Config, num_left: int) -> dict[str, int | str]:
+    """The flags of a batch of stage 2 that so many unlabeled images fill: those of the run, if they do."""
+    labeled, unlabeled = (int(part) for part in config.labeled_to_unlabeled.split(":"))
+    if not config.rounds or not num_left or config.batch_size - config.labeled_per_batch <= num_left:
+        return {}
+    if unlabeled > num_left:
+        return {"labeled_to_unlabeled": f"1:{num_left}", "batch_size": 1 + num_left}
+    return {"batch_size": num_left // unlabeled * (labeled + unlabeled)}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, run_program
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
@@ -113,7 +114,7 @@ def _experiment(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Expe
         given = "--labels" if config.labels else f"--dataset={config.dataset}"
         raise ValueError(f"{given} gives labels, and those of queued images are not known: take a named data set")
     options: dict[str, Any] = {name: flag_values[name].value for name in ("count", "cold")}
-    made = Experiment(others, seeds, strategies, folder=Path(flag_values["output_dir"].value).expanduser(), **options)
+    made = Experiment(others, seeds, strategies, folder=Path(flag_values["output_dir"].value), **options)
     try:
         from_command_line(made.later_run(seeds[0], strategies[0]))
     except ValueError as error:
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds of the runs", flag_values=flag_values)
     flags.DEFINE_list("strategies", "mixed,random", "of tools.label_queue", flag_values=flag_values)
     flags.DEFINE_integer("count", 50, "images that are labeled", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_string("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
+    define_path("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
     flags.DEFINE_bool("cold", False, "train the later runs from a stage 1 of their own", flag_values=flag_values)
     help_text = f"{__doc__}\n{flag_values.get_help()}"
     return run_program(arguments, help_text, lambda: _run(_experiment(flag_values, arguments)))

@@ -9,6 +9,7 @@ from absl import flags
 from export.serving.folders import check_model_folder
 from r2d2_tf.config import command_line
 from r2d2_tf.config.command_line import described
+from r2d2_tf.config.path_flags import define_path
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -33,9 +34,9 @@ class Settings:
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     command_line.define_flags(values, Settings)
-    flags.DEFINE_string("model", "", "folder of a SavedModel's versions; the highest is tested", flag_values=values)
+    define_path("model", "", "folder of a SavedModel's versions; the highest is tested", flag_values=values)
     flags.DEFINE_list("concurrency", "1,8,32", "requests at a time, one stage after the other", flag_values=values)
-    flags.DEFINE_string("images", "", "folder of image files for image_bytes; by default MODEL/../examples", flag_values=values)
+    define_path("images", "", "folder of image files for image_bytes; by default MODEL/../examples", flag_values=values)
     flags.DEFINE_list(
         "server",
         "",

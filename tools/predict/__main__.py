@@ -1,7 +1,7 @@
 """`python -m tools.predict --model=MODEL PHOTOGRAPHS... --out=predictions.csv`: classifies any number of photographs.
 
 MODEL is an export (.tflite, .onnx, the folder of a SavedModel) or the folder of a finished run. PHOTOGRAPHS are files, and
-folders that are searched to the bottom in sorted order; hidden files and links to folders are left out. They are read and
+folders that are searched to the bottom in sorted order; hidden ones are left out, and links followed. They are read and
 classified a batch at a time, so a million of them need no more memory than a thousand.
 
 Writes a line a photograph: file, label, probability, the next likely labels and their probabilities, error. A file that cannot
@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from export import inference
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
@@ -84,8 +85,8 @@ class Tally:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("model", "", "an export, or the folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("out", "predictions.csv", "file to write; - is standard output", flag_values=flag_values)
+    define_path("model", "", "an export, or the folder of a finished run", flag_values=flag_values)
+    define_path("out", "predictions.csv", "file to write; - is standard output", flag_values=flag_values)
     flags.DEFINE_integer("top", 5, "likeliest classes to write", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("batch_size", 32, "photographs a batch", lower_bound=1, flag_values=flag_values)
     return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
@@ -231,16 +232,20 @@ def summary(tally: Tally, *, seconds: float, start: float) -> list[str]:
     if not classified:
         return lines
     common = tally.labels.most_common(_MOST_CLASSES_SHOWN)
-    width, most = max(len(label) for label, _ in common), common[0][1]
+    shown_as = {label: one_line(label) for label, _ in common}
+    width, most = max(map(len, shown_as.values())), common[0][1]
     lines += ["", "Predicted classes:"]
     for label, count in common:
         bar = "#" * max(1, round(_BAR * count / most))
-        lines.append(f"  {label:{width}} {count:>9,} {100 * count / classified:6.1f} %  {bar}")
+        lines.append(f"  {shown_as[label]:{width}} {count:>9,} {100 * count / classified:6.1f} %  {bar}")
     rest = len(tally.labels) - len(common)
     if rest:
         lines.append(f"  and {classified - sum(count for _, count in common):,} in {rest:,} other classes")
     lines += ["", "Least sure of:"]
-    lines += [f"  {one_line(shown(name))}  {label}, {100 * probability:.1f} %" for probability, name, label in tally.least_sure]
+    lines += [
+        f"  {one_line(shown(name))}  {one_line(label)}, {100 * probability:.1f} %"
+        for probability, name, label in tally.least_sure
+    ]
     return lines
 
 

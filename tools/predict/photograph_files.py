@@ -32,7 +32,7 @@ def count(names: Sequence[str]) -> tuple[int, int]:
 
 
 def walk(names: Sequence[str]) -> Iterator[str]:
-    """The photographs one after another, folders in sorted order; hidden files and links to folders are left out.
+    """The photographs one after another, folders in sorted order; hidden ones left out, links followed as training does.
 
     A folder that cannot be listed is given itself, so that whoever reads it finds out why. Held are the names in the folders
     on the way down to one photograph, not those of all.
@@ -55,17 +55,29 @@ def _files(names: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _in_folder(top: str) -> Iterator[tuple[str, bool]]:
-    # No recursion: folders may lie deeper in each other than Python's calls may.
-    waiting = [(top, True)]
+    # No recursion: folders may lie deeper in each other than Python's calls may. Each with those above it, which a link in it
+    # may lead back to.
+    waiting: list[tuple[str, frozenset[tuple[int, int]] | None]] = [(top, frozenset())]
     while waiting:
-        path, is_folder = waiting.pop()
-        if not is_folder:
+        path, above = waiting.pop()
+        if above is None:
             yield path, path.lower().endswith(IMAGE_ENDINGS)
             continue
         try:
+            about = os.stat(path)
+            if (itself := (about.st_dev, about.st_ino)) in above:
+                continue
             with os.scandir(path) as found:
-                entries = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found if not e.name.startswith("."))
+                entries = sorted((e.name, _is_folder(e)) for e in found if not e.name.startswith("."))
         except OSError:
             yield path, True
             continue
-        waiting += [(os.path.join(path, name), is_dir) for name, is_dir in reversed(entries)]
+        waiting += [(os.path.join(path, name), above | {itself} if is_dir else None) for name, is_dir in reversed(entries)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link to itself.
+        return False

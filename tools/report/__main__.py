@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
@@ -26,9 +27,9 @@ PAGE = "report.html"
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("out", "", f"file to write; by default RUN_DIR/{PAGE}", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of the data set, if not that of the run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("out", "", f"file to write; by default RUN_DIR/{PAGE}", flag_values=flag_values)
+    define_data_dir(flag_values)
     flags.DEFINE_integer(
         "max_images", 240, "images on the page at most", lower_bound=10, upper_bound=5000, flag_values=flag_values
     )
@@ -63,7 +64,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(out, html.render("report.html", content))
     print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
-    command = run_directory.command_of("tools.label_queue", f"--run_dir={run_dir}")
+    moved = [f"--data_dir={data_dir}"] * bool(data_dir)
+    command = run_directory.command_of("tools.label_queue", f"--run_dir={run_dir}", *moved)
     print(f"Next, to have doubtful images labeled:\n  {command}")
     return 0
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, run_program
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE
 from r2d2_tf.runs import run_directory
@@ -52,10 +53,10 @@ def _define_flags() -> flags.FlagValues:
     own = flags.FlagValues()
     flags.DEFINE_enum("table", None, list(TABLES), "table of the paper, or mnist", flag_values=own)
     flags.DEFINE_enum("scale", "cpu", ["cpu", "full"], "size of the experiment", flag_values=own)
-    flags.DEFINE_string("base", "", "config of the experiment, in place of --scale's", flag_values=own)
+    define_path("base", "", "config of the experiment, in place of --scale's", flag_values=own)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to run", flag_values=own)
-    flags.DEFINE_string("output_dir", "docs/results", "where the tables go", flag_values=own)
-    flags.DEFINE_string("runs", "runs/reproduce", "where the runs go", flag_values=own)
+    define_path("output_dir", "docs/results", "where the tables go", flag_values=own)
+    define_path("runs", "runs/reproduce", "where the runs go", flag_values=own)
     flags.DEFINE_bool("dry_run", False, "print what would be run, and its cost", flag_values=own)
     flags.DEFINE_bool("trial", False, "one step of each stage, on fake data", flag_values=own)
     return own

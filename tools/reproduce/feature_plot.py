@@ -16,6 +16,7 @@ from absl import flags
 from r2d2_tf import backbones
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
 from tools.shared import plots
@@ -91,8 +92,8 @@ def draw(panels: Sequence[Panel], class_names: Sequence[str], title: str, path: 
 
 def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
-    flags.DEFINE_string("data_dir", "", "folder of prepared TFDS data sets, if not that of the run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_data_dir(flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
 

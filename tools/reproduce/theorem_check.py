@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system.messages import markdown
 from tools.shared import plots
@@ -103,7 +104,7 @@ def draw(found: Sequence[Comparison], title: str, path: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("run_dir", "", "folder of a finished run", flag_values=flag_values)
+    define_path("run_dir", "", "folder of a finished run", flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 
 from r2d2_tf.config.command_line import parse_flags
+from r2d2_tf.system.files import with_home
 
 
 def parse_seeds(texts: Iterable[str]) -> list[int]:
@@ -43,7 +44,7 @@ def help_of_own(own: flags.FlagValues) -> str:
 
 
 def parse_with_names(flag_values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
-    """Parses `--flag=value` arguments and returns the others; after a `--` all are others.
+    """Parses `--flag=value` arguments and returns the others, names of files or folders; after a `--` all are others.
 
     Raises:
         ValueError: in one line, for whatever `parse_flags` refuses.
@@ -51,4 +52,4 @@ def parse_with_names(flag_values: flags.FlagValues, arguments: Sequence[str]) ->
     end = arguments.index("--") if "--" in arguments else len(arguments)
     own, rest = arguments[:end], list(arguments[end + 1 :])
     parse_flags(flag_values, [argument for argument in own if argument.startswith("-")])
-    return [argument for argument in own if not argument.startswith("-")] + rest
+    return [with_home(name) for name in [argument for argument in own if not argument.startswith("-")] + rest]

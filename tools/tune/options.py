@@ -14,6 +14,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, parse_flags
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.runs import run_directory
@@ -104,7 +105,7 @@ def define_flags() -> flags.FlagValues:
         "at_once", 0, "runs of a trial at the same time; 0: one a core; among several workers, with photographs or a GPU one",
         lower_bound=0, upper_bound=64, flag_values=own,
     )  # fmt: skip
-    flags.DEFINE_string("output_dir", "", "folder of the search; by default runs/tune/NAME-HASH", flag_values=own)
+    define_path("output_dir", "", "folder of the search; by default runs/tune/NAME-HASH", flag_values=own)
     return own
 
 
@@ -130,7 +131,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         trials=trials if trials or tuner in ("grid", "hyperband") else _TRIALS,
         validation_dataset=named,
         **{name: own[name].value for name in ("grid_points", "folds", "validation_fraction", "search_seed", "at_once")},
-        folder=Path(own["output_dir"].value).expanduser(),
+        folder=Path(own["output_dir"].value),
         command=shlex.join(["python", "-m", "tools.tune", *arguments]),
         tuner_id=_tuner_id(environment),
     )

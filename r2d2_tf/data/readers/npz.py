@@ -10,7 +10,7 @@ from r2d2_tf.data.labels.matching import check_class_names
 from r2d2_tf.data.readers.folder import NoTestImages, held_out
 from r2d2_tf.system.messages import mistake
 
-_NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
+_NAMES = ("images", "labels", "unlabeled_images", "test_images", "test_labels", "class_names")
 _CHANNELS = (1, 3)
 
 
@@ -30,6 +30,9 @@ def read_npz(path: Path, test_fraction: float, *, needs_test: bool = True) -> Im
     test_images, test_labels = _test_part(path, arrays, images)
     class_names = _class_names(path, arrays, labels, test_labels)
     ids = [f"{path.stem}_{row:06d}" for row in range(len(labels))]
+    if len(unlabeled := _unlabeled_part(path, arrays, images)):
+        ids += [f"{path.stem}_unlabeled_{row:06d}" for row in range(len(unlabeled))]
+        images, labels = np.concatenate([images, unlabeled]), np.append(labels, np.full(len(unlabeled), -1))
     if ("test_images" in arrays) == (test_fraction > 0):
         if test_fraction:
             raise ValueError(f"data_dir ({path}) has test_images: leave --test_fraction out")
@@ -40,6 +43,12 @@ def read_npz(path: Path, test_fraction: float, *, needs_test: bool = True) -> Im
         ids = list(itertools.compress(ids, ~is_test))
         test_images, test_labels, images, labels = images[is_test], labels[is_test], images[~is_test], labels[~is_test]
     return ImageData(images, labels, ids, test_images, test_labels, class_names, given_labels=labels)
+
+
+def arrays_not_read(path: Path) -> list[str]:
+    """Names of the arrays in a file that `read_npz` passes over."""
+    with np.load(path, allow_pickle=False) as archive:
+        return [name for name in archive.files if name not in _NAMES]
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -78,7 +87,17 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _pair(path: Path, arrays: dict[str, np.ndarray], images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
     if labels_name not in arrays:
         raise ValueError(f"data_dir ({path}) holds {images_name}, and no {labels_name}: save both")
-    images, labels = arrays[images_name], arrays[labels_name]
+    images, labels = _images(path, arrays, images_name), arrays[labels_name]
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise ValueError(
+            f"data_dir ({path}): {labels_name} is {labels.dtype} of shape {labels.shape}, and must be whole numbers of shape "
+            f"({len(images)},), one an image"
+        )
+    return images, labels.astype(np.int64)
+
+
+def _images(path: Path, arrays: dict[str, np.ndarray], images_name: str) -> np.ndarray:
+    images = arrays[images_name]
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in _CHANNELS or 0 in images.shape[1:]:
@@ -86,12 +105,20 @@ def _pair(path: Path, arrays: dict[str, np.ndarray], images_name: str, labels_na
             f"data_dir ({path}): {images_name} is {images.dtype} of shape {arrays[images_name].shape}, and must be uint8 of "
             "shape (images, height, width) or (images, height, width, 1 or 3)"
         )
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+    return images
+
+
+def _unlabeled_part(path: Path, arrays: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """More images to train on, none of which has a label; none where the file holds none."""
+    if "unlabeled_images" not in arrays:
+        return images[:0]
+    unlabeled = _images(path, arrays, "unlabeled_images")
+    if unlabeled.shape[1:] != images.shape[1:]:
         raise ValueError(
-            f"data_dir ({path}): {labels_name} is {labels.dtype} of shape {labels.shape}, and must be whole numbers of shape "
-            f"({len(images)},), one an image"
+            f"data_dir ({path}): images are of shape {images.shape[1:]}, unlabeled_images of {unlabeled.shape[1:]}: make them "
+            "one"
         )
-    return images, labels.astype(np.int64)
+    return unlabeled
 
 
 def _test_part(path: Path, arrays: dict[str, np.ndarray], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

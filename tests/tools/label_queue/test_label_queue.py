@@ -159,10 +159,34 @@ def test_bad_input_is_one_line(arguments, message, finished_run, capsys):
 
 def test_the_next_command_takes_the_labels_as_they_were_filled_in():
     config = Config(labels="soft.csv", num_labels=0, soft_labels=True)
-    words = shlex.split(label_queue.next_command(Path("run"), config, Path("run/queue.csv")))
+    words = shlex.split(label_queue.next_command(Path("run"), config, Path("run/queue.csv"), num_left=900))
     assert "--soft_labels=false" in words
     trained = from_command_line([word for word in words[3:] if "flagfile" not in word])
     assert (trained.labels, trained.warm_start) == ("run/queue.csv", "run")
+
+
+def test_the_next_command_says_where_the_images_lie_now():
+    config = Config(dataset="folder", data_dir="old", translate=0)
+    assert "--data_dir=new" in label_queue.next_command(Path("run"), config, Path("q.csv"), num_left=900, data_dir="new")
+    assert "data_dir" not in label_queue.next_command(Path("run"), config, Path("q.csv"), num_left=900)
+
+
+@pytest.mark.parametrize(
+    ("num_left", "batch", "ratio", "steps"),
+    [(900, 64, "1:3", 18), (48, 64, "1:3", 1), (47, 60, "1:3", 1), (3, 4, "1:3", 1), (2, 3, "1:2", 1), (1, 2, "1:1", 1)],
+)
+def test_the_next_command_has_a_batch_that_the_images_left_unlabeled_fill(num_left, batch, ratio, steps):
+    config = Config(batch_size=64)
+    words = shlex.split(label_queue.next_command(Path("run"), config, Path("run/queue.csv"), num_left=num_left))
+    trained = from_command_line(["--batch_size=64", *(word for word in words[3:] if "flagfile" not in word)])
+    assert (trained.batch_size, trained.labeled_to_unlabeled) == (batch, ratio)
+    assert num_left // (trained.batch_size - trained.labeled_per_batch) == steps
+
+
+def test_where_no_image_is_left_unlabeled_the_next_command_trains_stage_1():
+    words = shlex.split(label_queue.next_command(Path("run"), Config(), Path("run/queue.csv"), num_left=0))
+    trained = from_command_line([word for word in words[3:] if "flagfile" not in word])
+    assert (trained.rounds, trained.finetune_epochs, trained.warm_start, trained.labels) == ("", 0, "", "run/queue.csv")
 
 
 def test_a_quota_that_leaves_too_few_is_told(finished_run, tmp_path, capsys):
