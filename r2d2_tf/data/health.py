@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from r2d2_tf.data import last_look
+from r2d2_tf.data import looking
 from r2d2_tf.data.file_kinds import about_16_bits, not_read
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
-from r2d2_tf.data.looking import kept_looks, looks_of
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.system import c_messages
 from r2d2_tf.system.messages import warn
@@ -145,7 +144,7 @@ def _looked_through(data: ImageData) -> tuple[ImageData, list[str], list[str]]:
     And what is to be told of the others.
     """
     bad: list[str] = []
-    seen: list[last_look.Seen] = []
+    seen: list[looking.Seen] = []
     peaks: list[int] = []
     total = sum(len(images) for images in (data.train_images, data.test_images) if isinstance(images, Photographs))
     # disable=None: no bar where the output is a file.
@@ -156,20 +155,20 @@ def _looked_through(data: ImageData) -> tuple[ImageData, list[str], list[str]]:
         for part, names in (("train_images", _train_names(data)), ("test_images", _test_names(data))):
             images = getattr(data, part)
             if isinstance(images, Photographs):
-                looks = looks_of(images, bar, said)
+                looks = looking.looks_of(images, bar, said)
                 bad += [names[row] for row in looks.rows.tolist()]
                 peaks += looks.peaks.tolist()
                 data = _with_noise(data, part, is_noisy=bool(looks.is_noisy[0]))
                 rows = np.setdiff1d(np.arange(len(names)), looks.rows)
-                seen.append(last_look.Seen(names, rows, looks.plain[rows], looks.digests[rows]))
+                seen.append(looking.Seen(names, rows, looks.plain[rows], looks.digests[rows]))
             else:
-                seen.append(last_look.seen_in_memory(names, images))
+                seen.append(looking.seen_in_memory(names, images))
     if about := about_16_bits(peaks):
         warn(about)
     if any(getattr(images, "is_noisy", False) for images in (data.train_images, data.test_images)):
         warn("some JPEG files hold stray bytes, and are shown all the same: python -m tools.check_data names them")
     is_sample = any(len(one.rows) < len(one.names) for one in seen) and not total
-    return data, bad, list(last_look.told(seen, is_sample=is_sample))
+    return data, bad, list(looking.told(seen, is_sample=is_sample))
 
 
 def _known_before(data: ImageData) -> ImageData:
@@ -177,7 +176,7 @@ def _known_before(data: ImageData) -> ImageData:
     for part in ("train_images", "test_images"):
         images = getattr(data, part)
         if isinstance(images, Photographs):
-            looks = kept_looks(images)
+            looks = looking.kept_looks(images)
             data = _with_noise(data, part, is_noisy=looks is None or bool(looks.is_noisy[0]))
     return data
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from r2d2_tf.data.decoding import decoded_once, sixteen_bit_peak, too_large
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.data.image_data import ImageData
-from r2d2_tf.data.last_look import pixels_of
+from r2d2_tf.data.looking import pixels_of
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.system import c_messages
 from tools.check_data.near_copies import MOST_COMPARED, Appearance, appearance, near_pairs

@@ -6,7 +6,7 @@ from own_photographs import colored_folder, photograph
 from PIL import Image
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.data import health, last_look
+from r2d2_tf.data import health, looking
 from r2d2_tf.runs.dataset import spec_of
 
 
@@ -50,10 +50,10 @@ def test_equal_images_in_files_that_differ_are_told(photos, capsys):
 def test_of_images_in_memory_a_sample_is_looked_at_and_called_so(tmp_path, capsys):
     rng = np.random.default_rng(0)
     images, tests = rng.integers(0, 256, (500, 8, 8, 1), np.uint8), rng.integers(0, 256, (9, 8, 8, 1), np.uint8)
-    images[last_look.sampled_rows(500)[3]] = 7
+    images[looking.sampled_rows(500)[3]] = 7
     labels = np.arange(500) % 3
     np.savez(tmp_path / "own.npz", images=images, labels=labels, test_images=tests, test_labels=labels[:9])
-    row = last_look.sampled_rows(500)[3]
+    row = looking.sampled_rows(500)[3]
     assert told_of(tmp_path / "own.npz", capsys, "npz") == [
         f"warning: 1 of 73 images, a sample, are of a single color once decoded (train own_{row:06d})"
     ]
@@ -63,13 +63,13 @@ def test_of_images_in_memory_a_sample_is_looked_at_and_called_so(tmp_path, capsy
 def test_a_single_color_may_be_rounded(highest, is_plain):
     image = np.full((5, 4, 3), 7, np.uint8)
     image[2, 2] = highest
-    assert last_look.pixels_of(image).is_plain == is_plain
+    assert looking.pixels_of(image).is_plain == is_plain
 
 
 def test_a_digest_follows_pixels_and_shape():
     image = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
-    assert last_look.pixels_of(image).digest == last_look.pixels_of(image.copy()).digest
-    assert last_look.pixels_of(image).digest != last_look.pixels_of(image.reshape(2, 4, 3)).digest
+    assert looking.pixels_of(image).digest == looking.pixels_of(image.copy()).digest
+    assert looking.pixels_of(image).digest != looking.pixels_of(image.reshape(2, 4, 3)).digest
 
 
 def test_a_run_that_goes_on_is_not_told_again(photos, capsys):
