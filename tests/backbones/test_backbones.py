@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import ROOT, make_strategy
 
 from export import inference
-from export.formats import EXPORTERS, write
+from export.formats import EXPORTERS, stage
 from export.serving_model import ServingModel
 from r2d2_tf import backbones
 from r2d2_tf.backbones.layers import (
@@ -116,7 +116,7 @@ FAST_EXPORTS = [("lenet_2d", kind) for kind in EXPORTERS] + [
 def test_every_backbone_exports_in_every_format(name, kind, tmp_path):
     model, pixels = build(name), pixels_of(name, 8)
     names = [f"class {number}" for number in range(model.output_shape[-1])]
-    path = write(kind, ServingModel(model, names, pixels), tmp_path, version=1)
+    path = stage(kind, ServingModel(model, names, pixels), tmp_path)
     expected = np.asarray(keras.ops.softmax(model(pixels, training=False)))
     actual = inference.load(path).predict(pixels)
     share, step = FEWER_BITS.get(kind, (0.0, 1e-5))

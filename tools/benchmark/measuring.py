@@ -2,15 +2,17 @@
 
 import functools
 import gc
+import importlib
 import itertools
 import math
-import pickle
+import multiprocessing
+import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ from typing import Any
 from r2d2_tf.system.messages import markdown
 from tools.benchmark.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
 Work = Callable[[int], object]
 """Does so many steps."""
 _WARM_UP = 10
@@ -129,12 +130,20 @@ def in_fresh_process(function: str, settings: Settings, *arguments: Any) -> Any:
         PartFailed: if it fails, or is killed for want of memory.
     """
     with tempfile.TemporaryDirectory() as folder:
-        request, result = Path(folder) / "request", Path(folder) / "result"
-        request.write_bytes(pickle.dumps((function, settings, arguments)))
-        command = [sys.executable, "-m", "tools.benchmark.child", str(request), str(result)]
+        said = Path(folder) / "said"
         # What TensorFlow says of itself would stand between the tables.
-        ended = subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.PIPE, text=True, errors="replace")
-        if ended.returncode or not result.is_file():
-            sys.stderr.write(ended.stderr[-_MOST_SAID:])
-            raise PartFailed(f"{function} ended with exit code {ended.returncode}")
-        return pickle.loads(result.read_bytes())
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_say_into, initargs=(str(said),)) as pool:
+            try:
+                return pool.submit(_call, function, settings, arguments).result()
+            except Exception as error:
+                sys.stderr.write(said.read_text(errors="replace")[-_MOST_SAID:] if said.is_file() else "")
+                raise PartFailed(f"{function}: {error}") from error
+
+
+def _say_into(path: str) -> None:
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+
+
+def _call(function: str, settings: Settings, arguments: Sequence[Any]) -> Any:
+    module, name = function.split(":")
+    return getattr(importlib.import_module(f"tools.benchmark.arms.{module}"), name)(settings, *arguments)
