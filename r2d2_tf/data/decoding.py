@@ -69,6 +69,17 @@ def decode(encoded: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
+def looks_as_stored(encoded: bytes) -> bool:
+    """Whether `decode` surely gives the same as shown and as stored: a JPEG or PNG that is neither turned nor transparent.
+
+    The bytes are searched, not parsed: a picture that holds the letters by chance is decoded with more care than it needs.
+    """
+    if encoded.startswith(b"\xff\xd8\xff"):
+        return b"Exif" not in encoded
+    is_opaque_png = encoded.startswith(b"\x89PNG") and encoded[25:26] in (b"\x00", b"\x02", b"\x03")
+    return is_opaque_png and b"tRNS" not in encoded and b"eXIf" not in encoded
+
+
 def decoded_once(encoded: bytes, *, as_shown: bool) -> tf.Tensor:
     """`decode` of a single image, outside of any graph."""
     return _traced(as_shown)(tf.constant(encoded))

@@ -158,7 +158,7 @@ def _looked_through(data: ImageData) -> tuple[ImageData, list[str], list[str]]:
                 looks = looking.looks_of(images, bar, said)
                 bad += [names[row] for row in looks.rows.tolist()]
                 peaks += looks.peaks.tolist()
-                data = _with_noise(data, part, is_noisy=bool(looks.is_noisy[0]))
+                data = _knowing(data, part, looks)
                 rows = np.setdiff1d(np.arange(len(names)), looks.rows)
                 seen.append(looking.Seen(names, rows, looks.plain[rows], looks.digests[rows]))
             else:
@@ -176,13 +176,14 @@ def _known_before(data: ImageData) -> ImageData:
     for part in ("train_images", "test_images"):
         images = getattr(data, part)
         if isinstance(images, Photographs):
-            looks = looking.kept_looks(images)
-            data = _with_noise(data, part, is_noisy=looks is None or bool(looks.is_noisy[0]))
+            data = _knowing(data, part, looking.kept_looks(images))
     return data
 
 
-def _with_noise(data: ImageData, part: str, *, is_noisy: bool) -> ImageData:
-    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), is_noisy=is_noisy)}
+def _knowing(data: ImageData, part: str, looks: looking.Looks | None) -> ImageData:
+    """The data with a part that is decoded no more carefully than its images need; None: nothing is known of them."""
+    is_noisy, as_stored = (True, False) if looks is None else (bool(looks.is_noisy[0]), bool(looks.as_stored[0]))
+    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), is_noisy=is_noisy, as_stored=as_stored)}
     return dataclasses.replace(data, **changed)
 
 

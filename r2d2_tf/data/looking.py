@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from r2d2_tf.data.decoding import decoded_once, sixteen_bit_peak, too_large
+from r2d2_tf.data.decoding import decoded_once, looks_as_stored, sixteen_bit_peak, too_large
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.system.c_messages import Held
 from r2d2_tf.system.messages import one_line
@@ -62,6 +62,7 @@ class Looks(NamedTuple):
         rows: that cannot be decoded, `[unreadable]`.
         peaks: largest values of those that have 16 bits, `[deep]`.
         is_noisy: whether the decoder warned, `[1]`.
+        as_stored: whether every image looks as its stored pixels do, `[1]`: see `decoding.looks_as_stored`.
         plain: whether each row is of a single color, `[rows]`.
         digests: of the pixels of each row, `[rows]` uint64; 0 where it cannot be decoded.
     """
@@ -69,6 +70,7 @@ class Looks(NamedTuple):
     rows: np.ndarray
     peaks: np.ndarray
     is_noisy: np.ndarray
+    as_stored: np.ndarray
     plain: np.ndarray
     digests: np.ndarray
 
@@ -92,7 +94,7 @@ def kept_looks(photographs: Photographs) -> Looks | None:
     if kept is None or not np.array_equal(kept.pop("known"), _known(photographs)):
         return None
     looks = Looks(**kept)
-    if not np.isin(looks.rows, np.arange(len(photographs))).all() or len(looks.is_noisy) != 1:
+    if not np.isin(looks.rows, np.arange(len(photographs))).all() or (len(looks.is_noisy), len(looks.as_stored)) != (1, 1):
         return None
     return looks if {looks.plain.shape, looks.digests.shape} == {(len(photographs),)} else None
 
@@ -106,7 +108,7 @@ def _known(photographs: Photographs) -> np.ndarray:
 def _looked_at(photographs: Photographs, bar: tqdm, said: Held) -> tuple[Looks, bool]:
     """Decodes all; and tells whether the bytes of all could at least be read."""
 
-    def look_at(rows: range) -> list[tuple[int, _Readable, int | None, Pixels]]:
+    def look_at(rows: range) -> list[tuple[int, _Readable, int | None, bool, Pixels]]:
         found = [(row, *_readable(photographs, row)) for row in rows]
         bar.update(len(rows))
         return found
@@ -117,9 +119,10 @@ def _looked_at(photographs: Photographs, bar: tqdm, said: Held) -> tuple[Looks, 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = [one for ones in pool.map(look_at, tasks) for one in ones]
     bad = [(row, readable) for row, readable, *_ in found if readable != _Readable.YES]
-    rows, peaks = np.array([row for row, _ in bad], np.int64), [peak for *_, peak, _ in found if peak is not None]
+    rows, peaks = np.array([row for row, _ in bad], np.int64), [peak for *_, peak, _, _ in found if peak is not None]
     is_noisy = np.array([said.size > before and said.is_about_images])
-    looks = Looks(rows, np.array(peaks, np.int64), is_noisy, *as_arrays([pixels for *_, pixels in found]))
+    as_stored = np.array([all(as_stored for *_, as_stored, _ in found)])
+    looks = Looks(rows, np.array(peaks, np.int64), is_noisy, as_stored, *as_arrays([pixels for *_, pixels in found]))
     return looks, all(readable == _Readable.NO for _, readable in bad)
 
 
@@ -129,21 +132,22 @@ class _Readable(enum.Enum):
     UNKNOWN = "its bytes could not be had"
 
 
-def _readable(photographs: Photographs, row: int) -> tuple[_Readable, int | None, Pixels]:
-    """Whether an image can be decoded; its largest value if it has 16 bits; and what is seen of it."""
+def _readable(photographs: Photographs, row: int) -> tuple[_Readable, int | None, bool, Pixels]:
+    """Whether an image can be decoded; its largest value if it has 16 bits; whether it looks as stored; what is seen of it."""
     try:
         encoded = photographs.read(row)
         # Some decoders forgive an image that is cut short.
         if len(encoded) != photographs.length[row] or too_large(encoded):
-            return _Readable.NO, None, NOTHING
-        decoded = np.asarray(decoded_once(encoded, as_shown=photographs.as_shown))
+            return _Readable.NO, None, True, NOTHING
+        as_stored = looks_as_stored(encoded)
+        decoded = np.asarray(decoded_once(encoded, as_shown=photographs.as_shown and not as_stored))
         if not decoded.size:
-            return _Readable.NO, None, NOTHING
-        return _Readable.YES, sixteen_bit_peak(encoded), pixels_of(decoded)
+            return _Readable.NO, None, True, NOTHING
+        return _Readable.YES, sixteen_bit_peak(encoded), as_stored, pixels_of(decoded)
     except OSError:
-        return _Readable.UNKNOWN, None, NOTHING
+        return _Readable.UNKNOWN, None, False, NOTHING
     except tf.errors.OpError:
-        return _Readable.NO, None, NOTHING
+        return _Readable.NO, None, True, NOTHING
 
 
 def seen_in_memory(names: Sequence[str], images: np.ndarray) -> "Seen":

@@ -37,6 +37,7 @@ class Photographs:
         size: side of the square that a network sees, in pixels.
         resize: length of the shorter side before the central square is cut out in evaluation, in pixels.
         as_shown: see `decode`.
+        as_stored: whether all of them look as they are stored, for which there is a quicker decoder.
         is_noisy: whether the decoder may warn of some of them.
         cache: of `files`, where these are all of their photographs; None: nothing is kept of them.
     """
@@ -48,11 +49,16 @@ class Photographs:
     size: int
     resize: int
     as_shown: bool = True
+    as_stored: bool = field(default=False, compare=False)
     is_noisy: bool = field(default=False, compare=False)
     cache: FileCache | None = None
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    @property
+    def _turns(self) -> bool:
+        return self.as_shown and not self.as_stored
 
     def __getitem__(self, rows: np.ndarray | slice) -> "Photographs":
         """Some of the images."""
@@ -107,10 +113,10 @@ class Photographs:
         return self._encoded(batches).map(crop, **PARALLEL).batch(batch_size)
 
     def _center(self, encoded: tf.Tensor) -> tf.Tensor:
-        return central_crop(decode(encoded, as_shown=self.as_shown), self.resize, self.size)
+        return central_crop(decode(encoded, as_shown=self._turns), self.resize, self.size)
 
     def _random(self, encoded: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
-        return decoded_random_crop(encoded, scale, self.size, seed, as_shown=self.as_shown)
+        return decoded_random_crop(encoded, scale, self.size, seed, as_shown=self._turns)
 
     def _unless_filler(self, row: tf.Tensor, make: Callable[[], tf.Tensor]) -> tf.Tensor:
         return tf.cond(row == NO_ROW, lambda: tf.zeros([self.size, self.size, 3], tf.uint8), make)

@@ -17,7 +17,7 @@ from export import picture_files
 from export.client import RestClient, ServerError
 from export.formats import write_saved_model
 from export.serving_model import ServingModel
-from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, random_crop
+from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, looks_as_stored, random_crop
 
 COLORS = smooth(40, 31)
 OPAQUE = np.where(np.arange(31) > 9, 255, np.arange(31) * 12)[None].repeat(40, 0).astype(np.uint8)
@@ -253,6 +253,15 @@ def test_pixels_as_they_are_stored_are_those_of_before(tmp_path):
         np.testing.assert_array_equal(decode(tf.constant(FILES[kind]), as_shown=False), expected)
         stored = picture_files.read_image(tmp_path / "x", (40, 31, 3), as_shown=False)
         np.testing.assert_array_equal(stored, expected)
+
+
+def test_a_file_that_is_said_to_look_as_it_is_stored_does(traced):
+    stored = tf.function(lambda encoded: decode(encoded, as_shown=False), input_signature=[tf.TensorSpec([], tf.string)])
+    plain = [kind for kind, encoded in FILES.items() if looks_as_stored(encoded)]
+    for kind in plain:
+        np.testing.assert_array_equal(stored(FILES[kind]), traced(FILES[kind]), err_msg=kind)
+    assert len(plain) > 3, "ordinary files take the quick way"
+    assert not [kind for kind in plain if "turned" in kind]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -215,6 +215,7 @@ def test_the_file_stands_alone(file, packages):
         "importlib",
         "json",
         "math",
+        "os",
         "re",
         "sys",
         "collections",

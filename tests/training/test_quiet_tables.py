@@ -30,7 +30,8 @@ sys.exit(train.main(sys.argv[1:]))
 ROW = re.compile(r" +\d+/\d+ +[\d.e-]+( +[\d.]+){3} +[\d.]+ % +- +\d\d:\d\d|Stage \d of 3: .*| +epoch +rate .*| +\(began .*|")
 
 
-@pytest.mark.parametrize("terminal", [pytest.param(False, marks=pytest.mark.slow), True], ids=["file", "terminal"])
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [False, True], ids=["file", "terminal"])
 def test_between_the_rows_of_a_mirrored_run_on_photographs_stands_nothing_else(terminal, tmp_path):
     photos = colored_folder(tmp_path / "photos")
     flags = [*TINY, "--backbone=small_network:strided", "--dataset=folder", f"--data_dir={photos}"]
