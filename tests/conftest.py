@@ -1,6 +1,7 @@
 """Two logical CPUs for every test, and small things to train."""
 
 import fcntl
+import gc
 import os
 import re
 import shutil
@@ -29,6 +30,10 @@ from r2d2_tf.system.interrupts import StopSignals
 _CACHE = tempfile.TemporaryDirectory()
 os.environ[cache.FOLDER_VARIABLE] = _CACHE.name
 ROOT = Path(__file__).parent.parent
+# What is imported stays, and a process of tests holds millions of objects of Keras and TensorFlow: walking them all again and
+# again took longer than the tests.
+gc.freeze()
+gc.set_threshold(100_000, 50, 1000)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

@@ -387,6 +387,7 @@ def test_the_labels_that_a_run_leaves_give_the_same_data_again(run_of_photos):
     assert by_file.test_ids == by_folder.test_ids
 
 
+@pytest.mark.slow
 def test_the_command_that_the_queue_prints_takes_the_new_labels_and_the_same_test_images(tmp_path, capsys):
     folder, run_dir = colored_folder(tmp_path / "photos", unlabeled=15), tmp_path / "a run"
     shutil.rmtree(folder / "test")
