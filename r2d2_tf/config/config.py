@@ -1,12 +1,10 @@
 """The only list of flags: Config and its checks. Needs no TensorFlow, so a mistake in a flag is reported at once."""
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 
 from r2d2_tf.backbones import BACKBONES, names
-from r2d2_tf.config import flag_checks
+from r2d2_tf.config import flag_checks, identity
 from r2d2_tf.config.flag_checks import checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
@@ -235,12 +233,7 @@ class Config:
 
         Of those that differ from their defaults, so that a flag added later leaves the names of older runs alone.
         """
-        named = {f.name: f.default for f in _LASTING if not f.metadata.get("unnamed")}
-        changed = {name: getattr(self, name) for name, default in named.items() if getattr(self, name) != default}
-        if self.dataset in OWN_SETS and self.data_path is not None:
-            # The same flags with another folder are another run.
-            changed["data_dir"] = str(self.data_path.absolute())
-        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+        return identity.digest_of(self)
 
     @property
     def default_name(self) -> str:
@@ -270,27 +263,8 @@ class Config:
             of_stage_1: compare their first stages alone.
             unfinished: compare what must stay the same while a run is not finished, too.
         """
-        fields = [f for f in _LASTING if not (of_stage_1 and f.metadata.get("later"))]
-        if not self.may_have_photographs:
-            fields = [f for f in fields if f.name != "image_view"]
-        if self.dataset in OWN_SETS and not unfinished:
-            # An unfinished run knows its data by a fingerprint, wherever they lie now.
-            fields += [f for f in dataclasses.fields(self) if f.name == "data_dir"]
-        if unfinished:
-            fields += [f for f in dataclasses.fields(self) if f.metadata.get("fixed")]
-        pairs = [(f.name, getattr(other, f.name), getattr(self, f.name)) for f in fields]
-        return [f"--{name}: {theirs} -> {ours}" for name, theirs, ours in pairs if theirs != ours]
+        return identity.differences(self, other, of_stage_1=of_stage_1, unfinished=unfinished)
 
     def to_flagfile(self) -> str:
         """All flags as the text of a flagfile that repeats the run."""
-        lines = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("run_dir", "new_run", "dry_run") or value == field.default == "":
-                continue
-            lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
-        return "\n".join(lines) + "\n"
-
-
-_LASTING = [field for field in dataclasses.fields(Config) if not field.metadata.get("cosmetic")]
-"""The flags that can change a result."""
+        return identity.flagfile_of(self)

@@ -1,0 +1,51 @@
+"""When two configs are the same run: the digest in a run's name, and the flags in which they would train differently."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, TypeAlias
+
+from r2d2_tf.data.datasets import OWN_SETS
+
+Config: TypeAlias = Any
+"""A Config, whose own module imports this one."""
+
+
+def _lasting(config: Config) -> list[dataclasses.Field]:
+    """The flags that can change a result."""
+    return [field for field in dataclasses.fields(config) if not field.metadata.get("cosmetic")]
+
+
+def digest_of(config: Config) -> str:
+    """Eight hexadecimal digits of the flags that can change a result and differ from their defaults."""
+    named = {f.name: f.default for f in _lasting(config) if not f.metadata.get("unnamed")}
+    changed = {name: getattr(config, name) for name, default in named.items() if getattr(config, name) != default}
+    if config.dataset in OWN_SETS and config.data_path is not None:
+        # The same flags with another folder are another run.
+        changed["data_dir"] = str(config.data_path.absolute())
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def differences(ours: Config, theirs: Config, *, of_stage_1: bool, unfinished: bool) -> list[str]:
+    """See Config.differences."""
+    fields = [f for f in _lasting(ours) if not (of_stage_1 and f.metadata.get("later"))]
+    if not ours.may_have_photographs:
+        fields = [f for f in fields if f.name != "image_view"]
+    if ours.dataset in OWN_SETS and not unfinished:
+        # An unfinished run knows its data by a fingerprint, wherever they lie now.
+        fields += [f for f in dataclasses.fields(ours) if f.name == "data_dir"]
+    if unfinished:
+        fields += [f for f in dataclasses.fields(ours) if f.metadata.get("fixed")]
+    pairs = [(f.name, getattr(theirs, f.name), getattr(ours, f.name)) for f in fields]
+    return [f"--{name}: {their_value} -> {our_value}" for name, their_value, our_value in pairs if their_value != our_value]
+
+
+def flagfile_of(config: Config) -> str:
+    """All flags as the text of a flagfile that repeats the run."""
+    lines = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in ("run_dir", "new_run", "dry_run") or value == field.default == "":
+            continue
+        lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+    return "\n".join(lines) + "\n"
