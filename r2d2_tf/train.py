@@ -23,8 +23,8 @@ from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs.outcome.summary import result_text
 from r2d2_tf.runs.preflight import check_data
-from r2d2_tf.runs.summary import result_text
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import one_line, warn
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back

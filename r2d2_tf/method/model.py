@@ -78,7 +78,7 @@ class R2D2Model(keras.Model):
         self._evaluates = False
         self.resumes_epoch = False
         self.between_batches: Callable[[], object] = lambda: None
-        self._functions: dict[str, Callable[[Batch], tf.Tensor]] = {}
+        self._functions: dict[str, Callable[..., tf.Tensor]] = {}
         self.built = True
 
     @property
@@ -213,18 +213,21 @@ class R2D2Model(keras.Model):
         how = "model.backbone.save('network.keras') and model.table.save('pseudo_labels.npz', ids)"
         raise ValueError(f"an R2D2Model is not saved in one file: save its network and its pseudo-labels, by {how}")
 
-    def evaluate_images(self, batches: Batches) -> tuple[int, int, np.ndarray]:
-        """Predicts batches of (images, true classes) in evaluation mode.
+    def evaluate_images(self, batches: Batches, labels: np.ndarray) -> tuple[np.ndarray, int]:
+        """Predicts all of some images in evaluation mode, whichever replica or process has which of them.
+
+        Args:
+            batches: (images, places): each image's place in `labels`, int64.
+            labels: true classes, `[images]`.
 
         Returns:
-            Number of wrong predictions; number of images whose true class is not among the five likeliest; and how many
-            images were given each class, `[classes]`.
+            The predicted classes, `[images]` int64, and of how many images the true class is not among the five likeliest.
 
         Raises:
             tf.errors.InvalidArgumentError: if a logit is not finite.
         """
-        errors, top5_errors, *counts = self._sum_over(batches, self._evaluation_step)
-        return int(errors), int(top5_errors), np.array(counts)
+        top5_errors, *predicted = self._sum_over(batches, self._evaluation_step, tf.constant(labels, tf.int64))
+        return np.array(predicted, np.int64), int(top5_errors)
 
     def repredict(self, batches: Batches) -> int:
         """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
@@ -241,13 +244,12 @@ class R2D2Model(keras.Model):
         """Notes in the table how every row in `batches` of (images, rows) compares with the network's prediction for it."""
         self._sum_over(batches, self._compare_step)
 
-    def _evaluation_step(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    def _evaluation_step(self, images: tf.Tensor, places: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         logits = self._predicted(images)
-        predicted = tf.argmax(logits, -1)
-        counts = tf.math.bincount(tf.cast(predicted, tf.int32), minlength=self.table.num_classes, dtype=tf.int64)
-        in_top5 = tf.math.in_top_k(classes, logits, k=min(5, self.table.num_classes))
-        errors = tf.math.count_nonzero(tf.stack([predicted != classes, ~in_top5]), axis=1)
-        return tf.concat([errors, counts], 0)
+        in_top5 = tf.math.in_top_k(tf.gather(labels, places), logits, k=min(5, self.table.num_classes))
+        # Each image has its own place, the others hold zeros: sums over batches and replicas put all of them together.
+        predicted = tf.scatter_nd(places[:, None], tf.argmax(logits, -1), tf.shape(labels, tf.int64))
+        return tf.concat([tf.math.count_nonzero(~in_top5, keepdims=True), predicted], 0)
 
     def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         logits = self._predicted(images)
@@ -266,14 +268,18 @@ class R2D2Model(keras.Model):
         self.table.note(*self._shared(rows, measures.stacked()))
         return tf.shape(rows)[0]
 
-    def _sum_over(self, batches: Batches, replica_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Any:
-        """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns."""
+    def _sum_over(self, batches: Batches, replica_step: Callable[..., tf.Tensor], *arguments: tf.Tensor) -> Any:
+        """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns.
+
+        Each call gets the `arguments`, too, after what is the batch's.
+        """
         strategy = self.distribute_strategy
         key = replica_step.__name__
         if key not in self._functions:
 
-            def step(batch: Batch) -> tf.Tensor:
-                return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
+            def step(batch: Batch, arguments: tuple[tf.Tensor, ...]) -> tf.Tensor:
+                summed = strategy.run(replica_step, args=(*batch, *arguments))
+                return strategy.reduce(tf.distribute.ReduceOp.SUM, summed, axis=None)
 
             self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
         if isinstance(batches, tf.data.Dataset):
@@ -281,7 +287,7 @@ class R2D2Model(keras.Model):
         total = np.int64(0)
         for batch in batches:
             self.between_batches()
-            total = total + self._functions[key](batch).numpy()
+            total = total + self._functions[key](batch, arguments).numpy()
         return total
 
     def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:

@@ -25,7 +25,7 @@ KEPT = 2
 """Checkpoints that are kept."""
 OPTIMIZER = "optimizer/"
 """How the names of an optimizer's variables begin, which are the same in all replicas."""
-_STATE, _CONFIG, _VARIABLES = "state.json", "config.cfg", "variables/"
+_CONFIG, _VARIABLES = "config.cfg", "variables/"
 
 
 class CannotResume(ValueError):
@@ -147,7 +147,7 @@ class Checkpoints:
         temporary = self.folder / f"{files.PARTIAL}{number:06d}.npz"
         try:
             with zipfile.ZipFile(temporary, "w") as archive:
-                archive.writestr(_STATE, state.to_json())
+                state.write(archive)
                 archive.writestr(_CONFIG, self._config_text)
                 for name, variable in variables.items():
                     value = _copies_to_save(variable, own_copies.get(name))
@@ -215,7 +215,7 @@ class Checkpoints:
     def _read(self, path: Path) -> Checkpoint:
         try:
             with zipfile.ZipFile(path) as archive:
-                return Checkpoint(path, RunState.from_json(archive.read(_STATE)), self._workers)
+                return Checkpoint(path, RunState.read(archive), self._workers)
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
             raise CannotResume(
                 f"the checkpoint {path} was written by another version of this program ({error}): go on with that version, or "

@@ -29,6 +29,7 @@ METRICS_FILE = "metrics.csv"
 PICTURE_FILE = "curves.png"
 STAGE_1_FILE = "stage_1.keras"
 STAGE_2_FILE = "stage_2.keras"
+TEST_PREDICTIONS_FILE = "test_predictions.npz"
 HISTORY_FILE = "predictions.npz"
 TABLE_FILE = "pseudo_labels.npz"
 BACKBONE_FILE = "backbone.keras"
@@ -49,6 +50,7 @@ FILES = {
     STAGE_2_FILE: "the network after stage 2",
     HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",
     BACKBONE_FILE: "the trained network, pixels to logits; --warm_start starts another run from it",
+    TEST_PREDICTIONS_FILE: "the predicted class of each test image after each stage",
     "tensorboard/": "the same measurements for TensorBoard",
 }
 """What a finished run leaves, for people."""

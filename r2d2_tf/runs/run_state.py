@@ -2,8 +2,17 @@
 
 import dataclasses
 import json
+import zipfile
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+
+from r2d2_tf.system import files
+
+TEST = "test"
+"""Name of the test images among those whose predicted classes are kept."""
+_STATE, _PREDICTED = "state.json", "predicted/"
 
 
 @dataclass
@@ -26,6 +35,8 @@ class RunState:
         data_fingerprint: of the images and their true labels.
         split_fingerprint: of the labels that training may see.
         start_fingerprint: of the network that `--warm_start` gave; "": it gave none, or is gone since.
+        predicted: class of each image, `[images]` int32, by the network at the last evaluation of a stage; of a kind of
+            images and stage N it is called `KIND/stage_N`.
     """
 
     stage: int
@@ -42,6 +53,7 @@ class RunState:
     data_fingerprint: str = ""
     split_fingerprint: str = ""
     start_fingerprint: str = ""
+    predicted: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[int, int, int]:
@@ -61,9 +73,32 @@ class RunState:
         for name in (part, "total"):
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
+    def remember(self, kind: str, stage: int, predicted: np.ndarray) -> None:
+        """Keeps the predicted classes of a kind of images, `[images]`, in place of earlier ones of that stage."""
+        self.predicted[f"{kind}/stage_{stage}"] = predicted.astype(np.int32)
+
+    def predictions(self, kind: str) -> dict[str, np.ndarray]:
+        """What is kept of a kind of images: `stage_N`, in order -> classes `[images]` int32."""
+        found = {name.removeprefix(f"{kind}/"): value for name, value in self.predicted.items() if name.startswith(f"{kind}/")}
+        return dict(sorted(found.items()))
+
+    def write(self, archive: zipfile.ZipFile) -> None:
+        """Writes all of it into a checkpoint."""
+        archive.writestr(_STATE, self.to_json())
+        for name, classes in self.predicted.items():
+            files.write_array(archive, f"{_PREDICTED}{name}", classes)
+
+    @classmethod
+    def read(cls, archive: zipfile.ZipFile) -> "RunState":
+        """What `write` wrote; KeyError, TypeError or ValueError if it was another version that wrote."""
+        state = cls.from_json(archive.read(_STATE))
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith(_PREDICTED)]
+        state.predicted = {name.removeprefix(_PREDICTED): files.read_array(archive, name) for name in names}
+        return state
+
     def to_json(self) -> str:
-        """All of it as text; numbers come back exactly."""
-        return json.dumps(dataclasses.asdict(self))
+        """All of it but the predicted classes as text; numbers come back exactly."""
+        return json.dumps(dataclasses.asdict(dataclasses.replace(self, predicted={})))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "RunState":

@@ -27,8 +27,9 @@ from r2d2_tf.runs import run_directory, run_labels, run_network
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.metrics_log import plot_run
 from r2d2_tf.runs.other_runs import borrow_stage_1, is_gone, start_warm
-from r2d2_tf.runs.run_state import RunState
-from r2d2_tf.runs.summary import summary_of
+from r2d2_tf.runs.outcome import stage_predictions
+from r2d2_tf.runs.outcome.summary import summary_of
+from r2d2_tf.runs.run_state import TEST, RunState
 from r2d2_tf.system import files, provenance, resources
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.interrupts import StopSignals
@@ -166,7 +167,7 @@ class Experiment:
         # The chief says, as a shared disk may show the others something else.
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
         if config.stage_1_from and not is_begun:
-            state.borrowed = borrow_stage_1(model.backbone, config, strategy, state)
+            borrow_stage_1(model.backbone, config, strategy, state, self.data.test_labels)
         if config.warm_start and not (is_begun and is_gone(config.warm_start)):
             state.start_fingerprint = start_warm(model.backbone, config, strategy, self.data.class_names)
         self.workers.check_same({"network to start from": state.start_fingerprint})
@@ -276,7 +277,7 @@ class Experiment:
                 self.table.save(path, self.data.train_ids)
             with files.written_whole(folder / run_directory.HISTORY_FILE) as path:
                 training.history.save(path)
-        with files.written_whole(folder / run_directory.BACKBONE_FILE) as path:
-            self.model.backbone.save(path)
+        stage_predictions.write(folder, TEST, training.state.predictions(TEST), self.data.test_labels)
+        training.save_network(run_directory.BACKBONE_FILE)
         with files.written_whole(folder / run_directory.PICTURE_FILE) as path:
             plot_run(training.state.rows, self.title, path)

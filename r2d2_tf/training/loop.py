@@ -115,10 +115,14 @@ class Training:
                 self._roll_back(stopped)
                 continue
             if stage.number in run_directory.NETWORK_FILES and self.workers.is_chief:
-                with files.written_whole(self.folder / run_directory.NETWORK_FILES[stage.number]) as path:
-                    self.model.backbone.save(path)
+                self.save_network(run_directory.NETWORK_FILES[stage.number])
             self.state.begin_stage(stage.number + 1)
         self._log.close()
+
+    def save_network(self, name: str) -> None:
+        """Writes the network as it is, pixels to logits, into a file of the run's folder."""
+        with files.written_whole(self.folder / name) as path:
+            self.model.backbone.save(path)
 
     def _go_to(self, checkpoint: Checkpoint) -> None:
         self._pending, self.state = checkpoint, checkpoint.state
@@ -233,7 +237,7 @@ class Training:
                 means,
                 head_first,
                 *recorded_reprediction(stage, self._batches.unlabeled(), self.history, state),
-                Evaluation(self._batches.test(), len(data.test_images)),
+                Evaluation(self._batches.test(), data.test_labels, table.num_classes, stage, state),
                 Diagnostics(stage, table, run_labels.hidden_labels(data)),
                 *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),
                 EpochRecorder(self._log, stage, first_run_epoch=len(self._log.rows) - state.epoch + 1),

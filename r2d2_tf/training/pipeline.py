@@ -173,13 +173,6 @@ def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, sha
     return read_ahead(batches.map(batch, **PARALLEL))
 
 
-def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int, *, shard: Shard = WHOLE) -> tf.data.Dataset:
-    """One pass over test images: (images, true classes); of each batch only `shard` is read."""
-    known = tf.constant(labels)
-    batches = prediction_batches(images, np.arange(len(labels)), batch_size, shard=shard)
-    return batches.map(lambda pixels, rows: (pixels, tf.gather(known, rows)))
-
-
 class RunBatches:
     """Makes the batches of a run; each process reads the images of its own replicas alone."""
 
@@ -197,10 +190,12 @@ class RunBatches:
 
     def unlabeled(self) -> Batches:
         """(images, rows) of all unlabeled images, unaugmented."""
-        images, rows, size = self.data.train_images, self.table.unlabeled_rows, self.config.eval_batch_size
-        return self.workers.batches(lambda shard: prediction_batches(images, rows, size, shard=shard))
+        return self._unaugmented(self.data.train_images, self.table.unlabeled_rows)
 
     def test(self) -> Batches:
-        """(images, true classes) of all test images."""
-        images, labels, size = self.data.test_images, self.data.test_labels, self.config.eval_batch_size
-        return self.workers.batches(lambda shard: evaluation_batches(images, labels, size, shard=shard))
+        """(images, places) of all test images; a place is the image's number among them."""
+        return self._unaugmented(self.data.test_images, np.arange(len(self.data.test_labels)))
+
+    def _unaugmented(self, images: Images, rows: np.ndarray) -> Batches:
+        size = self.config.eval_batch_size
+        return self.workers.batches(lambda shard: prediction_batches(images, rows, size, shard=shard))

@@ -76,7 +76,7 @@ def _measure(experiment: Experiment) -> list[StageCost]:
     size, batches = config.eval_batch_size, RunBatches(config, data, table, experiment.workers)
     test, unlabeled = batches.test(), batches.unlabeled()
     _say(f"timing the evaluation of {size:,} images a batch")
-    evaluation = _pass_of(test, model.evaluate_images)
+    evaluation = _pass_of(test, functools.partial(model.evaluate_images, labels=data.test_labels))
     prediction = Pace(0.0, 0.0)
     costs: list[StageCost] = []
     for stage in experiment.stages:

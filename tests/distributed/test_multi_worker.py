@@ -314,14 +314,13 @@ def test_the_parts_of_a_batch_are_what_they_are_in_the_whole_batch(stage, of):
     assert stage.images.augmentation != Augmentation()
 
 
-def test_the_parts_of_predicted_and_evaluated_batches_are_all_of_them():
-    images, labels = np.arange(11, dtype=np.uint8).reshape(11, 1, 1, 1), np.arange(11)
-    for make, what in ((pipeline.prediction_batches, labels), (pipeline.evaluation_batches, labels)):
-        whole = list(make(images, what, 4).as_numpy_iterator())
-        parts = [list(make(images, what, 4, shard=Shard(number, 3)).as_numpy_iterator()) for number in range(3)]
-        for number, (pixels, values) in enumerate(whole):
-            np.testing.assert_array_equal(values, np.concatenate([part[number][1] for part in parts]))
-            np.testing.assert_array_equal(pixels, np.concatenate([part[number][0] for part in parts]))
+def test_the_parts_of_predicted_batches_are_all_of_them():
+    images, rows, make = np.arange(11, dtype=np.uint8).reshape(11, 1, 1, 1), np.arange(11), pipeline.prediction_batches
+    whole = list(make(images, rows, 4).as_numpy_iterator())
+    parts = [list(make(images, rows, 4, shard=Shard(number, 3)).as_numpy_iterator()) for number in range(3)]
+    for number, (pixels, values) in enumerate(whole):
+        np.testing.assert_array_equal(values, np.concatenate([part[number][1] for part in parts]))
+        np.testing.assert_array_equal(pixels, np.concatenate([part[number][0] for part in parts]))
 
 
 def test_rows_that_go_through_all_processes_are_learned_and_predicted_as_without():

@@ -7,7 +7,12 @@ import pytest
 from conftest import LIGHT, SHORT
 
 from r2d2_tf import train
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import DATASETS
+from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.training.stages import plan
 
+STAGES = plan(Config(), DATASETS["mnist5k"])
 STAGE_1_ALONE = ("--rounds=", "--finetune_epochs=0")
 
 
@@ -55,10 +60,10 @@ def test_the_top_5_error_is_logged_where_classes_are_many(num_classes, logged):
     from r2d2_tf.training.callbacks.evaluation import Evaluation
 
     class Model:
-        def evaluate_images(self, batches):
-            return 30, 10, np.zeros(num_classes)
+        def evaluate_images(self, batches, labels):
+            return np.arange(40) // 10, 10
 
-    callback = Evaluation([], 40)
+    callback = Evaluation([], np.zeros(40, np.int64), num_classes, STAGES[0], RunState(1))
     callback.set_model(Model())
     logs = {}
     callback.on_epoch_end(0, logs)

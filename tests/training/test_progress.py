@@ -4,7 +4,7 @@ import pytest
 from r2d2_tf.config.config import Config
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.runs.summary import result_text
+from r2d2_tf.runs.outcome.summary import result_text
 from r2d2_tf.training.callbacks.progress import RunProgress, plan_text
 from r2d2_tf.training.stages import plan
 

@@ -25,6 +25,7 @@ def results_of(folder: Path) -> dict[str, Any]:
         run_directory.METRICS_FILE,
         run_directory.TABLE_FILE,
         run_directory.HISTORY_FILE,
+        run_directory.TEST_PREDICTIONS_FILE,
         *run_directory.NETWORK_FILES.values(),
         run_directory.BACKBONE_FILE,
     )
