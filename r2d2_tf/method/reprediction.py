@@ -6,6 +6,7 @@ from typing import TypeAlias
 import keras
 
 from r2d2_tf.distributed.workers import Batches
+from r2d2_tf.method.class_balance import repredict_balanced
 from r2d2_tf.method.metrics import Logs
 from r2d2_tf.method.model import R2D2Model
 
@@ -44,6 +45,7 @@ class Reprediction(keras.callbacks.Callback):
         learning_rates: of each epoch, in order, or by a function of the epoch; None: the optimizer's is left alone.
         before: called before a prediction, with the epoch.
         after: called after it, with the epoch and the number of rows whose largest class it changed.
+        balances_classes: the predictions are shifted to the labels' shares of the classes (`class_balance`).
 
     Raises:
         ValueError: if `epochs` or `learning_rates` is a single number; when an epoch begins that has no learning rate.
@@ -57,6 +59,7 @@ class Reprediction(keras.callbacks.Callback):
         *,
         before: Callable[[int], object] = lambda epoch: None,
         after: Callable[[int, int], object] = lambda epoch, changes: None,
+        balances_classes: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("epochs", epochs), ("learning_rates", learning_rates)):
@@ -67,6 +70,7 @@ class Reprediction(keras.callbacks.Callback):
         self.learning_rates = learning_rates
         self.before = before
         self.after = after
+        self.balances_classes = balances_classes
         self._resumes = False
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -80,7 +84,7 @@ class Reprediction(keras.callbacks.Callback):
             return
         if self.epochs(epoch, self.model) if callable(self.epochs) else epoch in self.epochs:
             self.before(epoch)
-            self.after(epoch, self.model.repredict(self.batches))
+            self.after(epoch, (repredict_balanced if self.balances_classes else R2D2Model.repredict)(self.model, self.batches))
         if callable(self.epochs):
             self.model.table.mark_classes()
 

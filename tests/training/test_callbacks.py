@@ -9,13 +9,14 @@ from conftest import NUM_CLASSES, batches_of, make_model, make_strategy, softmax
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.method.losses import CLASS_LOSSES
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.predictions import PredictionHistory
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.system.interrupts import RunInterrupted
 from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
-from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped, is_collapsed, labeled_shares
+from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped, is_collapsed
 from r2d2_tf.training.callbacks.diagnostics import Diagnostics, table_statistics
 from r2d2_tf.training.callbacks.recording import recorded_reprediction
 from r2d2_tf.training.stages import plan

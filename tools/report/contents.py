@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
-from r2d2_tf.training.callbacks.collapse import is_collapsed, labeled_shares
+from r2d2_tf.training.callbacks.collapse import is_collapsed
 from tools.report import pictures
 from tools.report.evidence import Evidence
 from tools.shared import classification_metrics

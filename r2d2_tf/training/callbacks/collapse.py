@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.method.metrics import Logs
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.run_state import RunState
@@ -25,12 +25,6 @@ class RunStopped(RuntimeError):
     def __init__(self, message: str, *, rate_matters: bool = True) -> None:
         super().__init__(message)
         self.rate_matters = rate_matters
-
-
-def labeled_shares(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Share of each class among the labeled images, `[classes]`, of given classes `[rows]`, -1 for none."""
-    given = labels[labels != UNLABELED]
-    return np.bincount(given, minlength=num_classes) / len(given)
 
 
 class CollapseGuard(keras.callbacks.Callback):

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
+from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.method.metrics import Logs
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from r2d2_tf.training.callbacks.collapse import labeled_shares
 from r2d2_tf.training.stages import Stage
 
 
