@@ -15,6 +15,7 @@ from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss, compatibility, cross_
 from r2d2_tf.method.metrics import EvaluationMeasures, Measures, true_classes
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.method.row_measures import RowMeasures
+from r2d2_tf.method.weight_average import WeightAverage, predicts_with_average
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 _NUMBERS = ("alpha", "beta", "pseudo_label_lr", "processes")
@@ -38,8 +39,9 @@ class R2D2Model(keras.Model):
     `evaluate`, of (images, true classes), and so `fit` with `validation_data`, gives `loss`, the cross entropy, and `error`, in
     percent; images of class -1 do not count. Network and table are saved apart: `backbone.save` and `table.save`.
 
-    `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption.
-    `between_batches` is called before each batch of an evaluation or prediction; what it raises abandons them.
+    `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption. `average`, also a
+    callback of the `fit`, is what evaluation and prediction have in place of the weights. `between_batches` is called before
+    each batch of an evaluation or prediction; what it raises abandons them.
 
     Make it inside the strategy's scope, and the table outside. Where several processes share the strategy, each has a table,
     and applies what all of them learn: so the tables stay the same.
@@ -73,6 +75,7 @@ class R2D2Model(keras.Model):
         self.processes = processes
         self.shares_rows = processes > 1
         self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
+        self.average: WeightAverage | None = None
         self.measures = Measures(table.num_classes)
         self.evaluation = EvaluationMeasures()
         self._evaluates = False
@@ -176,6 +179,7 @@ class R2D2Model(keras.Model):
     def _finite(self, tensors: dict[str, tf.Tensor], **excuse: Any) -> dict[str, tf.Tensor]:
         return finite.checked(tensors, in_all_replicas=self.shares_rows, **excuse)
 
+    @predicts_with_average
     def evaluate(self, *arguments: Any, **options: Any) -> Any:
         """Keras' own, which its `fit` calls with a private argument: cross entropy and error of (images, true classes)."""
         self._evaluates = True
@@ -268,11 +272,9 @@ class R2D2Model(keras.Model):
         self.table.note(*self._shared(rows, measures.stacked()))
         return tf.shape(rows)[0]
 
+    @predicts_with_average
     def _sum_over(self, batches: Batches, replica_step: Callable[..., tf.Tensor], *arguments: tf.Tensor) -> Any:
-        """Runs `replica_step` on every batch, spread over the replicas, and adds up the integers it returns.
-
-        Each call gets the `arguments`, too, after what is the batch's.
-        """
+        """Runs `replica_step` on every batch and the `arguments`, spread over the replicas, and adds up its integers."""
         strategy = self.distribute_strategy
         key = replica_step.__name__
         if key not in self._functions:
