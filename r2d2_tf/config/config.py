@@ -84,6 +84,13 @@ class Config:
         False, "batch normalisation over the images of all replicas, not of each replica's own; slower"
     )
     momentum: float = network(0.9, "Nesterov momentum of the network's SGD", low=0.0, below=1.0)
+    ema: float = network(
+        0.0,
+        "momentum of an average of the weights that predicts, is evaluated and ends each stage; 0 = none; 1 - 1/n averages "
+        "about n steps: take a tenth of a short stage's, as 0.99 for 1,000 steps",
+        low=0.0,
+        below=1.0,
+    )
     weight_decay: float = network(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
 
     supervised_epochs: int = stage_1(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
@@ -105,6 +112,12 @@ class Config:
         "stage 2: epochs:learning_rate of each round, separated by commas; empty = no stage 2",
     )
     repredict: bool = stage_2(True, "R2: predictions replace the pseudo-labels at every round, not at the first alone")
+    class_balance: str = stage_2(
+        "none",
+        "labels = each prediction of pseudo-labels is shifted until, on average, classes have the labels' shares: only where "
+        "unlabeled images have these shares too",
+        choices=("none", "labels"),
+    )
     class_loss: str = stage_2("reverse_kl", "L_c: what ties predictions to pseudo-labels", choices=CLASS_LOSS_NAMES)
     label_logit: float = stage_2(10.0, "K: logit of the given class in a labeled row", low=1.0)
     batch_size: int = stage_2(512, "stage 2: images a batch, labeled and unlabeled", low=2, high=MOST_IMAGES_A_BATCH)

@@ -201,8 +201,9 @@ class Experiment:
     @property
     def checkpoint_bytes(self) -> int:
         """About how large a checkpoint gets."""
-        # Each weight that is trained has a momentum.
-        variables = (*self.model.backbone.variables, *self.model.trainable_variables)
+        # Each weight that is trained has a momentum, and perhaps an average.
+        trained = (1 + bool(self.config.ema)) * self.model.trainable_variables
+        variables = (*self.model.backbone.variables, *trained)
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
     def run(self, folder: Path, began: float) -> Summary:
@@ -266,6 +267,7 @@ class Experiment:
             num_test=len(self.data.test_images),
             network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
             devices=devices.describe(self.workers.strategy),
+            beyond=stages.beyond_the_paper(self.config),
         )
 
     def _num_parameters(self) -> int:

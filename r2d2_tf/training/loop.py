@@ -18,6 +18,7 @@ from r2d2_tf.method import finite
 from r2d2_tf.method import mixed_precision as precision
 from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import NotFinite
+from r2d2_tf.method.weight_average import WeightAverage
 from r2d2_tf.runs import run_directory, run_labels
 from r2d2_tf.runs.checkpoints import OPTIMIZER, Checkpoint, Checkpoints, check_same_data
 from r2d2_tf.runs.metrics_log import MetricsLog
@@ -49,6 +50,7 @@ def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distrib
         optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
         # jit_compile: XLA would have to compile the table's operations too, which run on the host.
         model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision), jit_compile=False)
+    model.average = WeightAverage(model, config.ema) if config.ema else None
 
 
 class Training:
@@ -236,6 +238,7 @@ class Training:
                 Locator(self._progress, stage, state),
                 means,
                 head_first,
+                *([model.average] if model.average else []),
                 *recorded_reprediction(stage, self._batches.unlabeled(), self.history, state),
                 Evaluation(self._batches.test(), data.test_labels, table.num_classes, stage, state),
                 Diagnostics(stage, table, run_labels.hidden_labels(data)),
@@ -276,7 +279,8 @@ class Training:
 
     def _variables(self) -> dict[str, Any]:
         """Everything of network, metrics and optimizer that a run needs to go on: name -> Keras variable."""
-        network, optimizer = self.model.backbone.variables, self.model.optimizer.variables
+        network, optimizer = self.model.backbone.variables, list(self.model.optimizer.variables)
+        optimizer += self.model.average.variables if self.model.average else []
         groups = {"network/": network, "metrics/": self.model.metrics_variables, OPTIMIZER: optimizer}
         return {
             # Not by their own names, in which Keras counts the layers that a process has made.

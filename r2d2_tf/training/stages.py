@@ -71,6 +71,7 @@ class Stage:
         fills_table: until its first prediction the unlabeled rows hold nothing.
         most_labeled_step: largest share of eq. 7's step that a row with a given label may take; 0 where it is clamped.
         head_epochs: the first so many epochs train the network's head alone.
+        balances_classes: its predictions are shifted to the labels' shares of the classes.
     """
 
     number: int
@@ -83,6 +84,7 @@ class Stage:
     fills_table: bool = False
     most_labeled_step: float = 0.0
     head_epochs: int = 0
+    balances_classes: bool = False
 
     @property
     def epochs(self) -> int:
@@ -151,6 +153,7 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         weight_decay=config.weight_decay,
         prediction_epochs=starts if config.repredict else starts[:1],
         fills_table=True,
+        balances_classes=config.class_balance == "labels",
         most_labeled_step=_most_labeled_step(config) if config.learn_labeled_rows else 0.0,
     )
     finetune_advice = "most likely the learning rate is too high: lower --finetune_learning_rate"
@@ -165,9 +168,19 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         weight_decay=config.weight_decay,
         prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
         fills_table=not starts,
+        balances_classes=config.class_balance == "labels",
     )
     stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
     return tuple(stage for stage in stages if stage.epochs)
+
+
+def beyond_the_paper(config: Config) -> str:
+    """What a config adds to the paper's method, for people; "" if nothing."""
+    added = {
+        f"an average of the weights (--ema={config.ema:g}) predicts, is evaluated and ends each stage": config.ema,
+        "predictions are shifted to the labels' shares of the classes": config.class_balance != "none",
+    }
+    return "; ".join(words for words, is_on in added.items() if is_on)
 
 
 def sizes_of(config: Config, spec: DatasetSpec, stages: Sequence[Stage], data: ImageData) -> resources.Sizes:

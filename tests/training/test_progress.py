@@ -49,12 +49,13 @@ def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
     given[:100] = np.arange(100) % 10
     table = PseudoLabelTable(given, 10, probabilities=np.full((4000, 10), 0.1, np.float32))
     network, devices = "lenet, 431,080 parameters", "1 replica on CPU"
-    text = plan_text(STAGES, SPEC, table, title="title", num_test=1000, network=network, devices=devices)
+    text = plan_text(STAGES, SPEC, table, title="title", num_test=1000, network=network, devices=devices, beyond="more")
     for part in (
         "100 labeled (soft, 10 in each of 10 classes) + 3,900 unlabeled, 1,000 to test on; 28x28x1 pixels",
         "431,080 parameters",
         "4,000 x 10 pseudo-logits, 0.15 MiB",
         "1 replica on CPU",
+        "beyond    the paper: more\n",
         "2 epochs of 3 steps, 40 images a batch",
         "3 epochs of 81 steps, 64 images a batch (16 labeled + 48 unlabeled)",
         "1 epoch of 8 steps, 512 images a batch of all images",

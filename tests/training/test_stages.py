@@ -2,7 +2,7 @@ import pytest
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
-from r2d2_tf.training.stages import plan
+from r2d2_tf.training.stages import beyond_the_paper, plan
 
 
 def test_two_switches_tell_the_three_stages_apart():
@@ -38,6 +38,15 @@ def test_the_papers_ablation_is_flags_alone():
 def test_stage_3_predicts_only_where_it_is_told_to_fine_tune_from_a_prediction():
     assert plan(Config(), DATASETS["mnist5k"])[2].prediction_epochs == ()
     assert plan(Config(finetune_from="prediction"), DATASETS["mnist5k"])[2].prediction_epochs == (0,)
+
+
+def test_what_is_beyond_the_paper_is_off_unless_asked_for_and_told_of_in_words():
+    assert beyond_the_paper(Config()) == ""
+    config = Config(ema=0.99, class_balance="labels")
+    assert "--ema=0.99" in beyond_the_paper(config)
+    assert "the labels' shares" in beyond_the_paper(config)
+    assert [stage.balances_classes for stage in plan(Config(), DATASETS["mnist5k"])] == [False, False, False]
+    assert [stage.balances_classes for stage in plan(config, DATASETS["mnist5k"])] == [False, True, True]
 
 
 def test_no_fine_tuning_epochs_means_no_stage_3():

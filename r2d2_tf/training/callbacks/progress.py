@@ -150,6 +150,7 @@ def plan_text(
     num_test: int,
     network: str,
     devices: str,
+    beyond: str = "",
 ) -> str:
     """The plan of a run, to be printed before its first step."""
     labeled, unlabeled = len(table.labeled_rows), len(table.unlabeled_rows)
@@ -164,6 +165,7 @@ def plan_text(
         f"  network   {network}",
         f"  table     {table.num_rows:,} x {table.num_classes} pseudo-logits, {table.nbytes / 2**20:.2f} MiB in host memory",
         f"  devices   {devices}",
+        *([f"  beyond    the paper: {beyond}"] if beyond else []),
     ]
     total = 0
     for stage in stages:

@@ -86,5 +86,12 @@ def recorded_reprediction(
 ) -> list[keras.callbacks.Callback]:
     """The predictions of a stage, and what records them; `batches` are (unaugmented images, rows) of all unlabeled images."""
     recorder = PredictionRecorder(stage, batches, history, state)
-    predicts = Reprediction(batches, stage.prediction_epochs, stage.learning_rates, before=recorder.begin, after=recorder.end)
+    predicts = Reprediction(
+        batches,
+        stage.prediction_epochs,
+        stage.learning_rates,
+        before=recorder.begin,
+        after=recorder.end,
+        balances_classes=stage.balances_classes,
+    )
     return [recorder, predicts]
