@@ -131,6 +131,11 @@ class Config:
         "stage 3's labels: the learned table (the paper) or a last prediction (the code)",
         choices=("table", "prediction"),
     )
+    finetune_weights: str = stage_3(
+        "equal",
+        "stage 3's images count equally, or, unlabeled ones, by how sure their pseudo-label is: 1 - entropy / log(classes)",
+        choices=("equal", "confidence"),
+    )
     finetune_batch_size: int = stage_3(
         512, "stage 3: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
     )

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from r2d2_tf.backbones.layers import head_of
 from r2d2_tf.distributed.workers import Batches, of_all_processes
-from r2d2_tf.method import finite
-from r2d2_tf.method import mixed_precision as precision
+from r2d2_tf.method import finite, mixed_precision
+from r2d2_tf.method.certainty import certainty_weights
 from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss, compatibility, cross_entropy, name_of, prediction_entropy, r2d2_loss
 from r2d2_tf.method.metrics import EvaluationMeasures, Measures, true_classes
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
@@ -19,7 +19,7 @@ from r2d2_tf.method.weight_average import WeightAverage, predicts_with_average
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 _NUMBERS = ("alpha", "beta", "pseudo_label_lr", "processes")
-_SWITCHES = ("weight_decay", "compatibility", "use_unlabeled", "learn_pseudo_labels", "trains_head_alone")
+_SWITCHES = ("weight_decay", "compatibility", "use_unlabeled", "learn_pseudo_labels", "trains_head_alone", "weighs_certainty")
 
 
 @keras.saving.register_keras_serializable(package="r2d2_tf")
@@ -28,10 +28,11 @@ class R2D2Model(keras.Model):
 
     Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
     descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
-    row is its given class, unless `table.labeled_step` let it be learned, and against all of a soft label. `use_unlabeled`
-    says whose predictions the metrics describe: the unlabeled images', or, where batches hold none, the labeled images'.
-    `weight_decay` is the coupled L2 on every trainable weight, and `compatibility` the weight of what ties labeled rows that
-    are learned to their labels. Set all, then `compile`, before each stage: the step is traced anew.
+    row is its given class, unless `table.labeled_step` let it be learned, and against all of a soft label; with
+    `weighs_certainty` doubtful rows then count less (`certainty`). `use_unlabeled` says whose predictions the metrics describe:
+    the unlabeled images', or, where batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every trainable
+    weight, and `compatibility` the weight of what ties labeled rows that are learned to their labels. Set all, then `compile`,
+    before each stage: the step is traced anew.
 
     While `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation: their
     running statistics stay, and no image is dropped out. `train_head_alone` turns it on and off between steps.
@@ -71,15 +72,12 @@ class R2D2Model(keras.Model):
         self.backbone, self.table, self.class_loss = backbone, table, class_loss
         self.alpha, self.beta, self.pseudo_label_lr = alpha, beta, pseudo_label_lr
         self.weight_decay = self.compatibility = 0.0
-        self.use_unlabeled = self.learn_pseudo_labels = self.trains_head_alone = False
-        self.processes = processes
-        self.shares_rows = processes > 1
+        self.use_unlabeled = self.learn_pseudo_labels = self.trains_head_alone = self.weighs_certainty = False
+        self.processes, self.shares_rows = processes, processes > 1
         self._num_local_replicas = self.distribute_strategy.num_replicas_in_sync // processes
         self.average: WeightAverage | None = None
-        self.measures = Measures(table.num_classes)
-        self.evaluation = EvaluationMeasures()
-        self._evaluates = False
-        self.resumes_epoch = False
+        self.measures, self.evaluation = Measures(table.num_classes), EvaluationMeasures()
+        self._evaluates = self.resumes_epoch = False
         self.between_batches: Callable[[], object] = lambda: None
         self._functions: dict[str, Callable[..., tf.Tensor]] = {}
         self.built = True
@@ -112,7 +110,7 @@ class R2D2Model(keras.Model):
         replica = tf.distribute.get_replica_context()
         global_count = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.shape(rows)[0]), tf.float32)
         weights = head_of(self.backbone).trainable_weights if self.trains_head_alone else self.trainable_variables
-        pseudo_logits = self.table.gather(rows)
+        pseudo_logits, labeled = self.table.gather(rows), self.table.is_labeled(rows)
         with tf.GradientTape(watch_accessed_variables=False) as row_tape, tf.GradientTape() as tape:
             row_tape.watch(pseudo_logits)
             log_p = tf.nn.log_softmax(self._logits(images, training=not self.trains_head_alone))
@@ -124,26 +122,28 @@ class R2D2Model(keras.Model):
                 if self.table.labeled_step:
                     losses += self.compatibility * compatibility(log_pseudo_p, self.table.given_labels(rows))
             else:
-                soft = self.table.is_labeled(rows) if self.table.has_soft_labels else None
+                soft = labeled if self.table.has_soft_labels else None
                 losses = class_loss = cross_entropy(log_p, pseudo_logits, soft)
+                if self.weighs_certainty:
+                    losses *= certainty_weights(log_pseudo_p, labeled, global_count)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(losses) / global_count
             scaled_loss = self.optimizer.scale_loss(loss)
         # Loss scaling, where there is any, is the weights' affair, not the rows'.
-        gradients = precision.agreed(self.optimizer, tape.gradient(scaled_loss, weights))
+        gradients = mixed_precision.agreed(self.optimizer, tape.gradient(scaled_loss, weights))
         row_gradient = row_tape.gradient(loss, pseudo_logits)
         names = [f"the gradient of {weight.path}" for weight in weights]
         row_gradients = {"a pseudo-logit's gradient": row_gradient} if self.learn_pseudo_labels else {}
         checked = self._finite(
             {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True)),
             excused=names,
-            excuse=precision.may_skip(self.optimizer),
+            excuse=mixed_precision.may_skip(self.optimizer),
         )
         # Coupled L2, as the authors; the optimizer's own weight_decay would be decoupled and so much weaker.
         decay = self.optimizer.scale_loss(self.weight_decay / replica.num_replicas_in_sync)
         self.optimizer.apply([checked[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
         # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
-        described = tf.cast(self.table.is_labeled(rows) != self.use_unlabeled, tf.float32)
+        described = tf.cast(labeled != self.use_unlabeled, tf.float32)
         self.measures.update_state((losses, class_loss, entropy), log_p, log_pseudo_p, described)
         if self.learn_pseudo_labels:
             # A row's step is that of its own loss, whatever the batch: undo the mean.
@@ -208,7 +208,7 @@ class R2D2Model(keras.Model):
         numbers = {name: config[name] for name in _NUMBERS}
         network, class_loss = keras.saving.deserialize_keras_object(config["backbone"]), CLASS_LOSSES[config["class_loss"]]
         model = cls(network, table, class_loss=class_loss, **numbers)
-        for name in _SWITCHES:
+        for name in config.keys() & _SWITCHES:
             setattr(model, name, config[name])
         return model
 

@@ -47,13 +47,14 @@ class WeightAverage(keras.callbacks.Callback):
                 keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"average_{number}")
                 for number, weight in enumerate(self._weights)
             ]
-        self._follow, self._exchange, self._settle = map(tf.function, (self._followed, self._exchanged, self._settled))
+        # The others are rare, and TensorFlow warns of what is traced often.
+        self._follow = tf.function(self._followed)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._follow(tf.convert_to_tensor(self.model.optimizer.iterations))
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        self._settle()
+        self._each(self._weights, self.variables, lambda weight, average: weight.assign(average))
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -70,16 +71,13 @@ class WeightAverage(keras.callbacks.Callback):
         share = tf.cast(-math.expm1(self._log_momentum) / -tf.math.expm1(exponent), tf.float32)
         self._each(self.variables, self._weights, lambda average, weight: average.assign_add(share * (weight - average)))
 
-    def _exchanged(self) -> None:
+    def _exchange(self) -> None:
         def exchange(weight: tf.Variable, average: tf.Variable) -> None:
             before = tf.identity(weight)
             weight.assign(average)
             average.assign(before)
 
         self._each(self._weights, self.variables, exchange)
-
-    def _settled(self) -> None:
-        self._each(self._weights, self.variables, lambda weight, average: weight.assign(average))
 
     def _each(self, changed: list[Any], others: list[Any], change: Callable[[tf.Variable, tf.Variable], object]) -> None:
         """Calls `change` with the variables pair by pair, in each replica."""

@@ -44,6 +44,7 @@ def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distrib
     """Sets the switches of a stage, and compiles the model anew."""
     model.use_unlabeled, model.learn_pseudo_labels = stage.images.use_unlabeled, stage.learn_pseudo_labels
     model.weight_decay, model.compatibility = stage.weight_decay, config.compatibility
+    model.weighs_certainty = stage.weighs_certainty
     model.table.labeled_step = stage.labeled_step(len(model.table.labeled_rows), len(model.table.unlabeled_rows))
     with strategy.scope():
         # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.

@@ -72,6 +72,7 @@ class Stage:
         most_labeled_step: largest share of eq. 7's step that a row with a given label may take; 0 where it is clamped.
         head_epochs: the first so many epochs train the network's head alone.
         balances_classes: its predictions are shifted to the labels' shares of the classes.
+        weighs_certainty: images whose pseudo-labels are doubtful count less.
     """
 
     number: int
@@ -85,6 +86,7 @@ class Stage:
     most_labeled_step: float = 0.0
     head_epochs: int = 0
     balances_classes: bool = False
+    weighs_certainty: bool = False
 
     @property
     def epochs(self) -> int:
@@ -168,6 +170,7 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         weight_decay=config.weight_decay,
         prediction_epochs=(0,) if config.finetune_from == "prediction" else (),
         fills_table=not starts,
+        weighs_certainty=config.finetune_weights == "confidence",
         balances_classes=config.class_balance == "labels",
     )
     stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
@@ -179,6 +182,7 @@ def beyond_the_paper(config: Config) -> str:
     added = {
         f"an average of the weights (--ema={config.ema:g}) predicts, is evaluated and ends each stage": config.ema,
         "predictions are shifted to the labels' shares of the classes": config.class_balance != "none",
+        "in stage 3 images with doubtful pseudo-labels count less": config.finetune_weights != "equal",
     }
     return "; ".join(words for words, is_on in added.items() if is_on)
 

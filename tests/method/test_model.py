@@ -156,6 +156,31 @@ def test_without_learning_the_loss_is_cross_entropy_against_the_rows_argmax_and_
     np.testing.assert_array_equal(table_values(model.table), before)
 
 
+def test_doubtful_rows_weigh_less_in_a_mean_over_the_images_of_all_replicas(strategy):
+    images = tiny_images(COUNT)
+    rows = np.concatenate([ROWS[:-2], np.zeros([1, NUM_CLASSES]), 20 * np.eye(NUM_CLASSES)[1:2]])
+    model = make_model(strategy, tiny_labels(COUNT, LABELED), rows=rows, learn_pseudo_labels=False)
+    model.weighs_certainty = True
+    table, p, (kernel, _) = table_values(model.table), softmax(logits_of(model, images)), weights_of(model)
+    q, targets = softmax(table), np.eye(NUM_CLASSES)[table.argmax(1)]
+    weights = 1 + (q * np.log(q)).sum(1) / np.log(NUM_CLASSES)
+    weights[:LABELED] = 1
+    assert weights[-2:] == pytest.approx([0, 1], abs=1e-6)
+    logs = fit(model, images, COUNT)
+    assert logs["loss"] == pytest.approx(np.average(-(targets * np.log(p)).sum(1), weights=weights), rel=1e-5)
+    gradient = images.reshape(COUNT, -1).T @ ((p - targets) * weights[:, None] / weights.sum())
+    np.testing.assert_allclose(weights_of(model)[0], kernel - 0.1 * gradient, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(table_values(model.table), table)
+
+
+def test_a_batch_of_rows_of_which_nothing_is_known_teaches_nothing():
+    model = make_model(make_strategy(1), np.array([0, -1, -1]), rows=np.zeros([3, NUM_CLASSES]), learn_pseudo_labels=False)
+    model.weighs_certainty = True
+    before = weights_of(model)
+    model.fit(batches_of(tiny_images(3)[1:], np.array([1, 2]), 2), shuffle=False, verbose=0)
+    np.testing.assert_array_equal(weights_of(model)[0], before[0])
+
+
 def test_an_uneven_last_batch_is_averaged_over_its_own_images(strategy):
     # 5 images in batches of 4: the last holds one image, so that the second replica gets none.
     images = tiny_images(5)

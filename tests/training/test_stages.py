@@ -42,9 +42,11 @@ def test_stage_3_predicts_only_where_it_is_told_to_fine_tune_from_a_prediction()
 
 def test_what_is_beyond_the_paper_is_off_unless_asked_for_and_told_of_in_words():
     assert beyond_the_paper(Config()) == ""
-    config = Config(ema=0.99, class_balance="labels")
+    config = Config(ema=0.99, class_balance="labels", finetune_weights="confidence")
     assert "--ema=0.99" in beyond_the_paper(config)
     assert "the labels' shares" in beyond_the_paper(config)
+    assert "doubtful" in beyond_the_paper(config)
+    assert [stage.weighs_certainty for stage in plan(config, DATASETS["mnist5k"])] == [False, False, True]
     assert [stage.balances_classes for stage in plan(Config(), DATASETS["mnist5k"])] == [False, False, False]
     assert [stage.balances_classes for stage in plan(config, DATASETS["mnist5k"])] == [False, True, True]
 
