@@ -147,6 +147,11 @@ class Config:
     cutout: int = augmentation(
         0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0
     )
+    rand_augment: str = augmentation(
+        "",
+        "augmentation in stages 1 and 3 (RandAugment): operations an image, 1 to 9, and their strength, 1 to 10, as 2:9; "
+        "2:9:all = in stage 2 too; empty = none",
+    )
     crop_scale: float = augmentation(
         0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
     )
@@ -198,7 +203,7 @@ class Config:
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
         flag_checks.check_soft_labels(self.soft_labels, self.labels, self.label_noise, self.learn_labeled_rows)
         self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
-        _ = self.parsed_rounds, self.labeled_per_batch
+        _ = self.parsed_rounds, self.labeled_per_batch, flag_checks.parsed_rand_augment(self.rand_augment)
 
     def _check_data_flags(self) -> None:
         spec = DATASETS.get(self.dataset)

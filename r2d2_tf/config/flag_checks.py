@@ -66,6 +66,21 @@ def check_augmentation(*, translate: int, cutout: int, image_shape: tuple[int, i
         raise ValueError(f"translate ({translate}) must be below the image's {shorter} pixels: lower --translate")
 
 
+def parsed_rand_augment(text: str) -> tuple[int, float, bool]:
+    """Of --rand_augment: operations an image, their strength (0..1), and whether stage 2 has them too.
+
+    >>> parsed_rand_augment("2:9"), parsed_rand_augment("1:5:all"), parsed_rand_augment("")
+    ((2, 0.9, False), (1, 0.5, True), (0, 0.0, False))
+    """
+    found = re.fullmatch(r"([1-9]):([1-9]|10)(:all)?", text)
+    if text and not found:
+        raise ValueError(
+            f"rand_augment ({text!r}) must be operations an image, 1 to 9, and their strength, 1 to 10, as in "
+            "--rand_augment=2:9, or 2:9:all for stage 2 too"
+        )
+    return (int(found[1]), int(found[2]) / 10, bool(found[3])) if found else (0, 0.0, False)
+
+
 def check_dataset_name(dataset: str, prefix: str) -> None:
     """Of a TFDS set, as in tfds:imagenette/160px-v2; it becomes part of paths."""
     if dataset.startswith(prefix) and not re.fullmatch(

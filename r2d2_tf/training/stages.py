@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from r2d2_tf.config import flag_checks
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
@@ -127,6 +128,10 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
     fill = tuple(255.0 * mean for mean in spec.mean)
     gentle = Augmentation(translate=config.translate, flip=config.flip, crop_scale=config.crop_scale)
     strong = replace(gentle, cutout=config.cutout, fill=fill) if config.cutout else gentle
+    operations, magnitude, in_all_stages = flag_checks.parsed_rand_augment(config.rand_augment)
+    strong = replace(strong, operations=operations, magnitude=magnitude)
+    if in_all_stages:
+        gentle = replace(gentle, operations=operations, magnitude=magnitude)
     decipher_advice = "most likely a rate is too high: lower those of --rounds, or --pseudo_label_lr"
     starts = round_starts(config.parsed_rounds)
     all_images = StageImages(True, config.finetune_batch_size, None, config.max_steps, strong)
@@ -183,6 +188,7 @@ def beyond_the_paper(config: Config) -> str:
         f"an average of the weights (--ema={config.ema:g}) predicts, is evaluated and ends each stage": config.ema,
         "predictions are shifted to the labels' shares of the classes": config.class_balance != "none",
         "in stage 3 images with doubtful pseudo-labels count less": config.finetune_weights != "equal",
+        f"RandAugment ({config.rand_augment}) of training images": config.rand_augment,
     }
     return "; ".join(words for words, is_on in added.items() if is_on)
 

@@ -137,6 +137,7 @@ def test_a_byte_order_mark_and_carriage_returns_are_read_over(tmp_path):
 
 ARGUMENTS = {
     "more epochs than fit into memory": (["--supervised_epochs=999999999999"], "must be at most 1000000"),
+    "operations of no strength": (["--rand_augment=2"], "1 to 10, as in --rand_augment=2:9"),
     "more epochs in a round": (["--rounds=999999999999:0.1"], "must have at most 1000000: change --rounds"),
     "more epochs in all rounds": (["--rounds=999999:0.1,2:0.1"], "have 1000001 epochs, and must have at most 1000000"),
     "a cosine longer than a float": (["--finetune_cosine_epochs=1" + "0" * 400], "must be at most 2147483647"),

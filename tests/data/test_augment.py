@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from scipy.ndimage import map_coordinates
 
-from r2d2_tf.data.augment import Augmentation, augment, cutout, flip, translate
+from r2d2_tf.data.augment import OPERATIONS, Augmentation, augment, cutout, flip, rand_augment, translate
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 7, 2)).astype(np.uint8)
 KEY = tf.constant([1, 2])
@@ -78,3 +79,84 @@ def test_half_of_the_images_are_flipped_and_cutouts_are_anywhere():
     cut = augment(tf.constant(ramp), Augmentation(cutout=2, fill=(-1.0,)), KEY).numpy() == -1
     assert cut.any(axis=0).all()
     assert set(cut.sum((1, 2, 3))) == {1, 2, 4}
+
+
+PHOTOGRAPHS = np.random.default_rng(1).integers(20, 230, (2, 9, 12, 3)).astype(np.uint8)
+LEVELS = np.float32([0.5, -1.0])
+
+
+def moved_as(matrix, shift=(0.0, 0.0)):
+    """Oracle: the image whose pixel (y, x) is the old one at `matrix` times it, from the center, and a share of the side."""
+
+    def move(image, level):
+        center = (np.array(image.shape[:2]) - 1) / 2
+        places = np.indices(image.shape[:2]).reshape(2, -1) - center[:, None]
+        away = center + level * np.array(shift) * image.shape[:2]
+        there = np.array(matrix(level)) @ places + away[:, None]
+        channels = [map_coordinates(channel, there, order=1, mode="reflect") for channel in np.moveaxis(image, -1, 0)]
+        return np.stack(channels, -1).reshape(image.shape)
+
+    return move
+
+
+def blended_from(other):
+    return lambda image, level: other(image) + (1 + 0.9 * level) * (image - other(image))
+
+
+def grey(image):
+    return (image @ [0.299, 0.587, 0.114])[..., None]
+
+
+def stretched(image, level):
+    low, high = image.min((0, 1)), image.max((0, 1))
+    return (image - low) / (high - low) * 255
+
+
+def turned(level):
+    angle = np.radians(30 * level)
+    return [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+
+
+ORACLES = {
+    "identity": lambda image, level: image,
+    "auto_contrast": stretched,
+    "brightness": blended_from(np.zeros_like),
+    "color": blended_from(grey),
+    "contrast": blended_from(lambda image: grey(image).mean()),
+    "posterize": lambda image, level: image // 2 ** round(4 * abs(level)) * 2 ** round(4 * abs(level)),
+    "solarize": lambda image, level: np.where(image < 256 * (1 - abs(level)), image, 255 - image),
+    "rotate": moved_as(turned),
+    "shear_x": moved_as(lambda level: [[1, 0], [0.3 * level, 1]]),
+    "shear_y": moved_as(lambda level: [[1, 0.3 * level], [0, 1]]),
+    "translate_x": moved_as(lambda level: np.eye(2), (0.0, 0.3)),
+    "translate_y": moved_as(lambda level: np.eye(2), (0.3, 0.0)),
+}
+
+
+def test_each_operation_of_rand_augment_is_what_it_says():
+    assert ORACLES.keys() == OPERATIONS.keys()
+    for number, (name, oracle) in enumerate(ORACLES.items()):
+        done = rand_augment(tf.constant(PHOTOGRAPHS), tf.constant([number, number]), tf.constant(LEVELS)).numpy()
+        expected = [oracle(image, level) for image, level in zip(PHOTOGRAPHS.astype(float), LEVELS, strict=True)]
+        np.testing.assert_allclose(done, np.clip(expected, 0, 255), atol=0.01, err_msg=name)
+
+
+def test_each_image_gets_its_own_operation_whoever_else_is_in_the_batch():
+    kinds = tf.constant([7, 2])
+    both = rand_augment(tf.constant(PHOTOGRAPHS), kinds, tf.constant(LEVELS)).numpy()
+    for place in (0, 1):
+        own = slice(place, place + 1)
+        np.testing.assert_array_equal(both[own], rand_augment(tf.constant(PHOTOGRAPHS[own]), kinds[own], LEVELS[own]))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_stretch_of_a_batch_is_augmented_as_within_the_whole(channels):
+    images = tf.constant(np.random.default_rng(2).integers(0, 256, (8, 6, 6, channels)).astype(np.uint8))
+    augmentation = Augmentation(translate=1, operations=2, magnitude=0.9)
+    whole = augment(images, augmentation, KEY).numpy()
+    np.testing.assert_array_equal(augment(images[3:5], augmentation, KEY, first=3, batch=8), whole[3:5])
+    assert whole.shape == images.shape
+    assert (whole != augment(images, augmentation, KEY + 1).numpy()).any()
+    assert ((whole >= 0) & (whole <= 255)).all()
+    constant = tf.fill([2, 6, 6, channels], tf.constant(7, tf.uint8))
+    assert np.isfinite(augment(constant, Augmentation(operations=9, magnitude=1.0), KEY)).all()

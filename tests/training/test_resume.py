@@ -143,7 +143,7 @@ def test_a_run_that_learns_labeled_rows_which_come_several_times_a_batch_goes_on
         assert (table["pseudo_logits"][rows] != 10.0 * np.eye(10)[given[rows]]).all()
 
 
-BEYOND = ("--ema=0.9", "--class_balance=labels", "--finetune_weights=confidence")
+BEYOND = ("--ema=0.9", "--class_balance=labels", "--finetune_weights=confidence", "--rand_augment=2:9:all")
 
 
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -42,13 +42,19 @@ def test_stage_3_predicts_only_where_it_is_told_to_fine_tune_from_a_prediction()
 
 def test_what_is_beyond_the_paper_is_off_unless_asked_for_and_told_of_in_words():
     assert beyond_the_paper(Config()) == ""
-    config = Config(ema=0.99, class_balance="labels", finetune_weights="confidence")
+    config = Config(ema=0.99, class_balance="labels", finetune_weights="confidence", rand_augment="2:9")
     assert "--ema=0.99" in beyond_the_paper(config)
     assert "the labels' shares" in beyond_the_paper(config)
     assert "doubtful" in beyond_the_paper(config)
     assert [stage.weighs_certainty for stage in plan(config, DATASETS["mnist5k"])] == [False, False, True]
     assert [stage.balances_classes for stage in plan(Config(), DATASETS["mnist5k"])] == [False, False, False]
     assert [stage.balances_classes for stage in plan(config, DATASETS["mnist5k"])] == [False, True, True]
+
+
+@pytest.mark.parametrize(("flag", "operations"), [("", [0, 0, 0]), ("2:9", [2, 0, 2]), ("1:10:all", [1, 1, 1])])
+def test_strong_augmentation_is_for_stages_that_do_not_learn_the_rows_unless_all_are_asked_for(flag, operations):
+    stages = plan(Config(rand_augment=flag), DATASETS["mnist5k"])
+    assert [stage.images.augmentation.operations for stage in stages] == operations
 
 
 def test_no_fine_tuning_epochs_means_no_stage_3():
