@@ -26,6 +26,8 @@ from r2d2_tf.training.loop import Training
 from tools.torture.exactness import content_of, differences, results_of
 
 DETERMINISTIC = (*LIGHT, "--deterministic")
+BEYOND = ("--ema=0.9", "--class_balance=labels", "--finetune_weights=confidence", "--rand_augment=2:9:all")
+"""All that is beyond the paper."""
 
 
 def start(folder, *flags, signals=None):
@@ -131,9 +133,9 @@ def test_two_replicas_go_on_as_exactly_as_one(tmp_path):
 
 
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_that_learns_labeled_rows_which_come_several_times_a_batch_goes_on_with_them(replicas, tmp_path):
+def test_labeled_rows_that_are_learned_several_times_a_batch_and_what_is_beyond_the_paper_go_on(replicas, tmp_path):
     flags = ["--learn_labeled_rows", "--label_noise=0.2", "--num_labels=30", "--labeled_to_unlabeled=3:1"]
-    flags += ["--max_steps=3", "--supervised_epochs=1"]
+    flags += ["--max_steps=3", "--supervised_epochs=1", *BEYOND]
     flags += ["--strategy=mirrored", f"--num_logical_cpus={replicas}"] if replicas > 1 else []
     start(tmp_path / "undisturbed", *flags)
     assert run_in_pieces(tmp_path / "run", 35, *flags) > 1
@@ -141,18 +143,6 @@ def test_a_run_that_learns_labeled_rows_which_come_several_times_a_batch_goes_on
     with np.load(tmp_path / "run" / "pseudo_labels.npz") as table:
         rows, given = np.flatnonzero(table["given_labels"] >= 0), table["given_labels"]
         assert (table["pseudo_logits"][rows] != 10.0 * np.eye(10)[given[rows]]).all()
-
-
-BEYOND = ("--ema=0.9", "--class_balance=labels", "--finetune_weights=confidence", "--rand_augment=2:9:all")
-
-
-@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_with_all_that_is_beyond_the_paper_goes_on_with_it(replicas, tmp_path):
-    flags = [*BEYOND, "--max_steps=3", "--supervised_epochs=1"]
-    flags += ["--strategy=mirrored", f"--num_logical_cpus={replicas}"] if replicas > 1 else []
-    start(tmp_path / "undisturbed", *flags)
-    assert run_in_pieces(tmp_path / "run", 25, *flags) > 1
-    assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
 
 
 @pytest.mark.slow
