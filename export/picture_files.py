@@ -114,7 +114,7 @@ def _within(area: tuple[int, int, int, int], opaque: np.ndarray) -> np.ndarray:
 
 
 def _orientation(exif: bytes) -> int:
-    """How a picture is to be turned, 1..8; 1 of a block that is broken. As r2d2_tf.data.orientation."""
+    """How a picture is to be turned, 1..8; 1 of a block that is broken. As r2d2_tf.data.decoders.orientation."""
     # Some programs write its name twice.
     block = exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
     order: Literal["big", "little"] = "big" if block.startswith(b"MM") else "little"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import tensorflow as tf
 from PIL import Image
 
-from r2d2_tf.data import orientation
+from r2d2_tf.data.decoders import orientation
+from r2d2_tf.data.decoders.orientation import turned
+from r2d2_tf.data.decoders.transparency import gif_on_white, numbers, on_white, png_on_white
 from r2d2_tf.data.file_kinds import NOT_READ
-from r2d2_tf.data.orientation import turned
-from r2d2_tf.data.transparency import gif_on_white, numbers, on_white, png_on_white
 
 MOST_PIXELS = 89_478_485
 """Of an image: Pillow's own limit, a quarter of a GiB decoded. A small file can hold far more."""

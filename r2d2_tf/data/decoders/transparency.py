@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from r2d2_tf.data.orientation import png_chunk
+from r2d2_tf.data.decoders.orientation import png_chunk
 
 _WHITE = 255
 _MOST_BLOCKS = 10_000
