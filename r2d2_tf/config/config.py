@@ -8,14 +8,13 @@ from r2d2_tf.config import flag_checks, identity
 from r2d2_tf.config.flag_checks import checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
+from r2d2_tf.data.image_data import COPIES, NO_COPY, SHOWN, STORED
 from r2d2_tf.data.splits import check_num_labels
 from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
 from r2d2_tf.system.messages import mistake
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
-SHOWN, STORED = "shown", "stored"
-"""How photographs are looked at (see decoding.decode). Runs that were begun before the flag look at them as they are stored."""
 MOST_IMAGES_A_BATCH = 1_000_000
 MOST_LOGICAL_CPUS = 64
 
@@ -54,6 +53,11 @@ class Config:
     image_size: int = data(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
     image_view: str = data(
         SHOWN, "photographs as viewers show them (EXIF, on white), or as stored", choices=(SHOWN, STORED), unnamed=True
+    )
+    image_copy: str = data(
+        NO_COPY,
+        "where photographs are kept decoded, training crops being cut out of shrunk ones; none: nowhere",
+        choices=COPIES,
     )
     download: bool = data(False, "download the data set, and weights, that are not there", cosmetic=True)
     skip_bad_images: bool = data(False, "leave photographs out that cannot be decoded, where they would be an error")

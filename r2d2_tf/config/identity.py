@@ -6,6 +6,7 @@ import json
 from typing import Any, TypeAlias
 
 from r2d2_tf.data.datasets import OWN_SETS
+from r2d2_tf.data.image_data import AUTO, NO_COPY
 
 Config: TypeAlias = Any
 """A Config, whose own module imports this one."""
@@ -16,10 +17,16 @@ def _lasting(config: Config) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(config) if not field.metadata.get("cosmetic")]
 
 
+def _value(config: Config, name: str) -> Any:
+    """The value of a flag, as far as it can change a result: where a copy of photographs lies does not."""
+    value = getattr(config, name)
+    return AUTO if name == "image_copy" and value != NO_COPY else value
+
+
 def digest_of(config: Config) -> str:
     """Eight hexadecimal digits of the flags that can change a result and differ from their defaults."""
     named = {f.name: f.default for f in _lasting(config) if not f.metadata.get("unnamed")}
-    changed = {name: getattr(config, name) for name, default in named.items() if getattr(config, name) != default}
+    changed = {name: _value(config, name) for name, default in named.items() if _value(config, name) != default}
     if config.dataset in OWN_SETS and config.data_path is not None:
         # The same flags with another folder are another run.
         changed["data_dir"] = str(config.data_path.absolute())
@@ -30,13 +37,13 @@ def differences(ours: Config, theirs: Config, *, of_stage_1: bool, unfinished: b
     """See Config.differences."""
     fields = [f for f in _lasting(ours) if not (of_stage_1 and f.metadata.get("later"))]
     if not ours.may_have_photographs:
-        fields = [f for f in fields if f.name != "image_view"]
+        fields = [f for f in fields if f.name not in ("image_view", "image_copy")]
     if ours.dataset in OWN_SETS and not unfinished:
         # An unfinished run knows its data by a fingerprint, wherever they lie now.
         fields += [f for f in dataclasses.fields(ours) if f.name == "data_dir"]
     if unfinished:
         fields += [f for f in dataclasses.fields(ours) if f.metadata.get("fixed")]
-    pairs = [(f.name, getattr(theirs, f.name), getattr(ours, f.name)) for f in fields]
+    pairs = [(f.name, _value(theirs, f.name), _value(ours, f.name)) for f in fields]
     return [f"--{name}: {their_value} -> {our_value}" for name, their_value, our_value in pairs if their_value != our_value]
 
 

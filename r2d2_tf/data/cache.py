@@ -62,14 +62,14 @@ class FileCache:
             if _is_marked_read_only(folder):
                 continue
             try:
-                if folder != self._beside:
+                if folder != self.place:
                     folder.mkdir(parents=True, exist_ok=True)
                 with files.written_whole(folder / _file_name(subject, key)) as path, path.open("wb") as file:
                     np.savez(file, allow_pickle=False, **arrays, **{_KEY: np.frombuffer(key.encode(), np.uint8)})
                 return
             except OSError as error:
                 reason = str(error)
-        warn(one_line(f"what was found in {self._beside} cannot be kept for later runs: {reason}; name a folder in the "
+        warn(one_line(f"what was found in {self.place} cannot be kept for later runs: {reason}; name a folder in the "
                       f"environment variable {FOLDER_VARIABLE}"))  # fmt: skip
 
     def _key(self) -> str:
@@ -87,17 +87,23 @@ class FileCache:
         return digest.hexdigest()
 
     @property
-    def _beside(self) -> Path:
+    def place(self) -> Path:
+        """The folder that the files are in."""
         return self.root or self.paths[0].parent
 
     def _folders(self) -> list[Path]:
-        if os.environ.get(FOLDER_VARIABLE):
-            return [Path(os.environ[FOLDER_VARIABLE]).expanduser()]
-        folders = [self._beside] if self.root is None else []
-        # Where there is no home, as in some containers.
-        with contextlib.suppress(RuntimeError):
-            folders.append(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "r2d2_tf")
-        return folders
+        beside = [self.place] if self.root is None and not os.environ.get(FOLDER_VARIABLE) else []
+        own = own_folder()
+        return beside if own is None else [*beside, own]
+
+
+def own_folder() -> Path | None:
+    """The user's own cache folder, which need not be there; None where there is no home, as in some containers."""
+    if os.environ.get(FOLDER_VARIABLE):
+        return Path(os.environ[FOLDER_VARIABLE]).expanduser()
+    with contextlib.suppress(RuntimeError):
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "r2d2_tf"
+    return None
 
 
 def _file_name(subject: str, key: str) -> str:

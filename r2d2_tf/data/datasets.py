@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.resources
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,15 @@ TFDS_PREFIX = "tfds:"
 def resize_for(size: int) -> int:
     """Length of a photograph's shorter side before the central square of `size` is cut out, in pixels."""
     return round(size * 256 / 224)
+
+
+def crop_side_for(size: int, crop_scale: float) -> int:
+    """Length of the shorter side to which a larger photograph is shrunk before random crops are cut out of it, in pixels.
+
+    A crop of a share `crop_scale` of its area still has `size` pixels a side; but the longest is twice `size`, as longer ones
+    take much room for a few small crops.
+    """
+    return max(resize_for(size), min(2 * size, math.ceil(size / math.sqrt(crop_scale))))
 
 
 RESIZE = resize_for(PHOTOGRAPH_SIZE)

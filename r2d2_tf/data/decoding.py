@@ -33,7 +33,7 @@ _MARGIN = 16
 """Pixels around a crop of a JPEG that are decoded with it; 2 are enough for the usual halved colors."""
 
 
-def decode(encoded: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
+def decode(encoded: tf.Tensor, *, as_shown: bool = True, turn: tf.Tensor | None = None) -> tf.Tensor:
     """Decodes one JPEG, PNG, BMP, still WebP or GIF (its first picture), a grey one too: `[height, width, 3]` uint8.
 
     Of 16 bits the upper 8 are kept: a scale of its own for each picture would make different pixels of one brightness.
@@ -41,10 +41,16 @@ def decode(encoded: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
     Args:
         encoded: the bytes of a file.
         as_shown: as a viewer shows it, turned as EXIF says and transparent parts on white; else the pixels as they are stored.
+        turn: what `turn_of` said of it (int32), so that its header need not be searched again; None: nothing.
 
     Raises:
         tf.errors.InvalidArgumentError: if it is none of these, or damaged.
     """
+    if as_shown and turn is not None:
+        image = tf.cond(
+            turn == orientation.UNKNOWN, lambda: decode(encoded), lambda: turned(decode(encoded, as_shown=False), turn)
+        )
+        return tf.ensure_shape(image, [None, None, 3])
     is_webp = _begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP")
     if not as_shown:
         image = tf.case(
@@ -69,26 +75,36 @@ def decode(encoded: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def looks_as_stored(encoded: bytes) -> bool:
-    """Whether `decode` surely gives the same as shown and as stored: a JPEG or PNG that is neither turned nor transparent.
+def turn_of(encoded: bytes) -> int:
+    """EXIF's orientation of a JPEG or opaque PNG, which is all that `decode` does to show it; of others UNKNOWN.
 
-    The bytes are searched, not parsed: a picture that holds the letters by chance is decoded with more care than it needs.
+    The bytes are searched, not parsed, for what only some have: a picture that holds the letters by chance is decoded with
+    more care than it needs.
     """
     if encoded.startswith(b"\xff\xd8\xff"):
-        return b"Exif" not in encoded
+        return _read_once(orientation.of_jpeg, encoded) if b"Exif" in encoded else orientation.UPRIGHT
     is_opaque_png = encoded.startswith(b"\x89PNG") and encoded[25:26] in (b"\x00", b"\x02", b"\x03")
-    return is_opaque_png and b"tRNS" not in encoded and b"eXIf" not in encoded
+    if not is_opaque_png or b"tRNS" in encoded:
+        return orientation.UNKNOWN
+    return _read_once(orientation.of_png, encoded) if b"eXIf" in encoded else orientation.UPRIGHT
 
 
 def decoded_once(encoded: bytes, *, as_shown: bool) -> tf.Tensor:
     """`decode` of a single image, outside of any graph."""
-    return _traced(as_shown)(tf.constant(encoded))
+    return _graph(decode if as_shown else _AS_STORED)(tf.constant(encoded))
+
+
+_AS_STORED = functools.partial(decode, as_shown=False)
 
 
 @functools.cache
-def _traced(as_shown: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+def _graph(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     # Its many small steps would each take Python's time.
-    return tf.function(functools.partial(decode, as_shown=as_shown), input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(function, input_signature=[tf.TensorSpec([], tf.string)])
+
+
+def _read_once(read: Callable[[tf.Tensor], tf.Tensor], encoded: bytes) -> int:
+    return int(_graph(read)(tf.constant(encoded)))
 
 
 def _decoded_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -172,6 +188,17 @@ def too_large(encoded: bytes) -> str | None:
     return None
 
 
+def shrunk(image: tf.Tensor, side: int) -> tf.Tensor:
+    """An image whose shorter side is longer than `side` pixels, resized to that; any other as it is."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    shorter = tf.minimum(height, width)
+
+    def small() -> tf.Tensor:
+        return _resize(image, (side * height // shorter, side * width // shorter))
+
+    return tf.ensure_shape(tf.cond(shorter > side, small, lambda: image), [None, None, 3])
+
+
 def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
     """Resizes one image, its shorter side to `resize`, and cuts out the central square of `size` pixels."""
     height, width = tf.shape(image)[0], tf.shape(image)[1]
@@ -192,14 +219,19 @@ def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> t
     return _resize(image[top : top + height, left : left + width], (size, size))
 
 
-def decoded_random_crop(encoded: tf.Tensor, scale: float, size: int, seed: tf.Tensor, *, as_shown: bool = True) -> tf.Tensor:
-    """`random_crop` of `decode`, to the same pixel, but of a JPEG little more than the rectangle is decoded."""
+def decoded_random_crop(
+    encoded: tf.Tensor, scale: float, size: int, seed: tf.Tensor, *, as_shown: bool = True, turn: tf.Tensor | None = None
+) -> tf.Tensor:
+    """`random_crop` of `decode`, to the same pixel, but of a JPEG little more than the rectangle is decoded.
+
+    `as_shown` and `turn`: see `decode`.
+    """
 
     def of_jpeg() -> tf.Tensor:
         stored = tf.image.extract_jpeg_shape(encoded)[:2]
-        turn = orientation.of_jpeg(encoded) if as_shown else tf.constant(orientation.UPRIGHT)
-        seen = orientation.seen_shape(stored, turn)
-        box = orientation.stored_box(_random_box(seen, scale, seed), seen, turn)
+        own = _turn_of_jpeg(encoded, turn) if as_shown else tf.constant(orientation.UPRIGHT)
+        seen = orientation.seen_shape(stored, own)
+        box = orientation.stored_box(_random_box(seen, scale, seed), seen, own)
         top, left, height, width = tf.unstack(box, num=4)
         # At the border of what is decoded the colors, which have fewer pixels than the brightness, lack neighbors to be
         # interpolated with: a margin is decoded, too, and cut off.
@@ -208,12 +240,18 @@ def decoded_random_crop(encoded: tf.Tensor, scale: float, size: int, seed: tf.Te
         window = [above, before, below - above, after - before]
         image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=_DCT)
         top, left = top - above, left - before
-        return _resize(turned(image[top : top + height, left : left + width], turn), (size, size))
+        return _resize(turned(image[top : top + height, left : left + width], own), (size, size))
 
     def of_others() -> tf.Tensor:
-        return random_crop(decode(encoded, as_shown=as_shown), scale, size, seed)
+        return random_crop(decode(encoded, as_shown=as_shown, turn=turn), scale, size, seed)
 
     return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_others)
+
+
+def _turn_of_jpeg(encoded: tf.Tensor, known: tf.Tensor | None) -> tf.Tensor:
+    if known is None:
+        return orientation.of_jpeg(encoded)
+    return tf.cond(known == orientation.UNKNOWN, lambda: orientation.of_jpeg(encoded), lambda: known)
 
 
 def sixteen_bit_peak(encoded: bytes) -> int | None:

@@ -1,6 +1,7 @@
 """Is a data set fit to train on? Looked at once it is loaded, so that what is wrong with it is one line, not a failing step."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections import Counter
@@ -10,20 +11,26 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from r2d2_tf.data import looking
+from r2d2_tf.data import looking, photograph_copy
 from r2d2_tf.data.file_kinds import about_16_bits, not_read
-from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.image_data import NO_COPY, DatasetSpec, ImageData
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.system import c_messages
 from r2d2_tf.system.messages import warn
 
 _MOST_NAMED = 10
+_TRAIN, _TEST = "train_images", "test_images"
 _DELAY = 2
 """Seconds of decoding before a progress bar is shown."""
 
 
 def checked(
-    data: ImageData, spec: DatasetSpec, *, skip_bad_images: bool = False, skipped: Collection[str] | None = None
+    data: ImageData,
+    spec: DatasetSpec,
+    *,
+    skip_bad_images: bool = False,
+    skipped: Collection[str] | None = None,
+    copy: str = NO_COPY,
 ) -> tuple[ImageData, list[str]]:
     """Checks ids, labels, shapes and, for photographs, that each can be decoded.
 
@@ -33,6 +40,7 @@ def checked(
         skip_bad_images: leave unreadable photographs out (and print how many) where they would be an error.
         skipped: the names that an earlier call returned, for a run that is resumed: those images are left out
             again, and nothing is decoded. None: decode every photograph.
+        copy: where decoded photographs are kept, for crops that are cut out of shrunk ones (`Photographs.crop_side`).
 
     Returns:
         The data without the images that were left out, and the names of those: `train ID`, and `test ID` or, where test
@@ -43,9 +51,9 @@ def checked(
     """
     _check_rows(data, spec)
     if skipped is None:
-        data, bad, about = _looked_through(data)
+        data, bad, about = _looked_through(data, copy)
     else:
-        data, bad, about = _known_before(data), list(skipped), []
+        data, bad, about = _known_before(data, copy), list(skipped), []
     if bad and skipped is None and not skip_bad_images:
         told = _some([f"{name}{_kind(data, name)}" for name in bad[:_MOST_NAMED]], len(bad))
         raise ValueError(
@@ -138,24 +146,26 @@ def _check_counts(part: str, counts: dict[str, int]) -> None:
         raise ValueError(f"the {part} part has {found}, which must be as many of each: prepare the data set again")
 
 
-def _looked_through(data: ImageData) -> tuple[ImageData, list[str], list[str]]:
-    """The data, their photographs knowing whether the decoder warns of them; names of those that cannot be decoded.
+def _looked_through(data: ImageData, where: str) -> tuple[ImageData, list[str], list[str]]:
+    """The data, their photographs knowing what is found of them; names of those that cannot be decoded.
 
     And what is to be told of the others.
     """
     bad: list[str] = []
     seen: list[looking.Seen] = []
     peaks: list[int] = []
-    total = sum(len(images) for images in (data.train_images, data.test_images) if isinstance(images, Photographs))
+    photographs = _photographs_in(data)
+    maker, total = photograph_copy.Maker(list(photographs.values()), where), sum(map(len, photographs.values()))
     # disable=None: no bar where the output is a file.
     with (
+        maker.writing(),
         c_messages.held() as said,
         tqdm(total=total, desc="looking at each image", delay=_DELAY, leave=False, disable=None) as bar,
     ):
-        for part, names in (("train_images", _train_names(data)), ("test_images", _test_names(data))):
+        for number, (part, names) in enumerate(((_TRAIN, _train_names(data)), (_TEST, _test_names(data)))):
             images = getattr(data, part)
             if isinstance(images, Photographs):
-                looks = looking.looks_of(images, bar, said)
+                looks = looking.looks_of(images, bar, said, functools.partial(maker.add, number))
                 bad += [names[row] for row in looks.rows.tolist()]
                 peaks += looks.peaks.tolist()
                 data = _knowing(data, part, looks)
@@ -163,27 +173,44 @@ def _looked_through(data: ImageData) -> tuple[ImageData, list[str], list[str]]:
                 seen.append(looking.Seen(names, rows, looks.plain[rows], looks.digests[rows]))
             else:
                 seen.append(looking.seen_in_memory(names, images))
+        maker.complete()
     if about := about_16_bits(peaks):
         warn(about)
     if any(getattr(images, "is_noisy", False) for images in (data.train_images, data.test_images)):
         warn("some JPEG files hold stray bytes, and are shown all the same: python -m tools.check_data names them")
     is_sample = any(len(one.rows) < len(one.names) for one in seen) and not total
-    return data, bad, list(looking.told(seen, is_sample=is_sample))
+    return _with_copies(data, maker), bad, list(looking.told(seen, is_sample=is_sample))
 
 
-def _known_before(data: ImageData) -> ImageData:
-    """The data of a run that is resumed: nothing is decoded, and where nothing is kept the decoder may warn."""
-    for part in ("train_images", "test_images"):
-        images = getattr(data, part)
-        if isinstance(images, Photographs):
-            data = _knowing(data, part, looking.kept_looks(images))
-    return data
+def _known_before(data: ImageData, where: str) -> ImageData:
+    """The data of a run that is resumed: what its copy lacks is decoded, and where nothing is kept the decoder may warn."""
+    photographs = _photographs_in(data)
+    for part, images in photographs.items():
+        data = _knowing(data, part, looking.kept_looks(images))
+    maker = photograph_copy.Maker(list(photographs.values()), where)
+    with maker.writing(), c_messages.held():
+        maker.complete()
+    return _with_copies(data, maker)
+
+
+def _photographs_in(data: ImageData) -> dict[str, Photographs]:
+    """Of both parts or of none."""
+    parts = {part: getattr(data, part) for part in (_TRAIN, _TEST)}
+    return {part: images for part, images in parts.items() if isinstance(images, Photographs)}
+
+
+def _with_copies(data: ImageData, maker: photograph_copy.Maker) -> ImageData:
+    changed: dict[str, Any] = {
+        part: dataclasses.replace(images, copy=copy)
+        for (part, images), copy in zip(_photographs_in(data).items(), maker.copies(), strict=False)
+    }
+    return dataclasses.replace(data, **changed)
 
 
 def _knowing(data: ImageData, part: str, looks: looking.Looks | None) -> ImageData:
     """The data with a part that is decoded no more carefully than its images need; None: nothing is known of them."""
-    is_noisy, as_stored = (True, False) if looks is None else (bool(looks.is_noisy[0]), bool(looks.as_stored[0]))
-    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), is_noisy=is_noisy, as_stored=as_stored)}
+    is_noisy, turns = (True, None) if looks is None else (bool(looks.is_noisy[0]), looks.turns)
+    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), is_noisy=is_noisy, turns=turns)}
     return dataclasses.replace(data, **changed)
 
 

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from r2d2_tf.data.photographs import Photographs
 
 
+SHOWN, STORED = "shown", "stored"
+"""How photographs are looked at (see decoding.decode). Runs that were begun before the flag look at them as they are stored."""
+NO_COPY, AUTO, MEMORY, FILE = "none", "auto", "memory", "file"
+COPIES = (NO_COPY, AUTO, MEMORY, FILE)
+"""Where a copy of photographs is kept: auto is a file where there is room for it, else memory."""
+
+
 @dataclass(frozen=True)
 class ImageData:
     """The images of a data set: in memory, or as photographs that are read when they are needed.

@@ -12,7 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.data.cache import FileCache
-from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop
+from r2d2_tf.data.decoders.orientation import UNKNOWN, UPRIGHT
+from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, random_crop, shrunk
+from r2d2_tf.data.pixel_store import Copy
 
 NO_ROW = -1
 """Stands for an image that is not there, in a batch that is filled up."""
@@ -37,9 +39,12 @@ class Photographs:
         size: side of the square that a network sees, in pixels.
         resize: length of the shorter side before the central square is cut out in evaluation, in pixels.
         as_shown: see `decode`.
-        as_stored: whether all of them look as they are stored, for which there is a quicker decoder.
+        crop_side: length of the shorter side to which larger images are shrunk before crops to train on are cut out, in
+            pixels; 0: those are cut out of the image as it is.
+        turns: what decoding.turn_of says of each, `[rows]` int8, which spares to search for it; None: it is not known.
         is_noisy: whether the decoder may warn of some of them.
         cache: of `files`, where these are all of their photographs; None: nothing is kept of them.
+        copy: their pixels, which are read in place of the files.
     """
 
     files: Sequence[Path]
@@ -49,21 +54,26 @@ class Photographs:
     size: int
     resize: int
     as_shown: bool = True
-    as_stored: bool = field(default=False, compare=False)
+    crop_side: int = 0
+    turns: np.ndarray | None = field(default=None, compare=False)
     is_noisy: bool = field(default=False, compare=False)
     cache: FileCache | None = None
+    copy: Copy | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.offset)
 
-    @property
-    def _turns(self) -> bool:
-        return self.as_shown and not self.as_stored
-
     def __getitem__(self, rows: np.ndarray | slice) -> "Photographs":
         """Some of the images."""
-        own = {name: getattr(self, name)[rows] for name in ("file_of_row", "offset", "length")}
-        return replace(self, cache=None, **own)
+        return replace(
+            self,
+            file_of_row=self.file_of_row[rows],
+            offset=self.offset[rows],
+            length=self.length[rows],
+            turns=None if self.turns is None else self.turns[rows],
+            cache=None,
+            copy=None if self.copy is None else self.copy[rows],
+        )
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row."""
@@ -73,9 +83,10 @@ class Photographs:
 
     def central(self, rows: tf.Tensor) -> tf.Tensor:
         """The centers of a few images, all in one tensor: `[batch]` to `[batch, size, size, 3]` uint8."""
-        encoded = self._read_rows(tf.cast(rows, tf.int64))
+        if self.copy is not None:
+            return self._copied_centers(self.copy, tf.cast(rows, tf.int64))
         of_one = tf.TensorSpec([self.size, self.size, 3], tf.uint8)
-        return tf.map_fn(self._center, encoded, fn_output_signature=of_one)
+        return tf.map_fn(lambda read: self._center(*read), self._read_rows(tf.cast(rows, tf.int64)), fn_output_signature=of_one)
 
     def central_batches(self, batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Resizes to `resize` and cuts out the center.
@@ -87,11 +98,13 @@ class Photographs:
         Returns:
             Batches (images `[batch, size, size, 3]` uint8, rows), those of NO_ROW blank.
         """
+        if (copy := self.copy) is not None:
+            return batches.map(lambda rows: (self._copied_centers(copy, tf.ensure_shape(rows, [batch_size])), rows), **PARALLEL)
 
-        def center(encoded: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self._unless_filler(row, lambda: self._center(encoded)), row
+        def center(encoded: tf.Tensor, about: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._unless_filler(row, lambda: self._center(encoded, about)), row
 
-        return self._encoded(batches.map(lambda rows: (rows,))).map(center, **PARALLEL).batch(batch_size)
+        return self._read(batches.map(lambda rows: (rows,))).map(center, **PARALLEL).batch(batch_size)
 
     def random_batches(self, batches: tf.data.Dataset, batch_size: int, scale: float) -> tf.data.Dataset:
         """A random-resized crop of each image, a function of its own seed.
@@ -106,29 +119,70 @@ class Photographs:
             Batches (images `[batch, size, size, 3]` uint8, rows, keys), those of NO_ROW blank.
         """
 
-        def crop(encoded: tf.Tensor, row: tf.Tensor, seed: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            image = self._unless_filler(row, lambda: self._random(encoded, scale, seed))
+        def crop(read: tf.Tensor, about: tf.Tensor, row: tf.Tensor, seed: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = self._unless_filler(row, lambda: self._random(read, about, scale, seed))
             return image, row, key
 
-        return self._encoded(batches).map(crop, **PARALLEL).batch(batch_size)
+        return self._read(batches).map(crop, **PARALLEL).batch(batch_size)
 
-    def _center(self, encoded: tf.Tensor) -> tf.Tensor:
-        return central_crop(decode(encoded, as_shown=self._turns), self.resize, self.size)
+    def _center(self, encoded: tf.Tensor, about: tf.Tensor) -> tf.Tensor:
+        return central_crop(self._decoded(encoded, about), self.resize, self.size)
 
-    def _random(self, encoded: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
-        return decoded_random_crop(encoded, scale, self.size, seed, as_shown=self._turns)
+    def _random(self, read: tf.Tensor, about: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
+        if self.copy is not None:
+            return random_crop(tf.reshape(tf.io.decode_raw(read, tf.uint8), [about[0], about[1], 3]), scale, self.size, seed)
+        if self.crop_side:
+            return random_crop(shrunk(self._decoded(read, about), self.crop_side), scale, self.size, seed)
+        as_shown, turn = self._turned(about)
+        return decoded_random_crop(read, scale, self.size, seed, as_shown=as_shown, turn=turn)
+
+    def _decoded(self, encoded: tf.Tensor, about: tf.Tensor) -> tf.Tensor:
+        as_shown, turn = self._turned(about)
+        return decode(encoded, as_shown=as_shown, turn=turn)
+
+    def _turned(self, about: tf.Tensor) -> tuple[bool, tf.Tensor | None]:
+        """`as_shown` and `turn` of `decode`. Where no image is to be turned, there is a quicker decoder for all."""
+        if self.turns is None or not self.as_shown:
+            return self.as_shown, None
+        return bool((self.turns != UPRIGHT).any()), about[0]
 
     def _unless_filler(self, row: tf.Tensor, make: Callable[[], tf.Tensor]) -> tf.Tensor:
         return tf.cond(row == NO_ROW, lambda: tf.zeros([self.size, self.size, 3], tf.uint8), make)
 
-    def _encoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches (rows, ...) to single images (encoded, row, ...)."""
+    def _read(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches (rows, ...) to single images (what was read, about it, row, ...)."""
         groups = batches.unbatch().batch(_READ_TOGETHER)
-        return groups.map(lambda rows, *more: (self._read_rows(rows), rows, *more), **PARALLEL).unbatch()
+        return groups.map(lambda rows, *more: (*self._read_rows(rows), rows, *more), **PARALLEL).unbatch()
 
-    def _read_rows(self, rows: tf.Tensor) -> tf.Tensor:
-        def read(numbers: np.ndarray) -> np.ndarray:
-            return np.array([b"" if row == NO_ROW else self.read(row) for row in numbers], object)
+    def _read_rows(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encoded images and their turns, or pixels of the copy with their shapes: strings `[rows]` and `[rows, 2]` int32."""
+
+        def read(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return (
+                np.array([b"" if row == NO_ROW else self._bytes(row) for row in numbers], object),
+                np.array([(UNKNOWN, 0) if row == NO_ROW else self._about(row) for row in numbers], np.int32),
+            )
 
         # stateful=False: what has no state may run in parallel where operations are to be deterministic.
-        return tf.ensure_shape(tf.numpy_function(read, [rows], tf.string, stateful=False), rows.shape)
+        found, about = tf.numpy_function(read, [rows], (tf.string, tf.int32), stateful=False)
+        return tf.ensure_shape(found, rows.shape), tf.ensure_shape(about, [*rows.shape, 2])
+
+    def _bytes(self, row: int) -> bytes:
+        return self.read(row) if self.copy is None else self.copy.whole(row).tobytes()
+
+    def _about(self, row: int) -> tuple[int, int]:
+        if self.copy is not None:
+            return tuple(self.copy.shape[row].tolist())
+        return (UNKNOWN if self.turns is None else int(self.turns[row])), 0
+
+    def _copied_centers(self, copy: Copy, rows: tf.Tensor) -> tf.Tensor:
+        """`central` of the copy; those of NO_ROW are blank."""
+        shape = (self.size, self.size, 3)
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            centers = np.zeros((len(numbers), *shape), np.uint8)
+            for place in np.flatnonzero(numbers != NO_ROW):
+                centers[place] = copy.center(numbers[place])
+            return centers
+
+        return tf.ensure_shape(tf.numpy_function(read, [rows], tf.uint8, stateful=False), [*rows.shape, *shape])

@@ -11,8 +11,8 @@ import numpy as np
 from r2d2_tf.config import flag_checks
 from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.data.cache import FileCache
-from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, RESIZE, TFDS_PREFIX, resize_for, tfds_spec
-from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.datasets import DATASETS, PHOTOGRAPH_SIZE, RESIZE, TFDS_PREFIX, crop_side_for, resize_for, tfds_spec
+from r2d2_tf.data.image_data import NO_COPY, DatasetSpec, ImageData
 from r2d2_tf.data.labels.cells import of_classes
 from r2d2_tf.data.labels.label_file import LabelFile, LabelsFile
 from r2d2_tf.data.labels.label_formats import FILES_OF_LABELS
@@ -58,7 +58,7 @@ def spec_of(config: Config, *, needs_test: bool = True) -> DatasetSpec:
     else:
         spec = DATASETS[config.dataset]
     if spec.photographs:
-        spec = _seen(spec, config.image_size, as_shown=config.image_view == SHOWN)
+        spec = _seen(spec, config)
     if labels is not None and config.dataset != "folder":
         content = f"{spec.content}{_stamp(labels.path)}"
         spec = dataclasses.replace(spec, load=_with_labels(spec.load, labels), labels=labels, content=content)
@@ -98,12 +98,14 @@ def _data_path(config: Config) -> Path:
     return config.data_path
 
 
-def _seen(spec: DatasetSpec, size: int, *, as_shown: bool) -> DatasetSpec:
-    """The spec of photographs that a network sees as squares of `size` pixels; see `decode` for `as_shown`."""
+def _seen(spec: DatasetSpec, config: Config) -> DatasetSpec:
+    """The spec of photographs that a network sees as the config says."""
+    size = config.image_size
 
     def load(data_dir: Path | None) -> ImageData:
         data = spec.load(data_dir)
-        seen = {"size": size, "resize": resize_for(size), "as_shown": as_shown}
+        side = crop_side_for(size, config.crop_scale) if config.image_copy != NO_COPY else 0
+        seen = {"size": size, "resize": resize_for(size), "as_shown": config.image_view == SHOWN, "crop_side": side}
         parts: dict[str, Any] = {"train_images": data.train_images, "test_images": data.test_images}
         return dataclasses.replace(data, **{name: dataclasses.replace(part, **seen) for name, part in parts.items()})
 

@@ -121,7 +121,8 @@ class Experiment:
     def _readable_images(self, data: ImageData) -> tuple[ImageData, list[str]]:
         """The images that can be decoded, which may take hours to find out, and the names of the others."""
         skipped, skip = run_labels.left_out_before(self.config), self.config.skip_bad_images
-        readable, left_out = health.checked(data, self.spec, skip_bad_images=skip, skipped=skipped)
+        copy = self.config.image_copy
+        readable, left_out = health.checked(data, self.spec, skip_bad_images=skip, skipped=skipped, copy=copy)
         if not len(readable.test_labels):
             raise ValueError(f"the copy of data set {self.config.dataset} is too small a part of it: no test images are left")
         return readable, left_out

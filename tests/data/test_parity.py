@@ -17,7 +17,7 @@ from export import picture_files
 from export.client import RestClient, ServerError
 from export.formats import write_saved_model
 from export.serving_model import ServingModel
-from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, looks_as_stored, random_crop
+from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, random_crop, turn_of
 
 COLORS = smooth(40, 31)
 OPAQUE = np.where(np.arange(31) > 9, 255, np.arange(31) * 12)[None].repeat(40, 0).astype(np.uint8)
@@ -255,13 +255,18 @@ def test_pixels_as_they_are_stored_are_those_of_before(tmp_path):
         np.testing.assert_array_equal(stored, expected)
 
 
-def test_a_file_that_is_said_to_look_as_it_is_stored_does(traced):
-    stored = tf.function(lambda encoded: decode(encoded, as_shown=False), input_signature=[tf.TensorSpec([], tf.string)])
-    plain = [kind for kind, encoded in FILES.items() if looks_as_stored(encoded)]
-    for kind in plain:
-        np.testing.assert_array_equal(stored(FILES[kind]), traced(FILES[kind]), err_msg=kind)
-    assert len(plain) > 3, "ordinary files take the quick way"
-    assert not [kind for kind in plain if "turned" in kind]
+def test_a_file_whose_turn_is_known_is_decoded_as_if_it_were_not(traced):
+    specs = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
+    known = tf.function(lambda encoded, turn: decode(encoded, turn=turn), input_signature=specs)
+    crop = tf.function(lambda encoded, turn, seed: decoded_random_crop(encoded, 0.1, 16, seed, turn=turn))
+    turns = {kind: turn_of(encoded) for kind, encoded in FILES.items()}
+    for kind, turn in turns.items():
+        np.testing.assert_array_equal(known(FILES[kind], turn), traced(FILES[kind]), err_msg=kind)
+        if FILES[kind].startswith(b"\xff\xd8"):
+            seed = tf.constant([4, 5])
+            expected = random_crop(traced(FILES[kind]), 0.1, 16, seed)
+            np.testing.assert_array_equal(crop(tf.constant(FILES[kind]), tf.constant(turn), seed), expected, err_msg=kind)
+    assert set(turns.values()) == set(range(9)), "ordinary files and turned ones are known, transparent ones are not"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -115,6 +115,7 @@ def propose(facts: Facts) -> list[Choice]:
     choices += _augmentation(facts, base, whence)
     if facts.image_shape is None:
         choices.append(_size(facts, recipe, choices))
+        choices.append(Choice("image_copy", "auto", "decoded once, not in every epoch", UNTESTED))
     choices.append(Choice("weight_decay", f"{base.weight_decay:g}", "", whence))
     if base.supervised_weight_decay >= 0:
         choices.append(Choice("supervised_weight_decay", f"{base.supervised_weight_decay:g}", "", whence))

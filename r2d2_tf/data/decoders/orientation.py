@@ -10,6 +10,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 UPRIGHT = 1
+UNKNOWN = 0
+"""In place of an orientation: the file is to be asked."""
 _TAG = 0x0112
 _HEAD = 14
 """Bytes that are read of a segment or chunk, more than its head; none that ends so near the file's end holds an orientation."""
