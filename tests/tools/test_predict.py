@@ -195,9 +195,9 @@ def test_failures_are_counted_told_and_the_exit_code(exported, photographs, tmp_
         assert sum(bool(line["error"]) for line in csv.DictReader(file)) == 5
 
 
-def test_hidden_files_links_back_and_other_endings_are_left_out_of_folders(tmp_path):
+def test_hidden_files_links_back_folders_of_systems_and_other_endings_are_left_out_of_folders(tmp_path):
     folder = tmp_path / "top"
-    for name in ("b/2.JPG", "b/1.png", "a/x.txt", ".hidden/y.png", "b/.z.png", "c.jpeg"):
+    for name in ("b/2.JPG", "b/1.png", "a/x.txt", ".hidden/y.png", "b/.z.png", "c.jpeg", "b/@eaDir/t.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     (folder / "loop").symlink_to(folder)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from export.picture_files import IMAGE_ENDINGS
+from r2d2_tf.data.readers.file_search import is_of_system
 
 
 def check(names: Sequence[str]) -> None:
@@ -32,7 +33,9 @@ def count(names: Sequence[str]) -> tuple[int, int]:
 
 
 def walk(names: Sequence[str]) -> Iterator[str]:
-    """The photographs one after another, folders in sorted order; hidden ones left out, links followed as training does.
+    """The photographs one after another, folders in sorted order.
+
+    Hidden ones and folders of systems are left out, and links followed, as training does.
 
     A folder that cannot be listed is given itself, so that whoever reads it finds out why. Held are the names in the folders
     on the way down to one photograph, not those of all.
@@ -68,7 +71,8 @@ def _in_folder(top: str) -> Iterator[tuple[str, bool]]:
             if (itself := (about.st_dev, about.st_ino)) in above:
                 continue
             with os.scandir(path) as found:
-                entries = sorted((e.name, _is_folder(e)) for e in found if not e.name.startswith("."))
+                seen = ((e.name, _is_folder(e)) for e in found if not e.name.startswith("."))
+                entries = sorted((name, is_dir) for name, is_dir in seen if not (is_dir and is_of_system(name)))
         except OSError:
             yield path, True
             continue

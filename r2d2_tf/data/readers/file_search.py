@@ -94,6 +94,11 @@ def counted(endings: Mapping[str, int]) -> list[str]:
     return [f"{count:,} files *{ending}" for ending, count in sorted(endings.items())]
 
 
+def is_of_system(name: str) -> bool:
+    """Whether a folder of this name is passed over, though it is not hidden."""
+    return name.lower() in _OF_SYSTEMS
+
+
 def find_images(root: Path) -> FoundFiles:
     """Looks for image files in a folder and all folders in it, hidden ones excepted. Links are followed.
 
@@ -146,7 +151,7 @@ def _files(root: Path, loops: list[str], folders: list[str], passed_over: Counte
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 is_folder = _is_folder(entry)
-                if entry.name.startswith(".") or (is_folder and entry.name.lower() in _OF_SYSTEMS):
+                if entry.name.startswith(".") or (is_folder and is_of_system(entry.name)):
                     passed_over.update([entry.name] * is_folder)
                     continue
                 if not is_folder:
