@@ -27,6 +27,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_path, define_paths
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
+from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.messages import warn
 from tools.evaluate import evaluation_images, evaluation_picture, evaluation_text
 from tools.evaluate.evaluation_images import SPLITS, EvaluationImages
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
 
 
+@without_warnings_about_images()
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     parse_flags(flag_values, arguments)
     task = _task(flag_values)

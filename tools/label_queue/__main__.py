@@ -36,6 +36,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
+from r2d2_tf.system.c_messages import without_warnings_about_images
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, usefulness, why
 from tools.shared import html, run_images, saved_table
 
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
+@without_warnings_about_images()
 def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / CSV_FILE)

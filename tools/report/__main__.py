@@ -18,6 +18,7 @@ from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
+from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.shared import html
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
 
+@without_warnings_about_images()
 def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     out = Path(flag_values["out"].value or run_dir / PAGE).expanduser()
