@@ -1,6 +1,7 @@
 """Networks that a run takes over from another one, to start from. Looking for them needs no TensorFlow."""
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,16 @@ def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
     Raises:
         ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
     """
-    differences = config.differences(run_directory.load_config(folder), of_stage_1=True)
-    if differences:
+    theirs, summary = run_directory.load_config(folder), run_directory.read_summary(folder)
+    if {"data_fingerprint", "split_fingerprint"} <= summary.keys():
+        # By which `borrow_stage_1` knows the same photographs and labels, wherever they lie now.
+        labels = config.labels if config.labels and theirs.labels else theirs.labels
+        theirs = dataclasses.replace(theirs, data_dir=config.data_dir, labels=labels)
+    if differences := config.differences(theirs, of_stage_1=True):
         raise ValueError(
             f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
             "or leave --stage_1_from out"
         )
-    summary = run_directory.read_summary(folder)
     if not (folder / run_directory.STAGE_1_FILE).is_file():
         raise ValueError(
             f"stage_1_from ({folder}) has no {run_directory.STAGE_1_FILE}: give the run that trained its stage 1 itself"

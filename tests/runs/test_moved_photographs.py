@@ -1,6 +1,7 @@
 """A run whose photographs lie elsewhere now: where are they, asks every program that needs them, and no other."""
 
 import csv
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from test_folder import TINY
 
 from export import __main__ as export_command
 from r2d2_tf import train
+from r2d2_tf.runs.other_runs import stage_1_summary
+from r2d2_tf.runs.run_directory import load_config
 from tools import pseudo_labels, suspects
 from tools.check_data import __main__ as check_data
 from tools.evaluate import __main__ as evaluate
@@ -50,6 +53,14 @@ def test_a_program_that_needs_the_photographs_takes_their_new_place(program, mov
     assert program[0].main(arguments) == 2
     assert f"data_dir ({moved / 'photos'}) is no folder of images: change --data_dir" in capsys.readouterr().err
     assert program[0].main([*arguments, f"--data_dir={moved / 'elsewhere'}"]) == 0
+
+
+def test_another_run_takes_over_stage_1(moved):
+    config = load_config(moved / "run")
+    place = {"data_dir": str(moved / "elsewhere"), "labels": str(moved / "elsewhere" / "labels.csv")}
+    assert stage_1_summary(moved / "run", dataclasses.replace(config, **place))["data_fingerprint"]
+    with pytest.raises(ValueError, match="had another stage 1"):
+        stage_1_summary(moved / "run", dataclasses.replace(config, **place, seed=7))
 
 
 def test_the_command_that_a_queue_prints_trains_on(moved, tmp_path, capsys):
