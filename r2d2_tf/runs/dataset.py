@@ -27,7 +27,7 @@ from r2d2_tf.system.messages import one_line
 _IMAGENET = DATASETS["imagenet2012"]
 
 
-def spec_of(config: Config, *, needs_test: bool = True) -> DatasetSpec:
+def spec_of(config: Config, *, needs_test: bool = True, found: FoundFiles | None = None) -> DatasetSpec:
     """What is known of the config's data set; its `load` gives the labels that `--labels` names, too.
 
     A folder is looked through for it, and an .npz file read: a command makes it once and hands it on.
@@ -35,6 +35,7 @@ def spec_of(config: Config, *, needs_test: bool = True) -> DatasetSpec:
     Args:
         config: of a run.
         needs_test: refuse a set of somebody's own that has no test images.
+        found: what is in a folder of somebody's own, if that is known.
 
     Raises:
         ValueError: if the data cannot be used, or the config's flags do not go with it.
@@ -42,9 +43,8 @@ def spec_of(config: Config, *, needs_test: bool = True) -> DatasetSpec:
     read = functools.partial(read_labels, soft=config.soft_labels)
     labels = LabelsFile(Path(config.labels).expanduser(), read) if config.labels else None
     if config.dataset == "folder":
-        images = own_images(
-            _data_path(config), None if labels is None else _table(labels, config), config.test_fraction, needs_test=needs_test
-        )
+        table = None if labels is None else _table(labels, config)
+        images = own_images(_data_path(config), table, config.test_fraction, needs_test=needs_test, found=found)
         spec = _folder_spec(images)
     elif config.dataset == "npz":
         flag_checks.check_image_size(config.dataset, config.image_size == PHOTOGRAPH_SIZE)

@@ -9,8 +9,10 @@ import pytest
 from own_photographs import photograph
 from test_own_bad_input import assert_refused, config_of
 
+from r2d2_tf.data.readers import file_search
 from r2d2_tf.runs.dataset import spec_of
 from tools.check_data import __main__ as check_data
+from tools.check_data import data_check
 
 
 def images(root, counts, kind="png"):
@@ -269,3 +271,50 @@ def test_one_label_a_class_is_looked_at_without_test_images(tmp_path):
     assert code == 1
     assert "2 labeled + 6 unlabeled to train on, 0 to test on" in out
     assert "label two of each class and give --test_fraction=0.5, or make a folder test" in out
+
+
+def test_three_images_of_which_each_is_a_class_are_looked_at_and_refused_in_one_line(tmp_path):
+    # dotnet/machinelearning-modelbuilder#796: "Metadata KeyValues does not exist".
+    root = images(tmp_path, {"a": 1, "b": 1, "c": 1})
+    code, out = checked(f"--data_dir={root}")
+    assert code == 1
+    assert "3 labeled + 0 unlabeled to train on, 0 to test on" in out
+    assert "TOO FEW LABELS: no test images can be drawn with --test_fraction=0.2" in out
+    assert_refused(config_of(root, test_fraction=0.2), "as the largest has 1 labeled ones: label more")
+
+
+def test_every_class_gives_its_test_images_whatever_its_files_are_called(tmp_path):
+    # googlecodelabs/tensorflow-for-poets-2#18: images that a hash of the name draws may be none of a class.
+    data = loaded(images(tmp_path, {f"class_{c:02d}": 5 for c in range(30)}), test_fraction=0.2)
+    assert np.bincount(data.test_labels).tolist() == [1] * 30
+    assert np.bincount(data.train_labels).tolist() == [4] * 30
+
+
+def test_a_rare_class_changes_nothing_for_the_others(tmp_path):
+    # autogluon/autogluon#5806: one rare value, and the split of all gave up.
+    root = images(tmp_path, {"a": 10, "b": 10, "rare": 1, "unlabeled": 8})
+    spec = spec_of(config_of(root, test_fraction=0.2))
+    assert np.bincount(spec.load(None).test_labels, minlength=3).tolist() == [2, 2, 0]
+    assert any("1 of 3 classes have too few labels to give a test image (rare)" in remark for remark in spec.remarks)
+    code, out = checked(f"--data_dir={root}")
+    assert code == 0
+    assert "The smallest class has 1 labeled images: label more of it before anything else." in out
+
+
+def test_a_share_that_is_less_than_an_image_is_answered_with_one_that_is_not(tmp_path):
+    # keras-team/keras#15047 and #16661: a validation part without an image is an error of the decoder.
+    root = images(tmp_path, {"a": 4, "b": 4, "unlabeled": 8})
+    code, out = checked(f"--data_dir={root}", "--test_fraction=0.1")
+    assert code == 0
+    assert "no test images can be drawn with --test_fraction=0.1" in out
+    assert "--test_fraction=0.2 draws some" in out
+    assert_refused(config_of(root, test_fraction=0.1), "test_fraction (0.1) takes no image of any class, as the largest has 4")
+
+
+def test_a_folder_is_looked_through_once_whatever_shares_are_tried(tmp_path, monkeypatch):
+    looks = []
+    own = file_search.find_images
+    monkeypatch.setattr(data_check, "find_images", lambda root: (looks.append(root), own(root))[1])
+    monkeypatch.setattr("r2d2_tf.data.readers.folder.find_images", lambda root: (looks.append(root), own(root))[1])
+    checked(f"--data_dir={images(tmp_path, {'a': 1, 'b': 1, 'unlabeled': 6})}")
+    assert looks == [tmp_path]

@@ -14,6 +14,7 @@ from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.readers.file_search import find_images
 from r2d2_tf.data.readers.folder import NoTestImages
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
@@ -58,12 +59,14 @@ def _config(asked: flags.FlagValues) -> tuple[Config, DatasetSpec]:
         raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
     about = {name: getattr(asked, name) for name in ("data_dir", "labels", "test_fraction", "num_labels")}
     config = Config(dataset=dataset, translate=0, name="check_data", **about)
+    # Once for all shares that are tried: of many files it takes a while.
+    found = find_images(config.data_path) if dataset == "folder" and config.data_path is not None else None
     for fraction in dict.fromkeys((asked.test_fraction, TEST_FRACTION, _HALF)):
         config = dataclasses.replace(config, test_fraction=fraction)
         with contextlib.suppress(NoTestImages):
-            return config, spec_of(config)
+            return config, spec_of(config, found=found)
     config = dataclasses.replace(config, test_fraction=0.0)
-    return config, spec_of(config, needs_test=False)
+    return config, spec_of(config, needs_test=False, found=found)
 
 
 def _too_few_lines(asked: flags.FlagValues, config: Config, num_test: int) -> list[str]:

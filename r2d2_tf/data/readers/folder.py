@@ -70,7 +70,9 @@ class OwnImages:
         return digest.hexdigest()[:16]
 
 
-def own_images(root: Path, table: LabelFile | None, test_fraction: float, *, needs_test: bool = True) -> OwnImages:
+def own_images(
+    root: Path, table: LabelFile | None, test_fraction: float, *, needs_test: bool = True, found: FoundFiles | None = None
+) -> OwnImages:
     """Finds the images in `root` and their labels.
 
     Args:
@@ -79,11 +81,12 @@ def own_images(root: Path, table: LabelFile | None, test_fraction: float, *, nee
         table: the file of labels; None: the folders say.
         test_fraction: share of the labeled images that are test images, where neither folders nor file name some.
         needs_test: refuse a folder that has no test images.
+        found: what is in `root`, if that is known.
 
     Raises:
         ValueError: in one line, for whatever does not fit together.
     """
-    found = find_images(root)
+    found = found or find_images(root)
     folders = [name.split("/") for name in found.names]
     layout = layout_of(root, folders, has_table=table is not None)
     is_test = np.array([layout.part(folder) == TEST for folder in folders], bool)
