@@ -9,3 +9,10 @@ def strided(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """A convolution and a linear layer; of images of 28x28 pixels, 8x6x6 features."""
     layers = [keras.Input(image_shape), conv(8, 5, strides=4), keras.layers.ReLU(), keras.layers.Flatten(), dense(num_classes)]
     return keras.Sequential(layers, name="strided")
+
+
+def two_heads(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """Its logits are a sum of two layers', so that no last layer makes them."""
+    images = keras.Input(image_shape)
+    features = keras.layers.Flatten()(images)
+    return keras.Model(images, keras.layers.add([dense(num_classes)(features), dense(num_classes)(features)]))

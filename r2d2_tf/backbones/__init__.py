@@ -63,6 +63,7 @@ def build(
     mixed_precision: str = "none",
     imagenet: bool = False,
     download: bool = False,
+    network_size: int = 0,
 ) -> "keras.Model":
     """A network from pixels to logits.
 
@@ -81,6 +82,7 @@ def build(
         imagenet: it begins with the weights that Keras, for one of keras.applications, or a package has for it, the head at
             random.
         download: those of Keras, if they are not in its cache.
+        network_size: the shorter side, in pixels, to which the network enlarges its images; 0 leaves them as they are.
 
     Returns:
         A model: pixels 0..255 (uint8 or float), `[batch, *image_shape]`, to logits, `[batch, num_classes]` float32. Its weights
@@ -95,13 +97,14 @@ def build(
 
     check(name, synchronized_batch_norm=synchronized_batch_norm)
     batch_norm = functools.partial(layers.batch_norm, synchronized=synchronized_batch_norm)
+    seen_shape = _enlarged(image_shape, network_size)
     with _dtype_policy(mixed_precision):
         if name in BACKBONES:
-            made = _of_the_project(name, image_shape, num_classes, batch_norm, imagenet=imagenet)
+            made = _of_the_project(name, seen_shape, num_classes, batch_norm, imagenet=imagenet)
         elif names.is_application(name):
-            made = foreign.application(name, image_shape, weights="imagenet" if imagenet else None, download=download)
+            made = foreign.application(name, seen_shape, weights="imagenet" if imagenet else None, download=download)
         else:
-            made = foreign.own(name, image_shape, num_classes, batch_norm)
+            made = foreign.own(name, seen_shape, num_classes, batch_norm)
     pixels = keras.Input(image_shape, name="pixels")
     images = pixels
     scale = [1.0 / (255.0 * s) for s in std]
@@ -109,6 +112,8 @@ def build(
     in_front = [layers.Normalization(scale, offset, name="normalize")] if made.in_front is None else made.in_front
     for layer in in_front:
         images = layer(images)
+    if seen_shape != image_shape:
+        images = keras.layers.Resizing(*seen_shape[:2], interpolation="bilinear", name="enlarge")(images)
     if name in BACKBONES:
         logits = made.network(images)
     else:
@@ -117,6 +122,18 @@ def build(
     if mixed_precision != "none":
         logits = keras.layers.Activation("linear", dtype="float32", name="to_float32")(logits)
     return keras.Model(pixels, logits, name=f"{name.rpartition(':')[2]}_backbone")
+
+
+def _enlarged(image_shape: tuple[int, int, int], size: int) -> tuple[int, int, int]:
+    height, width, channels = image_shape
+    shorter = min(height, width)
+    if not size:
+        return image_shape
+    if size < shorter:
+        raise ValueError(
+            f"network_size ({size}) is smaller than the images, {width}x{height} pixels: raise it, or leave it out"
+        )
+    return round(height * size / shorter), round(width * size / shorter), channels
 
 
 def _of_the_project(

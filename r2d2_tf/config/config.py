@@ -15,6 +15,8 @@ from r2d2_tf.system.messages import mistake
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
+ALL, HEAD = "all", "head"
+"""What is trained of a network: --trainable."""
 MOST_IMAGES_A_BATCH = 1_000_000
 MOST_LOGICAL_CPUS = 64
 
@@ -79,6 +81,17 @@ class Config:
         cosmetic=True,
         fixed=True,
     )
+    trainable: str = network(
+        ALL, "what is trained: all of it, or its head alone, on features that the rest computes once", choices=(ALL, HEAD)
+    )
+    feature_views: int = network(
+        2,
+        "views of a training image that features are computed of: itself, with --flip mirrored, others at random",
+        low=1,
+        high=99,
+    )
+    head_dropout: float = network(0.5, "share of the features that are left out of a step", low=0.0, below=1.0)
+    network_size: int = network(0, "the network enlarges images, the shorter side to so many pixels; 0 = not", low=0, high=2048)
     mixed_precision: str = network(
         "none",
         "what the network computes in: none = float32, bfloat16, or float16 with loss scaling; weights and table are float32",
@@ -202,6 +215,8 @@ class Config:
             names.check_form(self.backbone)
         flag_checks.check_weights(self.weights, self.backbone)
         flag_checks.check_freezing(self.freeze_epochs, self.weights, self.supervised_epochs)
+        if self.trainable != ALL:
+            flag_checks.check_features(self.trainable, self.weights, self.warm_start, self.freeze_epochs)
         paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
         flag_checks.check_homes({name: getattr(self, name) for name in paths})
         flag_checks.check_cpus(self.strategy, self.num_logical_cpus)

@@ -190,6 +190,20 @@ def check_freezing(freeze_epochs: int, weights: str, supervised_epochs: int) -> 
         )
 
 
+def check_features(trainable: str, weights: str, warm_start: str, freeze_epochs: int) -> None:
+    """Of --trainable, where features are computed once."""
+    if weights == NO_WEIGHTS and not warm_start:
+        raise ValueError(
+            f"trainable ({trainable}) trains a head on features that are random with --weights={weights}: give --weights, as "
+            "in --backbone=efficientnet_lite0 --weights=imagenet, or leave it out"
+        )
+    if freeze_epochs:
+        raise ValueError(
+            f"freeze_epochs ({freeze_epochs}) says nothing with --trainable={trainable}, which leaves the rest as it is: leave "
+            "one out"
+        )
+
+
 def check_homes(paths: Mapping[str, str]) -> None:
     """Of flags that name files or folders."""
     for name, path in paths.items():

@@ -209,8 +209,10 @@ def _with_copies(data: ImageData, maker: photograph_copy.Maker) -> ImageData:
 
 def _knowing(data: ImageData, part: str, looks: looking.Looks | None) -> ImageData:
     """The data with a part that is decoded no more carefully than its images need; None: nothing is known of them."""
-    is_noisy, turns = (True, None) if looks is None else (bool(looks.is_noisy[0]), looks.turns)
-    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), is_noisy=is_noisy, turns=turns)}
+    known: dict[str, Any] = {"is_noisy": True, "turns": None}
+    if looks is not None:
+        known = {"is_noisy": bool(looks.is_noisy[0]), "turns": looks.turns, "digests": looks.digests}
+    changed: dict[str, Any] = {part: dataclasses.replace(getattr(data, part), **known)}
     return dataclasses.replace(data, **changed)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from r2d2_tf.data.decoders.orientation import UNKNOWN, UPRIGHT
 from r2d2_tf.data.decoding import decoded_once, sixteen_bit_peak, too_large, turn_of
 from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.system import c_messages
 from r2d2_tf.system.c_messages import Held
 from r2d2_tf.system.messages import one_line
 
@@ -103,6 +104,14 @@ def kept_looks(photographs: Photographs) -> Looks | None:
     shapes = {found.shape for found in (looks.turns, looks.plain, looks.digests)}
     is_whole = shapes == {(len(photographs),)} and len(looks.is_noisy) == 1 and np.isin(looks.turns, range(9)).all()
     return looks if is_whole and np.isin(looks.rows, np.arange(len(photographs))).all() else None
+
+
+def digests_of(photographs: Photographs) -> np.ndarray:
+    """See Looks; decodes all of them, where nobody has looked at them yet."""
+    if photographs.digests is not None:
+        return photographs.digests
+    with c_messages.held() as said, tqdm(total=len(photographs), leave=False, disable=True) as bar:
+        return _looked_at(photographs, bar, said)[0].digests
 
 
 def _known(photographs: Photographs) -> np.ndarray:

@@ -45,6 +45,7 @@ class Photographs:
         is_noisy: whether the decoder may warn of some of them.
         cache: of `files`, where these are all of their photographs; None: nothing is kept of them.
         copy: their pixels, which are read in place of the files.
+        digests: of the decoded pixels, `[rows]` uint64 (see looking.Looks); None: nobody has looked at them.
     """
 
     files: Sequence[Path]
@@ -59,6 +60,7 @@ class Photographs:
     is_noisy: bool = field(default=False, compare=False)
     cache: FileCache | None = None
     copy: Copy | None = field(default=None, compare=False)
+    digests: np.ndarray | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -71,6 +73,7 @@ class Photographs:
             offset=self.offset[rows],
             length=self.length[rows],
             turns=None if self.turns is None else self.turns[rows],
+            digests=None if self.digests is None else self.digests[rows],
             cache=None,
             copy=None if self.copy is None else self.copy[rows],
         )

@@ -166,7 +166,7 @@ class R2D2Model(keras.Model):
             # It has at least one image, and a copy of all would cost a small network a hundredth of its step.
             return tf.cast(self.backbone(images, training=training, num_images=count), tf.float32)
         blank = tf.cast(count == 0, tf.int32)
-        padded = tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])
+        padded = tf.pad(images, [[0, blank], *[[0, 0]] * (images.shape.rank - 1)])
         return tf.cast(self.backbone(padded, training=training, num_images=count), tf.float32)[:count]
 
     def _predicted(self, images: tf.Tensor) -> tf.Tensor:

@@ -38,6 +38,7 @@ def check_same_data(then: RunState, now: RunState, config: Config, folder: Path)
         ("data set", "data_dir", "data_fingerprint"),
         ("given labels", "labels" if config.labels else "split_file", "split_fingerprint"),
         ("network to start from", "warm_start", "start_fingerprint"),
+        ("network that gives the features", "weights", "body_fingerprint"),
     ):
         if getattr(now, name) and getattr(then, name) != getattr(now, name):
             raise CannotResume(

@@ -61,7 +61,7 @@ def warm_start_summary(folder: Path, config: Config) -> dict[str, Any]:
         ValueError: if the run is missing, unfinished, lost its network, or had another network or data set.
     """
     theirs = run_directory.load_config(folder)
-    for name in ("backbone", "dataset"):
+    for name in ("backbone", "dataset", "network_size"):
         if getattr(theirs, name) != getattr(config, name):
             raise ValueError(
                 f"warm_start ({folder}) had another {name} ({getattr(theirs, name)}, now {getattr(config, name)}): give "

@@ -36,6 +36,7 @@ def build(config: Config, spec: DatasetSpec, strategy: tf.distribute.Strategy) -
             mixed_precision=config.mixed_precision,
             imagenet=config.weights == flag_checks.IMAGENET,
             download=config.download,
+            network_size=config.network_size,
         )
         if config.weights == flag_checks.IMAGENET:
             return network, "ImageNet's weights, the head at random"

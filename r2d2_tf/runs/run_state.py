@@ -37,6 +37,7 @@ class RunState:
         start_fingerprint: of the network that `--warm_start` gave; "": it gave none, or is gone since.
         predicted: class of each image, `[images]` int32, by the network at the last evaluation of a stage; of a kind of
             images and stage N it is called `KIND/stage_N`.
+        body_fingerprint: of the weights that stay as they are, where a head alone is trained.
     """
 
     stage: int
@@ -54,6 +55,7 @@ class RunState:
     split_fingerprint: str = ""
     start_fingerprint: str = ""
     predicted: dict[str, np.ndarray] = field(default_factory=dict)
+    body_fingerprint: str = ""
 
     @property
     def place(self) -> tuple[int, int, int]:

@@ -20,8 +20,6 @@ from r2d2_tf.data.readers.tfds import FAKE, is_fake
 from r2d2_tf.distributed import devices
 from r2d2_tf.distributed.cluster import ALONE, Cluster, cluster_from_environment, meet, wait_to_see
 from r2d2_tf.distributed.workers import Workers
-from r2d2_tf.method.losses import CLASS_LOSSES
-from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs import run_directory, run_labels, run_network
 from r2d2_tf.runs.dataset import spec_of
@@ -32,9 +30,10 @@ from r2d2_tf.runs.outcome.summary import summary_of
 from r2d2_tf.runs.run_state import TEST, RunState
 from r2d2_tf.system import files, provenance, resources
 from r2d2_tf.system.c_messages import without_warnings_about_images
-from r2d2_tf.system.interrupts import StopSignals
+from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.training import pipeline, stages
 from r2d2_tf.training.callbacks.progress import plan_text
+from r2d2_tf.training.learners import Learners
 from r2d2_tf.training.loop import Training
 from r2d2_tf.training.stages import plan
 
@@ -80,9 +79,11 @@ class Experiment:
         self.data = pipeline.sharing_images(readable)
         self.table = self._table_of(self.data)
         self.state = self._agreed_state(readable, self.table)
-        self.model = self._model_of(backbone, self.table)
+        self.learners = Learners(config, backbone, self.table, self.data, self.workers, self._check_signals)
+        self.model = self.learners.model
         self._check_disk(self.checkpoint_bytes)
-        self._take_over_networks(self.model, self.state)
+        self._take_over_networks(backbone, self.state)
+        self.state.body_fingerprint = self.learners.features.fingerprint() if self.learners.features else ""
 
     def _joined_workers(self, cluster: Cluster) -> Workers:
         """The processes, met and found to be of one mind: each variable that one makes, all must be making."""
@@ -149,28 +150,19 @@ class Experiment:
         self.workers.check_same({"data set": state.data_fingerprint, "split": state.split_fingerprint})
         return state
 
-    def _model_of(self, backbone: keras.Model, table: PseudoLabelTable) -> R2D2Model:
-        config = self.config
-        with self.workers.strategy.scope():
-            return R2D2Model(
-                backbone,
-                table,
-                class_loss=CLASS_LOSSES[config.class_loss],
-                alpha=config.alpha,
-                beta=config.beta,
-                pseudo_label_lr=config.pseudo_label_lr,
-                processes=self.workers.count,
-            )
+    def _check_signals(self) -> None:
+        if signal := self.signals.requested:
+            raise RunInterrupted(signal)
 
-    def _take_over_networks(self, model: R2D2Model, state: RunState) -> None:
-        """Puts the weights of other runs into the model, where the config asks for some, and notes in the state which."""
+    def _take_over_networks(self, network: keras.Model, state: RunState) -> None:
+        """Puts the weights of other runs into the network, where the config asks for some, and notes in the state which."""
         config, strategy = self.config, self.workers.strategy
         # The chief says, as a shared disk may show the others something else.
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
         if config.stage_1_from and not is_begun:
-            borrow_stage_1(model.backbone, config, strategy, state, self.data.test_labels)
+            borrow_stage_1(network, config, strategy, state, self.data.test_labels)
         if config.warm_start and not (is_begun and is_gone(config.warm_start)):
-            state.start_fingerprint = start_warm(model.backbone, config, strategy, self.data.class_names)
+            state.start_fingerprint = start_warm(network, config, strategy, self.data.class_names)
         self.workers.check_same({"network to start from": state.start_fingerprint})
 
     @property
@@ -223,7 +215,7 @@ class Experiment:
             self.config,
             stages=self.stages,
             data=self.data,
-            model=self.model,
+            learners=self.learners,
             workers=self.workers,
             folder=folder,
             signals=self.signals,
@@ -267,12 +259,13 @@ class Experiment:
             title=f"R2-D2: {self.title}, into {folder}",
             num_test=len(self.data.test_images),
             network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
+            features=self.learners.text,
             devices=devices.describe(self.workers.strategy),
             beyond=stages.beyond_the_paper(self.config),
         )
 
     def _num_parameters(self) -> int:
-        return sum(int(np.prod(weight.shape)) for weight in self.model.trainable_variables)
+        return sum(int(np.prod(weight.shape)) for weight in self.learners.network.trainable_variables)
 
     def _save(self, folder: Path, training: Training) -> None:
         if any(stage.images.use_unlabeled for stage in self.stages):

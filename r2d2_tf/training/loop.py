@@ -24,7 +24,6 @@ from r2d2_tf.runs.checkpoints import OPTIMIZER, Checkpoint, Checkpoints, check_s
 from r2d2_tf.runs.metrics_log import MetricsLog
 from r2d2_tf.runs.predictions import PredictionHistory
 from r2d2_tf.runs.run_state import RunState
-from r2d2_tf.system import files
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import warn
 from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
@@ -33,6 +32,7 @@ from r2d2_tf.training.callbacks.diagnostics import Diagnostics
 from r2d2_tf.training.callbacks.evaluation import Evaluation
 from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
 from r2d2_tf.training.callbacks.recording import EpochRecorder, recorded_reprediction
+from r2d2_tf.training.learners import Learners
 from r2d2_tf.training.pipeline import RunBatches
 from r2d2_tf.training.stages import Stage
 
@@ -69,18 +69,16 @@ class Training:
         *,
         stages: Sequence[Stage],
         data: ImageData,
-        model: R2D2Model,
+        learners: Learners,
         workers: Workers,
         folder: Path,
         signals: StopSignals,
         state: RunState,
     ) -> None:
-        self.config, self.data, self.model, self.table, self.workers = config, data, model, model.table, workers
+        self.config, self.data, self.learners, self.table, self.workers = config, data, learners, learners.table, workers
         self.stages, self.folder, self.signals, self.state = stages, folder, signals, state
         self.history = PredictionHistory(self.table.unlabeled_rows)
-        self._batches = RunBatches(config, data, self.table, workers)
         self.checkpoints = Checkpoints(folder, config.to_flagfile(), workers)
-        model.between_batches = lambda: self._ask(False)
         # Still to be restored, as the stage's optimizer is not made yet.
         self._pending: Checkpoint | None = None
         self._saved: tuple[tuple[int, int, int], int] | None = None
@@ -124,8 +122,7 @@ class Training:
 
     def save_network(self, name: str) -> None:
         """Writes the network as it is, pixels to logits, into a file of the run's folder."""
-        with files.written_whole(self.folder / name) as path:
-            self.model.backbone.save(path)
+        self.learners.save(self.folder / name)
 
     def _go_to(self, checkpoint: Checkpoint) -> None:
         self._pending, self.state = checkpoint, checkpoint.state
@@ -178,6 +175,7 @@ class Training:
     def _fit(self, stage: Stage) -> None:
         """Trains a stage from the place of the state to its end."""
         stage = replace(stage, learning_rates=tuple(rate * self.state.learning_rate_scale for rate in stage.learning_rates))
+        self._learn(stage)
         prepare(self.model, stage, self.config, self.workers.strategy)
         if self._pending is not None:
             self._pending.restore(self._variables(), self.table, self.history)
@@ -206,6 +204,14 @@ class Training:
         finally:
             report.close()
         self.spend(f"stage_{stage.number}")
+
+    def _learn(self, stage: Stage) -> None:
+        """Takes up what the stage trains."""
+        self.model, data = self.learners.of(stage)
+        self.model.between_batches = lambda: self._ask(False)
+        self._batches = RunBatches(self.config, data, self.table, self.workers)
+        if stage.on_features:
+            self.spend("features")
 
     def _fit_from_here(self, stage: Stage, report: ProgressReport) -> None:
         table, model, state = self.table, self.model, self.state

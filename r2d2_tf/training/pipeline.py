@@ -14,11 +14,12 @@ from r2d2_tf.data.photographs import NO_ROW, PARALLEL, Photographs
 from r2d2_tf.distributed.sharding import WHOLE, Shard
 from r2d2_tf.distributed.workers import Batches, Workers
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.training.features.features import Features
 from r2d2_tf.training.stages import Stage
 
 _AHEAD = 4
 """Batches that wait to be trained on: enough for a step that is quicker than the one before, little in memory."""
-Images: TypeAlias = np.ndarray | tf.Tensor | Photographs
+Images: TypeAlias = np.ndarray | tf.Tensor | Photographs | Features
 
 
 def sharing_images(data: ImageData) -> ImageData:
@@ -26,7 +27,7 @@ def sharing_images(data: ImageData) -> ImageData:
     return dataclasses.replace(data, train_images=_pixels(data.train_images), test_images=_pixels(data.test_images))
 
 
-def _pixels(images: Images) -> tf.Tensor | Photographs:
+def _pixels(images: np.ndarray | tf.Tensor | Photographs) -> tf.Tensor | Photographs:
     # On the host, where tf.data reads them; a tensor is returned as it is, without a copy.
     with tf.device("CPU"):
         return images if isinstance(images, Photographs) else tf.convert_to_tensor(images)
@@ -111,17 +112,20 @@ def training_batches(
         own = tf.gather(seeds, tf.minimum(where[1] + tf.range(size, dtype=tf.int64), stage.images.batch_size - 1))
         return rows, own, tf.tile(where[None], [size, 1])
 
-    def without_fillers(pixels: tf.Tensor, rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return *_without_fillers(pixels, rows), where[0]
+    def without_fillers_at(pixels: tf.Tensor, rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *without_fillers(pixels, rows), where[0]
 
     batches = tf.data.Dataset.range(first_epoch, stage.epochs).flat_map(rows_of_epoch)
     if isinstance(images, Photographs):
         crops = images.random_batches(batches.map(with_seeds), size, stage.images.augmentation.crop_scale)
-        return read_ahead(crops.map(without_fillers).map(augmented, **PARALLEL))
+        return read_ahead(crops.map(without_fillers_at).map(augmented, **PARALLEL))
     whole = plain_images(images)
 
     def batch(rows: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.boolean_mask(rows, rows != NO_ROW)
+        if isinstance(images, Features):
+            step, first, count = tf.unstack(tf.cast(where, tf.int32))
+            return images.drawn(rows, key_of(step), first=first, batch=count), rows
         return augmented(whole(rows), rows, where)
 
     return read_ahead(batches.map(batch, **PARALLEL))
@@ -138,7 +142,8 @@ def read_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.prefetch(_AHEAD).with_options(options)
 
 
-def _without_fillers(pixels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def without_fillers(pixels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A batch (images, rows) without those of NO_ROW."""
     there = rows != NO_ROW
     # Only the last batch of an epoch may be short; a copy of each of the others would take a tenth of the time.
     pixels = tf.cond(tf.reduce_all(there), lambda: pixels, lambda: tf.boolean_mask(pixels, there))
@@ -147,7 +152,7 @@ def _without_fillers(pixels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.
 
 def plain_images(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
     """Function of rows that gives images without augmentation: the center of each photograph, any other image whole."""
-    if isinstance(images, Photographs):
+    if isinstance(images, Photographs | Features):
         return images.central
     pixels = _pixels(images)
     return lambda rows: tf.gather(pixels, rows)
@@ -161,7 +166,7 @@ def prediction_batches(images: Images, rows: np.ndarray, batch_size: int, *, sha
     own, _ = shard.of_batches(padded.reshape(steps, batch_size))
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(own))
     if isinstance(images, Photographs):
-        batches = read_ahead(images.central_batches(batches, own.shape[1]).map(_without_fillers))
+        batches = read_ahead(images.central_batches(batches, own.shape[1]).map(without_fillers))
         # Single images on the way: TensorFlow no longer knows how many batches there are.
         return batches.apply(tf.data.experimental.assert_cardinality(steps))
     plain = plain_images(images)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from r2d2_tf.data.photographs import Photographs
+from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.runs import run_labels
 from r2d2_tf.system import messages, resources
 from r2d2_tf.training.callbacks import diagnostics
@@ -67,19 +68,45 @@ def preview(experiment: Experiment, began: float) -> str:
     `time.perf_counter()` when the program started.
     """
     start = time.perf_counter() - began
+    features = _seconds_of_features(experiment)
     costs = _measure(experiment)
-    return "\n".join([*_time_lines(costs, start), "", *_memory_lines(experiment), "", *_disk_lines(experiment)])
+    lines = _time_lines(costs, start, features)
+    if experiment.learners.features:
+        takes = f"about {_time_text(features)}" if features else "all are there from before"
+        lines.append(f"Features, {experiment.learners.features.text}: {takes}.")
+    return "\n".join([*lines, "", *_memory_lines(experiment), "", *_disk_lines(experiment)])
+
+
+def _seconds_of_features(experiment: Experiment) -> float:
+    """That the features take which are not kept from before."""
+    features = experiment.learners.features
+    missing = features.missing() if features else 0
+    if features is None or not missing:
+        return 0.0
+    _say(f"timing the features of {missing:,} images and views")
+    # TensorFlow compiles.
+    features.try_batches(1)
+    began = time.perf_counter()
+    images = features.try_batches(1)
+    seconds = time.perf_counter() - began
+    if seconds < _ENOUGH_SECONDS:
+        began = time.perf_counter()
+        images = features.try_batches(1 + int(_ENOUGH_SECONDS / seconds))
+        seconds = time.perf_counter() - began
+    return missing * seconds / images
 
 
 def _measure(experiment: Experiment) -> list[StageCost]:
-    data, table, model, config = experiment.data, experiment.table, experiment.model, experiment.config
-    size, batches = config.eval_batch_size, RunBatches(config, data, table, experiment.workers)
-    test, unlabeled = batches.test(), batches.unlabeled()
-    _say(f"timing the evaluation of {size:,} images a batch")
-    evaluation = _pass_of(test, functools.partial(model.evaluate_images, labels=data.test_labels))
-    prediction = Pace(0.0, 0.0)
+    data, table, config, size = experiment.data, experiment.table, experiment.config, experiment.config.eval_batch_size
     costs: list[StageCost] = []
-    for stage in experiment.stages:
+    for number, stage in enumerate(experiment.stages):
+        if number == 0 or stage.on_features != experiment.stages[number - 1].on_features:
+            learner = experiment.learners.stand_in(stage)
+            model, batches = learner.model, RunBatches(config, learner.data, table, experiment.workers)
+            test, unlabeled = batches.test(), batches.unlabeled()
+            _say(f"timing the evaluation of {size:,} images a batch")
+            evaluation = _pass_of(test, functools.partial(model.evaluate_images, labels=data.test_labels))
+            prediction, compiled = Pace(0.0, 0.0), False
         predictions = len(stage.prediction_epochs) + stage.learn_pseudo_labels
         if predictions and not prediction.each:
             an_image = evaluation.each / len(data.test_labels)
@@ -95,13 +122,14 @@ def _measure(experiment: Experiment) -> list[StageCost]:
             _say(f"stage {stage.number}: not tried; by its {stage.images.batch_size:,} images a step takes {expected:.3g} s")
         else:
             _say(f"timing stage {stage.number}, {stage.images.batch_size:,} images a step; the first step may take minutes")
-            step = _train(experiment, stage, batches)
+            step = _train(experiment, model, stage, batches)
             _say(f"stage {stage.number}: a step takes {step.each:.3g} s")
         # The walk over the table that follows each epoch.
         walk = functools.partial(diagnostics.table_statistics, table, run_labels.hidden_labels(data))
         report = _seconds_of(walk) if stage.images.use_unlabeled else 0.0
-        # Compiled once a run.
-        once = evaluation if not costs else Pace(0.0, evaluation.each)
+        # Compiled once a model.
+        once = Pace(0.0, evaluation.each) if compiled else evaluation
+        compiled = True
         costs.append(
             StageCost(
                 stage,
@@ -142,8 +170,7 @@ class _Clock(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _train(experiment: Experiment, stage: Stage, batches: RunBatches) -> Pace:
-    model = experiment.model
+def _train(experiment: Experiment, model: R2D2Model, stage: Stage, batches: RunBatches) -> Pace:
     prepare(model, stage, experiment.config, experiment.workers.strategy)
     clock = _Clock()
     # Repeated: Keras complains of a data set that ends before it is told to stop.
@@ -179,7 +206,7 @@ def _say(what: str) -> None:
     print(f"dry run: {what}", file=sys.stderr, flush=True)
 
 
-def _time_lines(costs: Sequence[StageCost], start: float) -> list[str]:
+def _time_lines(costs: Sequence[StageCost], start: float, features: float) -> list[str]:
     head = ["", "steps", "images trained", "predicted", "evaluated", "a step", "training", "predicting", "evaluating", "in all"]
     rows = [
         (
@@ -191,11 +218,12 @@ def _time_lines(costs: Sequence[StageCost], start: float) -> list[str]:
         )
         for cost in costs
     ]
-    total = start + sum(cost.seconds for cost in costs)
+    also = f"{_time_text(features)} for features, " if features else ""
+    total = start + features + sum(cost.seconds for cost in costs)
     return [
         *messages.columns([head, *rows]),
         f"The whole run would take about {_time_text(total * (1 + _CHECKPOINTS))} on this machine, as busy as it is now: the "
-        f"stages, {_time_text(start)} to start, and {100 * _CHECKPOINTS:.0f} % for checkpoints.",
+        f"stages, {also}{_time_text(start)} to start, and {100 * _CHECKPOINTS:.0f} % for checkpoints.",
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r2d2_tf.config import flag_checks
-from r2d2_tf.config.config import Config
+from r2d2_tf.config.config import HEAD, Config
 from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.method.pseudo_labels import REFERENCE_BATCH
@@ -74,6 +74,7 @@ class Stage:
         head_epochs: the first so many epochs train the network's head alone.
         balances_classes: its predictions are shifted to the labels' shares of the classes.
         weighs_certainty: images whose pseudo-labels are doubtful count less.
+        on_features: a head is trained, on features in the place of images.
     """
 
     number: int
@@ -88,6 +89,7 @@ class Stage:
     head_epochs: int = 0
     balances_classes: bool = False
     weighs_certainty: bool = False
+    on_features: bool = False
 
     @property
     def epochs(self) -> int:
@@ -179,7 +181,7 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         balances_classes=config.class_balance == "labels",
     )
     stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
-    return tuple(stage for stage in stages if stage.epochs)
+    return tuple(replace(stage, on_features=config.trainable == HEAD) for stage in stages if stage.epochs)
 
 
 def beyond_the_paper(config: Config) -> str:

@@ -124,6 +124,18 @@ def test_every_backbone_exports_in_every_format(name, kind, tmp_path):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("kind", ["onnx", "tflite", pytest.param("tflite_int8", marks=pytest.mark.slow)])
+def test_a_network_that_enlarges_its_images_is_exported_with_that(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = backbones.build("lenet_2d", (14, 20, 1), 3, mean=(0.1,), std=(0.3,), network_size=28)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 14, 20, 1), np.uint8)
+    enlarged = tf.image.resize((pixels / 255 - 0.1) / 0.3, (28, 40)).numpy()
+    inner = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    expected = np.asarray(keras.ops.softmax(inner(enlarged, training=False)))
+    actual = inference.load(stage(kind, ServingModel(model, list("abc"), pixels), tmp_path)).predict(pixels)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=0.1 if kind == "tflite_int8" else 1e-5)
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n.startswith("wrn") else pytest.mark.slow) for n in SMALL])
 def test_every_backbone_trains_on_two_replicas(name):
     strategy = make_strategy(2)

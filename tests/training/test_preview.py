@@ -5,8 +5,9 @@ import re
 import pytest
 from conftest import ROOT, SHORT
 
-from r2d2_tf import train
+from r2d2_tf import backbones, train
 from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.data import cache
 from r2d2_tf.runs import run_directory
 from r2d2_tf.training import preview
 from r2d2_tf.training.preview import Pace
@@ -101,3 +102,15 @@ def test_a_flagfile_that_a_run_writes_does_not_ask_for_a_dry_run():
 def test_what_is_never_done_takes_no_time():
     assert Pace(first=3.0, each=2.0).of(0) == 0.0
     assert Pace(first=3.0, each=2.0).of(5) == 13.0
+
+
+def test_it_tells_how_long_features_take_and_keeps_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path / "kept"))
+    name = "small_network:strided"
+    backbones.build(name, (28, 28, 1), 10, mean=(0.1,), std=(0.3,)).save(tmp_path / "body.keras")
+    flags = ["--trainable=head", f"--backbone={name}", f"--weights={tmp_path / 'body.keras'}", f"--run_dir={tmp_path / 'run'}"]
+    code, output, error = dry_run(capsys, *flags)
+    assert code == 0
+    assert "dry run: timing the features of 9,000 images and views" in error
+    assert re.search(r"\nFeatures, 288 of 4,000 training images in 2 views and of 1,000 test images, kept .*: about \d", output)
+    assert [path.name for path in tmp_path.iterdir()] == ["body.keras"]

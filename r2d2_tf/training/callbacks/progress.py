@@ -149,6 +149,7 @@ def plan_text(
     title: str,
     num_test: int,
     network: str,
+    features: str,
     devices: str,
     beyond: str = "",
 ) -> str:
@@ -163,6 +164,7 @@ def plan_text(
         f"  images    {labeled:,} labeled ({'soft, ' * table.has_soft_labels}{spread} in each of {table.num_classes} classes)"
         f" + {unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, spec.image_shape))} pixels",
         f"  network   {network}",
+        *([f"  features  {features}"] if features else []),
         f"  table     {table.num_rows:,} x {table.num_classes} pseudo-logits, {table.nbytes / 2**20:.2f} MiB in host memory",
         f"  devices   {devices}",
         *([f"  beyond    the paper: {beyond}"] if beyond else []),

@@ -1,0 +1,128 @@
+"""What the stages of a run train, and on what: all of the network on images, or its head on their features."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from r2d2_tf.config.config import ALL, Config
+from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.distributed.workers import Workers
+from r2d2_tf.method.losses import CLASS_LOSSES
+from r2d2_tf.method.model import R2D2Model
+from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+from r2d2_tf.system import files
+from r2d2_tf.training.features.heads import Head, check_has_head
+from r2d2_tf.training.features.run_features import RunFeatures
+from r2d2_tf.training.stages import Stage
+
+
+class Learner(NamedTuple):
+    """What a stage trains.
+
+    Attributes:
+        model: its network takes the images of `data`.
+        data: of the run, images or their features in the place of them.
+    """
+
+    model: R2D2Model
+    data: ImageData
+
+
+class Learners:
+    """The learner of each stage of a run. Features are computed when a stage first asks for them.
+
+    Args:
+        config: of the run.
+        network: pixels to logits, all of it.
+        table: the pseudo-labels.
+        data: the run's images.
+        workers: the processes.
+        check: called while features are computed: what it raises ends that.
+
+    Attributes:
+        model: of the first stage.
+        features: None where no stage trains on any.
+
+    Raises:
+        ValueError: if the head is to be trained alone, and the network has none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        network: keras.Model,
+        table: PseudoLabelTable,
+        data: ImageData,
+        workers: Workers,
+        check: Callable[[], object],
+    ) -> None:
+        self.config, self.network, self.table, self.data, self.workers = config, network, table, data, workers
+        self.features: RunFeatures | None = None
+        self._head: Head | None = None
+        self._on_features: ImageData | None = None
+        with workers.strategy.scope():
+            if config.trainable == ALL:
+                self.model = self._model_of(network)
+                return
+            check_has_head(network, config.backbone)
+            self._head = Head(network, config.head_dropout)
+            self.features = RunFeatures(config, data, self._head.body, check)
+            self.model = self._model_of(self._head.model)
+
+    def _model_of(self, network: keras.Model) -> R2D2Model:
+        config = self.config
+        return R2D2Model(
+            network,
+            self.table,
+            class_loss=CLASS_LOSSES[config.class_loss],
+            alpha=config.alpha,
+            beta=config.beta,
+            pseudo_label_lr=config.pseudo_label_lr,
+            processes=self.workers.count,
+        )
+
+    @property
+    def text(self) -> str:
+        """What is computed before it is trained on, for people; "" where nothing is."""
+        if self.features is None or self._head is None:
+            return ""
+        trained = sum(int(np.prod(weight.shape)) for weight in self._head.model.trainable_variables)
+        return f"{self.features.text}; on them the head alone is trained, {trained:,} parameters"
+
+    def of(self, stage: Stage) -> Learner:
+        """The learner of a stage; may take long.
+
+        Raises:
+            RunStopped: if features are not finite.
+            OSError: if they cannot be written.
+        """
+        if self.features is None or self._head is None:
+            return Learner(self.model, self.data)
+        if self._on_features is None:
+            self._on_features, mean, deviation = self.features.computed()
+            self._standardize(self._head, mean, deviation)
+        return Learner(self.model, self._on_features)
+
+    def stand_in(self, stage: Stage) -> Learner:
+        """The learner of a stage for who times it, with numbers in the place of features."""
+        return Learner(self.model, self.features.stand_in() if self.features else self.data)
+
+    def save(self, path: Path) -> None:
+        """Writes the whole network, pixels to logits, as it is now."""
+        if self._head is not None:
+            with self.workers.strategy.scope():
+                self._head.fold()
+        with files.written_whole(path) as temporary:
+            self.network.save(temporary)
+
+    def _standardize(self, head: Head, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """By the mean and deviation of the training images' features; all processes take the chief's."""
+        ours = np.concatenate([mean, deviation]).astype(np.float32)
+        agreed = self.workers.exchange(ours.view(np.int32))[0].view(np.float32)
+        with self.workers.strategy.scope():
+            head.standardize(*np.split(agreed, 2))
+            # Training starts with the network's own last layer, whether it is at random or another run's.
+            head.unfold()
