@@ -49,7 +49,9 @@ def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():
     given[:100] = np.arange(100) % 10
     table = PseudoLabelTable(given, 10, probabilities=np.full((4000, 10), 0.1, np.float32))
     network, devices = "lenet, 431,080 parameters", "1 replica on CPU"
-    text = plan_text(STAGES, SPEC, table, title="title", num_test=1000, network=network, devices=devices, beyond="more")
+    text = plan_text(
+        STAGES, SPEC, table, title="title", num_test=1000, network=network, features="", devices=devices, beyond="more"
+    )
     for part in (
         "100 labeled (soft, 10 in each of 10 classes) + 3,900 unlabeled, 1,000 to test on; 28x28x1 pixels",
         "431,080 parameters",
