@@ -3,20 +3,17 @@
 import dataclasses
 from pathlib import Path
 
-from r2d2_tf.backbones import BACKBONES, names
-from r2d2_tf.config import flag_checks, identity
-from r2d2_tf.config.flag_checks import checked
+from r2d2_tf.backbones import BACKBONES
+from r2d2_tf.config import flag_checks, identity, together
+from r2d2_tf.config.flag_checks import ALL, HEAD, checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.image_data import COPIES, NO_COPY, SHOWN, STORED
-from r2d2_tf.data.splits import check_num_labels
 from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
 from r2d2_tf.system.messages import mistake
 
 CLASS_LOSS_NAMES = ("reverse_kl", "forward_kl", "squared_l2")
 """The keys of losses.CLASS_LOSSES, which needs TensorFlow; a test holds the two together."""
-ALL, HEAD = "all", "head"
-"""What is trained of a network: --trainable."""
 MOST_IMAGES_A_BATCH = 1_000_000
 MOST_LOGICAL_CPUS = 64
 
@@ -199,50 +196,9 @@ class Config:
         try:
             for field in dataclasses.fields(self):
                 object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
-            self._check_together()
+            together.check(self)
         except ValueError as error:
             raise mistake(error) from error
-
-    def _check_together(self) -> None:
-        flag_checks.check_weights_of_losses(self.alpha, self.beta, self.class_loss)
-        flag_checks.check_table_is_learned(self.rounds, self.finetune_epochs, self.finetune_from)
-        flag_checks.check_start(self.stage_1_from, self.warm_start, has_later_stages=bool(self.rounds or self.finetune_epochs))
-        self._check_data_flags()
-        flag_checks.check_cosine("supervised", self.supervised_epochs, self.supervised_cosine_epochs)
-        flag_checks.check_cosine("finetune", self.finetune_epochs, self.finetune_cosine_epochs)
-        flag_checks.check_name(self.name)
-        if self.backbone not in BACKBONES:
-            names.check_form(self.backbone)
-        flag_checks.check_weights(self.weights, self.backbone)
-        flag_checks.check_freezing(self.freeze_epochs, self.weights, self.supervised_epochs)
-        if self.trainable != ALL:
-            flag_checks.check_features(self.trainable, self.weights, self.warm_start, self.freeze_epochs)
-        paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
-        flag_checks.check_homes({name: getattr(self, name) for name in paths})
-        flag_checks.check_cpus(self.strategy, self.num_logical_cpus)
-        flag_checks.check_soft_labels(self.soft_labels, self.labels, self.label_noise, self.learn_labeled_rows)
-        self.check_replicas(max(1, self.num_logical_cpus if self.strategy == "mirrored" else 1))
-        _ = self.parsed_rounds, self.labeled_per_batch, flag_checks.parsed_rand_augment(self.rand_augment)
-
-    def _check_data_flags(self) -> None:
-        spec = DATASETS.get(self.dataset)
-        flag_checks.check_dataset_name(self.dataset, TFDS_PREFIX)
-        flag_checks.check_labels(
-            self.dataset,
-            is_own=self.dataset in OWN_SETS,
-            labels=self.labels,
-            split_file=self.split_file,
-            num_labels=0 if self.num_labels == Config.num_labels else self.num_labels,
-            test_fraction=self.test_fraction,
-        )
-        if spec is None:
-            # The rest is known once the data are looked at: specs.spec_of.
-            return
-        if self.num_labels and not self.labels:
-            check_num_labels(self.num_labels, spec.num_classes, spec.num_train)
-        flag_checks.check_image_size(self.dataset, spec.photographs or self.image_size == PHOTOGRAPH_SIZE)
-        shape = (self.image_size, self.image_size, 3) if spec.photographs else spec.image_shape
-        flag_checks.check_augmentation(translate=self.translate, cutout=self.cutout, image_shape=shape)
 
     def check_replicas(self, num_replicas: int) -> None:
         """Raises ValueError if a stage's batch has fewer images than there are replicas."""

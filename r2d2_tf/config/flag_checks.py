@@ -14,6 +14,8 @@ NO_WEIGHTS, IMAGENET = "none", "imagenet"
 """What --weights may be beside a file."""
 KERAS_FILES, TORCH_FILES = (".weights.h5", ".keras"), (".pth", ".safetensors")
 """How the names of such files end: what Keras saves for any network, and PyTorch for EfficientNet-Lite."""
+ALL, HEAD = "all", "head"
+"""What is trained of a network: --trainable."""
 LONGEST_NAME = 200
 """Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
 
@@ -190,18 +192,18 @@ def check_freezing(freeze_epochs: int, weights: str, supervised_epochs: int) -> 
         )
 
 
-def check_features(trainable: str, weights: str, warm_start: str, freeze_epochs: int) -> None:
-    """Of --trainable, where features are computed once."""
+def check_features(trainable: str, weights: str, warm_start: str, unseen: Mapping[str, object]) -> None:
+    """Of --trainable, where features are computed once; `unseen` are flags with values that they would not show."""
     if weights == NO_WEIGHTS and not warm_start:
         raise ValueError(
             f"trainable ({trainable}) trains a head on features that are random with --weights={weights}: give --weights, as "
             "in --backbone=efficientnet_lite0 --weights=imagenet, or leave it out"
         )
-    if freeze_epochs:
-        raise ValueError(
-            f"freeze_epochs ({freeze_epochs}) says nothing with --trainable={trainable}, which leaves the rest as it is: leave "
-            "one out"
-        )
+    for name, value in unseen.items():
+        if value:
+            raise ValueError(
+                f"{name} ({value}) says nothing with --trainable={trainable}, whose features are computed once: leave one out"
+            )
 
 
 def check_homes(paths: Mapping[str, str]) -> None:

@@ -111,7 +111,7 @@ def digests_of(photographs: Photographs) -> np.ndarray:
     if photographs.digests is not None:
         return photographs.digests
     with c_messages.held() as said, tqdm(total=len(photographs), leave=False, disable=True) as bar:
-        return _looked_at(photographs, bar, said)[0].digests
+        return _looked_at(photographs, bar, said, lambda row, image: None)[0].digests
 
 
 def _known(photographs: Photographs) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from r2d2_tf.config.config import ALL, Config
+from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_checks import ALL
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method.losses import CLASS_LOSSES

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r2d2_tf.config import flag_checks
-from r2d2_tf.config.config import HEAD, Config
+from r2d2_tf.config.config import Config
 from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.method.pseudo_labels import REFERENCE_BATCH
@@ -181,7 +181,7 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         balances_classes=config.class_balance == "labels",
     )
     stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
-    return tuple(replace(stage, on_features=config.trainable == HEAD) for stage in stages if stage.epochs)
+    return tuple(replace(stage, on_features=config.trainable == flag_checks.HEAD) for stage in stages if stage.epochs)
 
 
 def beyond_the_paper(config: Config) -> str:

@@ -75,7 +75,9 @@ class Views:
 
     def names(self, images: np.ndarray | tf.Tensor | Photographs) -> list[str]:
         """Each says all that a view depends on beside the image."""
-        how = f"crop {self.crop_scale:g}" if isinstance(images, Photographs) else f"translate {self.translate}"
+        how = f"translate {self.translate}"
+        if isinstance(images, Photographs):
+            how = f"crop {self.crop_scale:g} of {images.crop_side}"
         plain = [CENTRAL, MIRRORED] if self.flip else [CENTRAL]
         rest = [f"random {number}, {how}, flip {self.flip}" for number in range(self.count - len(plain))]
         return [*plain, *rest][: self.count]
