@@ -22,6 +22,7 @@ from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files, provenance
+from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     return command_line.run_with_flags(arguments, __doc__, define_flags(), _run)
 
 
+@without_warnings_about_images()
 def _run(flag_values: flags.FlagValues) -> int:
     formats = list(dict.fromkeys(flag_values["format"].value))
     wrong = [name for name in formats if name not in FORMATS]

@@ -34,8 +34,11 @@ NEEDS_PHOTOGRAPHS = {
 def moved(tmp_path_factory):
     """A run, and its photographs, which have moved with the file of labels among them."""
     folder = tmp_path_factory.mktemp("moved")
-    photos = colored_folder(folder / "photos", kinds=("png",))
-    names = sorted(path.relative_to(photos) for path in photos.rglob("*.png") if "unlabeled" not in str(path))
+    photos = colored_folder(folder / "photos", kinds=("jpg",))
+    for path in photos.rglob("*.jpg"):
+        # Of which the decoder warns.
+        path.write_bytes(path.read_bytes()[:-2] + bytes([17]) * 60 + b"\xff\xd9")
+    names = sorted(path.relative_to(photos) for path in photos.rglob("*.jpg") if "unlabeled" not in str(path))
     write_csv(photos / "labels.csv", [(name, name.parts[1], name.parts[0]) for name in names], ("file", "label", "split"))
     flags = ["--dataset=folder", f"--data_dir={photos}", f"--labels={photos / 'labels.csv'}", f"--run_dir={folder / 'run'}"]
     assert train.main([*TINY, *flags, "--learn_labeled_rows"]) == 0
@@ -48,11 +51,12 @@ def arguments_of(program, moved, tmp_path):
 
 
 @pytest.mark.parametrize("program", NEEDS_PHOTOGRAPHS.values(), ids=list(NEEDS_PHOTOGRAPHS))
-def test_a_program_that_needs_the_photographs_takes_their_new_place(program, moved, tmp_path, capsys):
+def test_a_program_that_needs_the_photographs_takes_their_new_place(program, moved, tmp_path, capfd):
     arguments = arguments_of(program, moved, tmp_path)
     assert program[0].main(arguments) == 2
-    assert f"data_dir ({moved / 'photos'}) is no folder of images: change --data_dir" in capsys.readouterr().err
+    assert f"data_dir ({moved / 'photos'}) is no folder of images: change --data_dir" in capfd.readouterr().err
     assert program[0].main([*arguments, f"--data_dir={moved / 'elsewhere'}"]) == 0
+    assert "Corrupt JPEG" not in capfd.readouterr().err
 
 
 def test_another_run_takes_over_stage_1(moved):
