@@ -2,13 +2,19 @@
 
 import keras
 
-from r2d2_tf.backbones.layers import conv, dense
+from r2d2_tf.backbones.layers import LayerMaker, conv, dense
 
 
 def strided(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """A convolution and a linear layer; of images of 28x28 pixels, 8x6x6 features."""
     layers = [keras.Input(image_shape), conv(8, 5, strides=4), keras.layers.ReLU(), keras.layers.Flatten(), dense(num_classes)]
     return keras.Sequential(layers, name="strided")
+
+
+def normalized(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
+    """The same with batch normalisation and dropout."""
+    layers = [keras.Input(image_shape), conv(8, 5, strides=4), batch_norm(), keras.layers.ReLU(), keras.layers.Flatten()]
+    return keras.Sequential([*layers, keras.layers.Dropout(0.1), dense(num_classes)], name="normalized")
 
 
 def two_heads(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:

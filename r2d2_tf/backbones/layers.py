@@ -75,14 +75,25 @@ def features_of(backbone: keras.Model) -> keras.Model:
         if layer is head:
             break
         if isinstance(layer, keras.Model) and any(inner is head for inner in layer.layers):
-            return keras.Model(pixels, keras.Model(layer.inputs, _before_dropout(layer, head.input))(images), name="features")
+            images = _passing_on(keras.Model(layer.inputs, _before_dropout(layer, head.input)))(images)
+            break
         images = layer(images)
-    return keras.Model(pixels, images, name="features")
+    return _passing_on(keras.Model(pixels, images, name="features"))
+
+
+def _passing_on(network: keras.Model) -> keras.Model:
+    network._register_call_context_args(NUM_IMAGES)
+    return network
 
 
 def _before_dropout(network: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
     dropped = [layer for layer in network.layers if isinstance(layer, layers.Dropout) and layer.output is tensor]
     return _before_dropout(network, dropped[0].input) if dropped else tensor
+
+
+def normalizations_of(network: keras.Model) -> list[layers.BatchNormalization]:
+    """Its layers of batch normalisation, within networks too. One that is not `trainable` stays as it is in training."""
+    return [layer for layer in network._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
 
 
 def renew_constants(network: keras.Model) -> None:
@@ -140,6 +151,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool = False, num_images: tf.Tensor | None = None) -> tf.Tensor:
         """Normalises with the batch's statistics in training, with the running ones otherwise."""
+        training = training and self.trainable
         if training and self.synchronized:
             output, mean, variance = self._normalized_over_replicas(inputs, num_images)
         else:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r2d2_tf.backbones import BACKBONES
 from r2d2_tf.config import flag_checks, identity, together
-from r2d2_tf.config.flag_checks import ALL, HEAD, checked
+from r2d2_tf.config.flag_checks import ALL, HEAD, HEAD_THEN_ALL, checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.image_data import COPIES, NO_COPY, SHOWN, STORED
@@ -79,7 +79,9 @@ class Config:
         fixed=True,
     )
     trainable: str = network(
-        ALL, "what is trained: all of it, or its head alone, on features that the rest computes once", choices=(ALL, HEAD)
+        ALL,
+        "what is trained: all of it; its head alone, on features that the rest computes once; or, from stage 3 on, all",
+        choices=(ALL, HEAD, HEAD_THEN_ALL),
     )
     feature_views: int = network(
         2,
@@ -89,6 +91,15 @@ class Config:
     )
     head_dropout: float = network(0.5, "share of the features that are left out of a step", low=0.0, below=1.0)
     network_size: int = network(0, "the network enlarges images, the shorter side to so many pixels; 0 = not", low=0, high=2048)
+    batch_norm_statistics: str = network(
+        "auto",
+        "batch normalisation in training by each batch's statistics, or by the stored ones, with all of it as it is; auto = "
+        "stored in a stage 3 that follows a head, else batch",
+        choices=("auto", "batch", "stored"),
+    )
+    body_learning_rate_scale: float = network(
+        -1.0, "share of the learning rate for all but the head; -1 = 0.1 in a stage 3 that follows a head, else 1", low=-1.0
+    )
     mixed_precision: str = network(
         "none",
         "what the network computes in: none = float32, bfloat16, or float16 with loss scaling; weights and table are float32",

@@ -14,7 +14,7 @@ NO_WEIGHTS, IMAGENET = "none", "imagenet"
 """What --weights may be beside a file."""
 KERAS_FILES, TORCH_FILES = (".weights.h5", ".keras"), (".pth", ".safetensors")
 """How the names of such files end: what Keras saves for any network, and PyTorch for EfficientNet-Lite."""
-ALL, HEAD = "all", "head"
+ALL, HEAD, HEAD_THEN_ALL = "all", "head", "head_then_all"
 """What is trained of a network: --trainable."""
 LONGEST_NAME = 200
 """Bytes of --name: with the hash, and the number of a run that is moved aside, it must be the name of a folder."""
@@ -204,6 +204,14 @@ def check_features(trainable: str, weights: str, warm_start: str, unseen: Mappin
             raise ValueError(
                 f"{name} ({value}) says nothing with --trainable={trainable}, whose features are computed once: leave one out"
             )
+
+
+def check_statistics(statistics: str, weights: str, warm_start: str) -> None:
+    """Of --batch_norm_statistics."""
+    if statistics == "stored" and weights == NO_WEIGHTS and not warm_start:
+        raise ValueError(
+            f"batch_norm_statistics ({statistics}) are of no images with --weights={weights}: give --weights, or leave it out"
+        )
 
 
 def check_homes(paths: Mapping[str, str]) -> None:

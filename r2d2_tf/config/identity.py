@@ -5,6 +5,7 @@ import hashlib
 import json
 from typing import Any, TypeAlias
 
+from r2d2_tf.config.flag_checks import HEAD, HEAD_THEN_ALL
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.data.image_data import AUTO, NO_COPY
 
@@ -43,7 +44,10 @@ def differences(ours: Config, theirs: Config, *, of_stage_1: bool, unfinished: b
         fields += [f for f in dataclasses.fields(ours) if f.name == "data_dir"]
     if unfinished:
         fields += [f for f in dataclasses.fields(ours) if f.metadata.get("fixed")]
-    pairs = [(f.name, _value(theirs, f.name), _value(ours, f.name)) for f in fields]
+    pairs: list[tuple[Any, ...]] = [(f.name, _value(theirs, f.name), _value(ours, f.name)) for f in fields]
+    if of_stage_1:
+        # They part in stage 3.
+        pairs = [(name, *(HEAD if value == HEAD_THEN_ALL else value for value in values)) for name, *values in pairs]
     return [f"--{name}: {their_value} -> {our_value}" for name, their_value, our_value in pairs if their_value != our_value]
 
 

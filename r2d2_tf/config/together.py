@@ -22,8 +22,10 @@ def check(config: Config) -> None:
         names.check_form(config.backbone)
     flag_checks.check_weights(config.weights, config.backbone)
     flag_checks.check_freezing(config.freeze_epochs, config.weights, config.supervised_epochs)
+    flag_checks.check_statistics(config.batch_norm_statistics, config.weights, config.warm_start)
     if config.trainable != flag_checks.ALL:
-        unseen = {name: getattr(config, name) for name in ("freeze_epochs", "cutout", "rand_augment")}
+        of_images = ("cutout", "rand_augment") if config.trainable == flag_checks.HEAD else ()
+        unseen = {name: getattr(config, name) for name in ("freeze_epochs", *of_images)}
         flag_checks.check_features(config.trainable, config.weights, config.warm_start, unseen)
     paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
     flag_checks.check_homes({name: getattr(config, name) for name in paths})

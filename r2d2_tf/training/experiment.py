@@ -83,7 +83,7 @@ class Experiment:
         self.model = self.learners.model
         self._check_disk(self.checkpoint_bytes)
         self._take_over_networks(backbone, self.state)
-        self.state.body_fingerprint = self.learners.features.fingerprint() if self.learners.features else ""
+        self.state.body_fingerprint = self.learners.begin()
 
     def _joined_workers(self, cluster: Cluster) -> Workers:
         """The processes, met and found to be of one mind: each variable that one makes, all must be making."""
@@ -195,8 +195,8 @@ class Experiment:
     def checkpoint_bytes(self) -> int:
         """About how large a checkpoint gets."""
         # Each weight that is trained has a momentum, and perhaps an average.
-        trained = (1 + bool(self.config.ema)) * self.model.trainable_variables
-        variables = (*self.model.backbone.variables, *trained)
+        network, trained = self.learners.variables
+        variables = (*network, *(1 + bool(self.config.ema)) * trained)
         return resources.checkpoint_bytes(self.sizes, variables=4 * sum(int(np.prod(v.shape)) for v in variables))
 
     def run(self, folder: Path, began: float) -> Summary:
@@ -238,7 +238,7 @@ class Experiment:
             self.data,
             self.table,
             training.state,
-            parameters=self._num_parameters(),
+            parameters=self.learners.parameters,
             devices=devices.describe(self.workers.strategy),
         )
         if self.workers.is_chief:
@@ -258,14 +258,11 @@ class Experiment:
             self.table,
             title=f"R2-D2: {self.title}, into {folder}",
             num_test=len(self.data.test_images),
-            network=f"{self.config.backbone}, {self._num_parameters():,} parameters{'; ' * bool(weights)}{weights}",
+            network=f"{self.config.backbone}, {self.learners.parameters:,} parameters{'; ' * bool(weights)}{weights}",
             features=self.learners.text,
             devices=devices.describe(self.workers.strategy),
             beyond=stages.beyond_the_paper(self.config),
         )
-
-    def _num_parameters(self) -> int:
-        return sum(int(np.prod(weight.shape)) for weight in self.learners.network.trainable_variables)
 
     def _save(self, folder: Path, training: Training) -> None:
         if any(stage.images.use_unlabeled for stage in self.stages):

@@ -1,14 +1,16 @@
 """What the stages of a run train, and on what: all of the network on images, or its head on their features."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from r2d2_tf.backbones.layers import normalizations_of
 from r2d2_tf.config.config import Config
-from r2d2_tf.config.flag_checks import ALL
+from r2d2_tf.config.flag_checks import ALL, HEAD_THEN_ALL
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method.losses import CLASS_LOSSES
@@ -46,6 +48,7 @@ class Learners:
     Attributes:
         model: of the first stage.
         features: None where no stage trains on any.
+        parameters: of the whole network, that can be trained.
 
     Raises:
         ValueError: if the head is to be trained alone, and the network has none.
@@ -64,14 +67,17 @@ class Learners:
         self.features: RunFeatures | None = None
         self._head: Head | None = None
         self._on_features: ImageData | None = None
+        self._body_weights: list[np.ndarray] = []
+        self.parameters = _count(network.trainable_weights)
         with workers.strategy.scope():
             if config.trainable == ALL:
-                self.model = self._model_of(network)
+                self.model = self._of_images = self._model_of(network)
                 return
             check_has_head(network, config.backbone)
             self._head = Head(network, config.head_dropout)
             self.features = RunFeatures(config, data, self._head.body, check)
             self.model = self._model_of(self._head.model)
+            self._of_images = self._model_of(self._head.whole()) if config.trainable == HEAD_THEN_ALL else self.model
 
     def _model_of(self, network: keras.Model) -> R2D2Model:
         config = self.config
@@ -90,8 +96,26 @@ class Learners:
         """What is computed before it is trained on, for people; "" where nothing is."""
         if self.features is None or self._head is None:
             return ""
-        trained = sum(int(np.prod(weight.shape)) for weight in self._head.model.trainable_variables)
-        return f"{self.features.text}; on them the head alone is trained, {trained:,} parameters"
+        until = " in stages 1 and 2" if self._of_images is not self.model else ""
+        trained = f"the head alone is trained{until}, {_count(self._head.model.trainable_weights):,} parameters"
+        return f"{self.features.text}; on them {trained}"
+
+    @property
+    def variables(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
+        """Of the largest network that is trained, all variables, and those that learn."""
+        return self._of_images.backbone.variables, self._of_images.trainable_variables
+
+    def begin(self) -> str:
+        """To be called once the network has the weights that it begins with.
+
+        Returns:
+            16 hexadecimal digits of those that features depend on; "" where there are none.
+        """
+        if self.features is None or self._head is None:
+            return ""
+        if self._of_images is not self.model:
+            self._body_weights = self._head.body.get_weights()
+        return self.features.fingerprint()
 
     def of(self, stage: Stage) -> Learner:
         """The learner of a stage; may take long.
@@ -100,8 +124,14 @@ class Learners:
             RunStopped: if features are not finite.
             OSError: if they cannot be written.
         """
-        if self.features is None or self._head is None:
-            return Learner(self.model, self.data)
+        if self.features is None or self._head is None or not stage.on_features:
+            for layer in normalizations_of(self.network) if stage.keeps_statistics else ():
+                layer.trainable = False
+            return Learner(self._of_images, self.data)
+        if self._body_weights:
+            # The run may have been rolled back from a stage that trained them.
+            with self.workers.strategy.scope():
+                self._head.body.set_weights(self._body_weights)
         if self._on_features is None:
             self._on_features, mean, deviation = self.features.computed()
             self._standardize(self._head, mean, deviation)
@@ -109,14 +139,16 @@ class Learners:
 
     def stand_in(self, stage: Stage) -> Learner:
         """The learner of a stage for who times it, with numbers in the place of features."""
-        return Learner(self.model, self.features.stand_in() if self.features else self.data)
+        if self.features is not None and stage.on_features:
+            return Learner(self.model, self.features.stand_in())
+        return self.of(stage)
 
     def save(self, path: Path) -> None:
         """Writes the whole network, pixels to logits, as it is now."""
         if self._head is not None:
             with self.workers.strategy.scope():
                 self._head.fold()
-        with files.written_whole(path) as temporary:
+        with files.written_whole(path) as temporary, _all_trainable(self.network):
             self.network.save(temporary)
 
     def _standardize(self, head: Head, mean: np.ndarray, deviation: np.ndarray) -> None:
@@ -127,3 +159,18 @@ class Learners:
             head.standardize(*np.split(agreed, 2))
             # Training starts with the network's own last layer, whether it is at random or another run's.
             head.unfold()
+
+
+def _count(weights: list[keras.Variable]) -> int:
+    return sum(int(np.prod(weight.shape)) for weight in weights)
+
+
+@contextlib.contextmanager
+def _all_trainable(network: keras.Model) -> Iterator[None]:
+    """To the end of the block batch normalisation learns, whatever a stage keeps of it: a file tells of no stage."""
+    kept = [layer for layer in normalizations_of(network) if not layer.trainable]
+    for layer in kept:
+        layer.trainable = True
+    yield
+    for layer in kept:
+        layer.trainable = False

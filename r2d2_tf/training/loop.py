@@ -33,6 +33,7 @@ from r2d2_tf.training.callbacks.evaluation import Evaluation
 from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
 from r2d2_tf.training.callbacks.recording import EpochRecorder, recorded_reprediction
 from r2d2_tf.training.learners import Learners
+from r2d2_tf.training.optimizer import sgd
 from r2d2_tf.training.pipeline import RunBatches
 from r2d2_tf.training.stages import Stage
 
@@ -48,7 +49,7 @@ def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distrib
     model.table.labeled_step = stage.labeled_step(len(model.table.labeled_rows), len(model.table.unlabeled_rows))
     with strategy.scope():
         # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
-        optimizer = keras.optimizers.SGD(stage.learning_rates[0], momentum=config.momentum, nesterov=True)
+        optimizer = sgd(model.backbone, stage.learning_rates[0], momentum=config.momentum, body_share=stage.body_share)
         # jit_compile: XLA would have to compile the table's operations too, which run on the host.
         model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision), jit_compile=False)
     model.average = WeightAverage(model, config.ema) if config.ema else None

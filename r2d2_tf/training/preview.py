@@ -228,9 +228,8 @@ def _time_lines(costs: Sequence[StageCost], start: float, features: float) -> li
 
 
 def _memory_lines(experiment: Experiment) -> list[str]:
-    model, replicas = experiment.model, experiment.workers.strategy.num_replicas_in_sync
-    network = 4 * sum(int(np.prod(variable.shape)) for variable in model.backbone.variables)
-    trained = 4 * sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    replicas = experiment.workers.strategy.num_replicas_in_sync
+    network, trained = (4 * sum(int(np.prod(v.shape)) for v in variables) for variables in experiment.learners.variables)
     data = experiment.data
     held = [images for images in (data.train_images, data.test_images) if not isinstance(images, Photographs)]
     in_memory = sum(int(np.prod(images.shape)) for images in held)

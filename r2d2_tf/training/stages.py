@@ -11,6 +11,9 @@ from r2d2_tf.method.pseudo_labels import REFERENCE_BATCH
 from r2d2_tf.method.schedules import cosine_learning_rates, round_learning_rates, round_starts
 from r2d2_tf.system import resources
 
+_BODY_SHARE = 0.1
+"""Of the learning rate, for a body that knows other images, where nothing else is asked for; adopted, not searched."""
+
 
 @dataclass(frozen=True)
 class StageImages:
@@ -75,6 +78,8 @@ class Stage:
         balances_classes: its predictions are shifted to the labels' shares of the classes.
         weighs_certainty: images whose pseudo-labels are doubtful count less.
         on_features: a head is trained, on features in the place of images.
+        keeps_statistics: batch normalisation stays as it is.
+        body_share: of the learning rate, for all but the head.
     """
 
     number: int
@@ -90,6 +95,8 @@ class Stage:
     balances_classes: bool = False
     weighs_certainty: bool = False
     on_features: bool = False
+    keeps_statistics: bool = False
+    body_share: float = 1.0
 
     @property
     def epochs(self) -> int:
@@ -181,7 +188,20 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         balances_classes=config.class_balance == "labels",
     )
     stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
-    return tuple(replace(stage, on_features=config.trainable == flag_checks.HEAD) for stage in stages if stage.epochs)
+    return tuple(_with_trained(stage, config) for stage in stages if stage.epochs)
+
+
+def _with_trained(stage: Stage, config: Config) -> Stage:
+    """The stage, knowing what of the network it trains, and how."""
+    follows = config.trainable == flag_checks.HEAD_THEN_ALL
+    if config.trainable == flag_checks.HEAD or (follows and stage.number < 3):
+        return replace(stage, on_features=True)
+    share = config.body_learning_rate_scale
+    return replace(
+        stage,
+        keeps_statistics=follows if config.batch_norm_statistics == "auto" else config.batch_norm_statistics == "stored",
+        body_share=share if share >= 0 else (_BODY_SHARE if follows else 1.0),
+    )
 
 
 def beyond_the_paper(config: Config) -> str:

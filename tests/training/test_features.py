@@ -12,6 +12,7 @@ import tensorflow as tf
 from conftest import LIGHT, StopAt
 
 from r2d2_tf import backbones, train
+from r2d2_tf.backbones.layers import normalizations_of
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.data import cache
 from r2d2_tf.data.datasets import DATASETS
@@ -25,14 +26,17 @@ from r2d2_tf.training.features.store import FeatureStore
 from tools.torture.exactness import differences
 
 SPEC = DATASETS["mnist5k"]
+NETWORK = f"{small_network.__name__}:normalized"
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A network that stands for one that was trained on other images."""
     path = tmp_path_factory.mktemp("weights") / "body.keras"
-    name = f"{small_network.__name__}:strided"
-    backbones.build(name, SPEC.image_shape, SPEC.num_classes, mean=SPEC.mean, std=SPEC.std).save(path)
+    network = backbones.build(NETWORK, SPEC.image_shape, SPEC.num_classes, mean=SPEC.mean, std=SPEC.std)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, *SPEC.image_shape), np.uint8)
+    network(pixels, training=True)
+    network.save(path)
     return path
 
 
@@ -44,7 +48,8 @@ def kept(tmp_path, monkeypatch):
 
 
 def start(folder, weights, *flags, signals=None):
-    flags = [*LIGHT, "--trainable=head", f"--weights={weights}", "--deterministic", *flags, f"--run_dir={folder}"]
+    common = [*LIGHT, f"--backbone={NETWORK}", "--trainable=head_then_all", f"--weights={weights}", "--deterministic"]
+    flags = [*common, *flags, f"--run_dir={folder}"]
     experiment = Experiment(from_command_line(flags), signals=signals)
     with experiment.claimed() as claimed:
         return experiment, experiment.run(claimed, time.perf_counter())
@@ -65,9 +70,9 @@ def test_the_whole_network_is_saved_and_errs_as_the_run_says(undisturbed):
         assert wrong == pytest.approx(summary["test_error_percent"][f"stage_{number}"])
 
 
-def test_a_run_stopped_time_and_again_while_it_computes_or_trains_ends_as_an_undisturbed_one(undisturbed, weights, kept):
-    # 142 checks while features are computed, some 270 while it trains.
-    for checks in (90, 150, 120, 10_000):
+def test_a_run_stopped_while_it_computes_and_in_each_stage_ends_as_an_undisturbed_one(undisturbed, weights, kept):
+    # 142 checks while features are computed, the first time, some 20 in stage 1, 190 in stage 2 and 50 in stage 3.
+    for checks in (90, 60, 100, 130, 10_000):
         with contextlib.suppress(RunInterrupted):
             start(kept / "run", weights, signals=StopAt(checks))
     assert differences(kept / "run", undisturbed[0]) == []
@@ -77,35 +82,65 @@ def test_a_run_stopped_time_and_again_while_it_computes_or_trains_ends_as_an_und
 def test_two_replicas_learn_what_one_does(weights, tmp_path):
     tables = []
     for name, flags in (("one", []), ("two", ["--strategy=mirrored"])):
-        start(tmp_path / name, weights, "--head_dropout=0", "--num_logical_cpus=2", *flags)
+        start(tmp_path / name, weights, "--trainable=head", "--head_dropout=0", "--num_logical_cpus=2", *flags)
         tables.append(np.load(tmp_path / name / "pseudo_labels.npz")["pseudo_logits"])
     assert np.linalg.norm(tables[0] - tables[1]) < 1e-4 * np.linalg.norm(tables[0])
 
 
 def test_other_runs_start_from_its_stage_1_and_from_its_end(undisturbed, weights, tmp_path):
     folder, _, summary = undisturbed
-    experiment, other = start(
-        tmp_path / "borrowed", weights, f"--stage_1_from={folder}", "--rounds=1:0.01", "--finetune_epochs=0"
-    )
+    flags = ["--trainable=head", f"--stage_1_from={folder}", "--rounds=1:0.01", "--finetune_epochs=0"]
+    _, other = start(tmp_path / "borrowed", weights, *flags)
     assert other["test_error_percent"]["stage_1"] == summary["test_error_percent"]["stage_1"]
-    experiment, other = start(tmp_path / "warm", weights, f"--warm_start={folder}", "--rounds=", "--finetune_epochs=1",
-                              "--finetune_from=prediction", "--finetune_learning_rate=1e-9")  # fmt: skip
+    flags = ["--trainable=head", f"--warm_start={folder}", "--rounds=", "--finetune_epochs=1", "--finetune_from=prediction"]
+    experiment, other = start(tmp_path / "warm", weights, *flags, "--finetune_learning_rate=1e-9")
     assert other["test_error_percent"]["stage_3"] == summary["test_error_percent"]["stage_3"]
     ours, theirs = (backbones.load(run / "backbone.keras", experiment.config.backbone) for run in (tmp_path / "warm", folder))
     for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-5)
 
 
+def test_stage_3_trains_all_but_batch_normalisation_the_body_less(undisturbed, weights):
+    folder, experiment, _ = undisturbed
+    before, between, after = (backbones.load(path) for path in (weights, folder / "stage_2.keras", folder / "backbone.keras"))
+    for theirs, mine in zip(normalizations_of(before), normalizations_of(after), strict=True):
+        assert mine.trainable
+        for a, b in zip(theirs.get_weights(), mine.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    kernels = [next(w for w in network.trainable_weights if w.ndim == 4).numpy() for network in (before, between, after)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert 0 < np.linalg.norm(kernels[2] - kernels[1]) < 0.1 * np.linalg.norm(kernels[1])
+    stages = experiment.stages
+    assert [(stage.on_features, stage.keeps_statistics, stage.body_share) for stage in stages] == [
+        (True, False, 1.0),
+        (True, False, 1.0),
+        (False, True, 0.1),
+    ]
+    # A roll-back to stage 2 finds the body as that has it.
+    assert "the head alone is trained in stages 1 and 2, 2,890 parameters" in experiment.plan_text(folder)
+    experiment.learners.of(stages[0])
+    np.testing.assert_array_equal(experiment.learners.network.get_weights()[0], before.get_weights()[0])
+
+
+def test_all_may_be_trained_with_batch_normalisation_as_it_is(weights, tmp_path):
+    flags = ["--trainable=all", "--batch_norm_statistics=stored", "--body_learning_rate_scale=0.5"]
+    experiment, _ = start(tmp_path, weights, *flags, "--rounds=", "--finetune_epochs=0", "--supervised_epochs=1")
+    before, after = (backbones.load(path) for path in (weights, tmp_path / "backbone.keras"))
+    for theirs, mine in zip(normalizations_of(before), normalizations_of(after), strict=True):
+        np.testing.assert_array_equal(theirs.get_weights(), mine.get_weights())
+    assert experiment.model.optimizer.shares == [0.5, 1.0, 1.0]
+
+
 def test_other_weights_than_a_run_began_with_are_refused(weights, kept):
     own = kept.parent / "own.keras"
     shutil.copy(weights, own)
     with pytest.raises(RunInterrupted):
-        start(kept / "run", own, signals=StopAt(160))
+        start(kept / "run", own, "--trainable=head", signals=StopAt(160))
     changed = backbones.load(own)
     changed.set_weights([2 * weight for weight in changed.get_weights()])
     changed.save(own)
     with pytest.raises(CannotResume, match=r"the network that gives the features changed .* give it the --weights that it"):
-        start(kept / "run", own)
+        start(kept / "run", own, "--trainable=head")
 
 
 @pytest.mark.parametrize(
@@ -113,12 +148,17 @@ def test_other_weights_than_a_run_began_with_are_refused(weights, kept):
     [
         (["--weights=none"], "trainable (head) trains a head on features that are random with --weights=none: give --weights"),
         (["--weights={}", "--freeze_epochs=2"], "freeze_epochs (2) says nothing with --trainable=head"),
+        (
+            ["--weights=none", "--trainable=all", "--batch_norm_statistics=stored"],
+            "batch_norm_statistics (stored) are of no images",
+        ),
+        (["--weights={}", "--rand_augment=2:9"], "rand_augment (2:9) says nothing with --trainable=head"),
         (["--weights={}", "--network_size=20"], "network_size (20) is smaller than the images, 28x28 pixels: raise it"),
     ],
 )
 def test_what_cannot_be_is_one_line(flags, message, weights, tmp_path, capsys):
     flags = [flag.format(weights) for flag in flags]
-    assert train.main([*LIGHT, "--trainable=head", *flags, f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert train.main([*LIGHT, f"--backbone={NETWORK}", "--trainable=head", *flags, f"--run_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

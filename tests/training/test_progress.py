@@ -39,8 +39,8 @@ def test_the_time_left_is_that_of_the_whole_run(progress):
 def test_all_parts_of_a_run_add_up_to_no_time_left(progress):
     for stage in STAGES:
         for epoch in range(stage.epochs):
-            progress.advance(progress.prediction_cost * (epoch in stage.prediction_epochs))
-            progress.advance(progress.steps[stage.number] * stage.images.batch_size + progress.evaluation_cost)
+            progress.advance(progress.prediction_cost(stage) * (epoch in stage.prediction_epochs))
+            progress.advance(progress.steps[stage.number] * progress.step_cost(stage) + progress.evaluation_cost(stage))
     assert progress.remaining == pytest.approx(0.0, abs=1e-6)
 
 

@@ -15,6 +15,8 @@ from r2d2_tf.training.stages import Stage
 
 _FORWARD_COST = 1 / 3
 """Cost of predicting an image, in trainings of an image: a forward pass of three passes."""
+_FEATURES_COST = 1e-3
+"""Cost of training a head on an image's features, in trainings of a network on an image."""
 
 
 class RunProgress:
@@ -27,27 +29,38 @@ class RunProgress:
     def __init__(self, stages: Sequence[Stage], *, num_labeled: int, num_unlabeled: int, num_test: int) -> None:
         self.stages = tuple(stages)
         self.steps = {stage.number: stage.images.steps_per_epoch(num_labeled, num_unlabeled) for stage in stages}
-        self.evaluation_cost = num_test * _FORWARD_COST
-        self.prediction_cost = num_unlabeled * _FORWARD_COST
+        self._num_test, self._num_unlabeled = num_test, num_unlabeled
         self.location = "before stage 1"
         self._timed_cost = 0.0
         self._timed_seconds = 0.0
         self._since = time.perf_counter()
         self.go_to(RunState(stages[0].number))
 
+    def step_cost(self, stage: Stage) -> float:
+        """Of a batch."""
+        return stage.images.batch_size * (_FEATURES_COST if stage.on_features else 1.0)
+
+    def evaluation_cost(self, stage: Stage) -> float:
+        """Of the test images, once."""
+        return self._num_test * _FORWARD_COST * (_FEATURES_COST if stage.on_features else 1.0)
+
+    def prediction_cost(self, stage: Stage) -> float:
+        """Of the unlabeled images, once."""
+        return self._num_unlabeled * _FORWARD_COST * (_FEATURES_COST if stage.on_features else 1.0)
+
     def go_to(self, state: RunState) -> None:
         """Counts all as done that lies before the place of `state`, and nothing else."""
         self.remaining = sum(
-            (stage.epochs - first) * (self.steps[stage.number] * stage.images.batch_size + self.evaluation_cost)
-            + sum(epoch >= first for epoch in stage.prediction_epochs) * self.prediction_cost
+            (stage.epochs - first) * (self.steps[stage.number] * self.step_cost(stage) + self.evaluation_cost(stage))
+            + sum(epoch >= first for epoch in stage.prediction_epochs) * self.prediction_cost(stage)
             for stage in self.stages
             if stage.number >= state.stage
             for first in [state.epoch if stage.number == state.stage else 0]
         )
         current = next((stage for stage in self.stages if stage.number == state.stage), None)
         if current is not None and state.step:
-            self.remaining -= state.step * current.images.batch_size
-            self.remaining -= self.prediction_cost if state.epoch in current.prediction_epochs else 0.0
+            self.remaining -= state.step * self.step_cost(current)
+            self.remaining -= self.prediction_cost(current) if state.epoch in current.prediction_epochs else 0.0
 
     def restart_clock(self) -> None:
         """Leaves out of the estimate what happened since the last call."""
@@ -103,7 +116,7 @@ class ProgressReport(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         stage, progress = self.stage, self.progress
         if epoch in stage.prediction_epochs and not self.state.step:
-            progress.advance(progress.prediction_cost, timed=False)
+            progress.advance(progress.prediction_cost(stage), timed=False)
         # disable=None: no bar where the output is a file.
         self._bar = tqdm(
             total=progress.steps[stage.number],
@@ -116,13 +129,13 @@ class ProgressReport(keras.callbacks.Callback):
         progress.restart_clock()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self.progress.advance(self.stage.images.batch_size, timed=not self._first_batch)
+        self.progress.advance(self.progress.step_cost(self.stage), timed=not self._first_batch)
         self._first_batch = False
         self._bar.set_postfix_str(f"run: about {self.progress.time_left()} left", refresh=False)
         self._bar.update()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self.progress.advance(self.progress.evaluation_cost, timed=epoch > 0)
+        self.progress.advance(self.progress.evaluation_cost(self.stage), timed=epoch > 0)
         self._bar.close()
         if logs["predicted"]:
             changes = logs.get("argmax_changes")
@@ -181,9 +194,17 @@ def plan_text(
         head = f"; the head alone in the first {_count(stage.head_epochs, 'epoch')}" if stage.head_epochs else ""
         lines.append(
             f"  stage {stage.number}   {stage.words.title}: {_count(stage.epochs, 'epoch')} of {_count(steps, 'step')}, "
-            f"{stage.images.batch_size} images a batch{mix}{head}"
+            f"{stage.images.batch_size} images a batch{mix}{head}{_of_network(stage)}"
         )
     return "\n".join([*lines, f"  in all    {total:,} steps"])
+
+
+def _of_network(stage: Stage) -> str:
+    """What of the network a stage trains otherwise than all alike."""
+    if stage.on_features:
+        return "; the head alone, on features"
+    kept = "; batch normalisation stays as it is" * stage.keeps_statistics
+    return kept + (f"; all but the head at {stage.body_share:g} of the rate" if stage.body_share != 1.0 else "")
 
 
 def _count(number: int, noun: str) -> str:

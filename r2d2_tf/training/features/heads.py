@@ -48,6 +48,11 @@ class Head:
         kept = layers.Dropout(dropout, name="dropout")(self._standardization(features))
         self.model = keras.Model(features, self._dense(kept), name="head_on_features")
 
+    def whole(self) -> keras.Model:
+        """Body and head as one network, pixels to logits, which shares its layers with them."""
+        pixels = keras.Input(self.network.input_shape[1:], name="pixels")
+        return keras.Model(pixels, self.model(self.body(pixels)), name=f"{self.network.name}_with_head")
+
     def standardize(self, mean: np.ndarray, deviation: np.ndarray) -> None:
         """Has the head take features of such a mean and standard deviation, `[width]`; call it in the strategy's scope."""
         self._standardization.set_weights([mean, np.maximum(deviation, _LEAST_DEVIATION * np.median(deviation) + 1e-12)])
