@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import small_network
 import tensorflow as tf
 from conftest import ROOT
 from own_photographs import COLORS, colored_folder, imagenette_folder, photograph, write_csv
@@ -32,7 +33,7 @@ from tools.label_queue import __main__ as label_queue
 
 NAMES = tuple(COLORS)
 TINY = (
-    "--backbone=conv_small",
+    f"--backbone={small_network.__name__}:strided",
     "--image_size=32",
     "--supervised_epochs=2",
     "--supervised_batch_size=4",
@@ -340,7 +341,8 @@ def command(folder, run_dir, *more):
 
 @pytest.fixture(scope="module")
 def run_of_photos(tmp_path_factory):
-    folder = colored_folder(tmp_path_factory.mktemp("own") / "photos")
+    # Kinds for which there is a quicker decoder: the other takes a second to trace in each of the run's pipelines.
+    folder = colored_folder(tmp_path_factory.mktemp("own") / "photos", kinds=("jpg", "JPEG", "png"))
     run_dir = folder.parent / "run"
     (folder / "unlabeled" / "broken\nname, \u00e9.jpg").write_bytes(b"no image")
     assert train.main(command(folder, run_dir, "--skip_bad_images")) == 0
@@ -514,7 +516,7 @@ def test_two_classes_one_label_in_one_of_them_and_ten_unlabeled_images_are_train
 @pytest.mark.slow
 def test_the_photographs_of_imagenette_are_trained_on_from_a_folder_killed_resumed_and_exported(tmp_path):
     folder = imagenette_folder(tmp_path / "photos")
-    flags = command(folder, tmp_path / "run", "--deterministic", "--checkpoint_minutes=0", "--flip")
+    flags = command(folder, tmp_path / "run", "--backbone=conv_small", "--deterministic", "--checkpoint_minutes=0", "--flip")
     undisturbed = [flag for flag in flags if "run_dir" not in flag] + [f"--run_dir={tmp_path / 'whole'}"]
     done = subprocess.run([sys.executable, "-m", "r2d2_tf.train", *undisturbed], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,6 +1,7 @@
 """What a picture looks like is decided once: all readers see the same pixels, or refuse alike."""
 
 import contextlib
+import functools
 import io
 import struct
 import zlib
@@ -17,7 +18,7 @@ from export import picture_files
 from export.client import RestClient, ServerError
 from export.formats import write_saved_model
 from export.serving_model import ServingModel
-from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, random_crop, turn_of
+from r2d2_tf.data.decoding import central_crop, decode, decoded_once, decoded_random_crop, random_crop, turn_of
 
 COLORS = smooth(40, 31)
 OPAQUE = np.where(np.arange(31) > 9, 255, np.arange(31) * 12)[None].repeat(40, 0).astype(np.uint8)
@@ -185,7 +186,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 @pytest.fixture(scope="module")
 def traced():
-    return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
+    return functools.partial(decoded_once, as_shown=True)
 
 
 def pixels_of(path, data):
@@ -235,14 +236,20 @@ def test_what_one_reader_refuses_all_do(kind, traced, tmp_path):
         picture_files.read_image(tmp_path / "x.jpg", (24, 24, 3), 28)
 
 
+@pytest.fixture(scope="module")
+def traced_crops():
+    """A crop of what is encoded, decoded in part; and one of the whole image."""
+    return tf.function(decoded_random_crop), tf.function(random_crop, reduce_retracing=True)
+
+
 @pytest.mark.parametrize("kind", [f"jpeg turned {turn}" for turn in TURNS])
-def test_of_a_turned_jpeg_the_same_window_is_decoded(kind):
-    part = tf.function(decoded_random_crop)
+def test_of_a_turned_jpeg_the_same_window_is_decoded(kind, traced, traced_crops):
+    part, crop = traced_crops
     large = saved(smooth(97, 131, 4), "JPEG", quality=80, exif=exif(int(kind[-1])))
-    whole = decode(tf.constant(large))
+    whole = traced(tf.constant(large))
     for number in range(6):
         seed = tf.constant([5, number])
-        np.testing.assert_array_equal(part(tf.constant(large), 0.01, 32, seed), random_crop(whole, 0.01, 32, seed))
+        np.testing.assert_array_equal(part(tf.constant(large), 0.01, 32, seed), crop(whole, 0.01, 32, seed))
 
 
 def test_pixels_as_they_are_stored_are_those_of_before(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import io
 import os
@@ -39,7 +40,8 @@ def photographs(tmp_path):
     second.write_bytes(b"".join(contents[2:]))
     lengths = np.array([len(contents[i]) for i in (0, 1, 2, 4)])
     offsets = np.array([0, lengths[0], 0, lengths[2] + len(b"PADDING")])
-    return Photographs((first, second), np.array([0, 0, 1, 1]), offsets, lengths, size=24, resize=28)
+    # The quicker decoder, unless a test asks for the other: it takes a second to trace in each pipeline.
+    return Photographs((first, second), np.array([0, 0, 1, 1]), offsets, lengths, size=24, resize=28, as_shown=False)
 
 
 def test_a_row_is_its_stretch_of_bytes_whatever_kind_of_image_it_is(photographs):
@@ -61,6 +63,9 @@ def test_crops_of_a_batch_are_squares_of_the_networks_size(photographs):
     rows = [3, 1, 0, 2]
     centers, own_rows = next(iter(photographs.central_batches(tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64)), 4)))
     assert own_rows.numpy().tolist() == rows
+    # By the other decoder, too.
+    shown = dataclasses.replace(photographs, as_shown=True).central(tf.constant(rows, tf.int64))
+    np.testing.assert_array_equal(shown, centers)
     for batch in (photographs.central(tf.constant(rows, tf.int64)), centers, crops(photographs, rows)):
         assert batch.shape == (4, 24, 24, 3)
         assert batch.dtype == tf.uint8
@@ -68,7 +73,7 @@ def test_crops_of_a_batch_are_squares_of_the_networks_size(photographs):
 
 def test_a_crop_is_a_function_of_its_seed_alone_however_many_are_decoded_at_once(photographs):
     rows = [2, NO_ROW, 0, 1, 3, 3, *[0] * 40]
-    at_once = crops(photographs, rows)
+    at_once = crops(dataclasses.replace(photographs, as_shown=True), rows)
     assert not at_once[1].numpy().any(), "no image"
     assert (at_once[4].numpy() != at_once[5].numpy()).any(), "another seed"
     for place, seed in enumerate(tf.random.split(tf.constant([1, 0]), len(rows))[:6]):
@@ -94,13 +99,19 @@ JPEGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def traced_crops():
+    """A crop of an image that is decoded in part, and one of an image that is decoded whole."""
+    return tf.function(decoded_random_crop), tf.function(lambda encoded, *crop: random_crop(decode(encoded), *crop))
+
+
 @pytest.mark.parametrize("kind", ["grey", *JPEGS])
-def test_decoding_a_part_of_a_jpeg_gives_the_pixels_of_the_whole(kind):
+def test_decoding_a_part_of_a_jpeg_gives_the_pixels_of_the_whole(kind, traced_crops):
     pixels = smooth(97, 131, 4) ^ np.random.default_rng(0).integers(0, 64, (97, 131, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if kind == "grey" else pixels).save(file, "JPEG", **JPEGS.get(kind, {}))
     jpeg = tf.constant(file.getvalue())
-    part, whole = tf.function(decoded_random_crop), tf.function(lambda *args: random_crop(decode(args[0]), *args[1:]))
+    part, whole = traced_crops
     for number in range(12):
         seed = tf.constant([5, number])
         np.testing.assert_array_equal(part(jpeg, 0.01, 32, seed), whole(jpeg, 0.01, 32, seed))
@@ -114,18 +125,21 @@ def test_the_central_crop_is_the_middle_of_the_resized_image():
     assert tuple(central_crop(tf.constant(smooth(31, 97)), 28, 24).shape) == (24, 24, 3)
 
 
+traced_crop = tf.function(random_crop)
+
+
 def crop_area(number):
     """Share of the area of a crop, from the mean steepness of two ramps that it shows."""
     y, x = np.meshgrid(np.arange(192), np.arange(192), indexing="ij")
     image = np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8)
-    crop = random_crop(tf.constant(image), 0.25, 32, tf.constant([3, number])).numpy().astype(float)
+    crop = traced_crop(tf.constant(image), 0.25, 32, tf.constant([3, number])).numpy().astype(float)
     spans = [(crop[-2, -2, c] - crop[1, 1, c]) * 32 / 29 / 192 for c in (0, 1)]
     return spans[0] * spans[1]
 
 
 def test_random_crops_follow_the_seed_cover_the_image_and_keep_to_the_scale():
     ramp = np.tile(np.linspace(0, 255, 96, dtype=np.uint8)[None, :, None], (96, 1, 3))
-    crops = [random_crop(tf.constant(ramp), 0.25, 16, tf.constant([7, i])).numpy() for i in range(200)]
+    crops = [traced_crop(tf.constant(ramp), 0.25, 16, tf.constant([7, i])).numpy() for i in range(200)]
     np.testing.assert_array_equal(crops[5], random_crop(tf.constant(ramp), 0.25, 16, tf.constant([7, 5])))
     # Area and shape as defined; what does not fit into a square is drawn again, which favors the smaller ones.
     draws = np.random.default_rng(0).uniform((0.25, -np.log(4 / 3)), (1, np.log(4 / 3)), (20_000, 2))

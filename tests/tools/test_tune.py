@@ -331,7 +331,7 @@ def test_a_held_out_image_is_an_unlabeled_one_in_training_and_judges(tmp_path):
 def own_sets(path):
     """Flags of sets that bring their labels: all kinds, some labels each."""
     photos = colored_folder(path / "photos", labeled=4, unlabeled=3)
-    colored_folder(path / "all", labeled=5, unlabeled=3, test=0)
+    colored_folder(path / "all", labeled=5, unlabeled=3, test=0, kinds=("jpg", "png"))
     known = DATASETS["mnist5k"].load(None)
     labels = np.where(np.arange(200) % 5, known.train_labels[::20], -1)
     np.savez(path / "own.npz", images=known.train_images[::20], labels=labels)
@@ -401,8 +401,9 @@ def test_a_search_does_not_go_on_with_other_labels_or_images(tmp_path):
 
 def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp_path):
     config = Config(
-        num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16, backbone="conv_small",
-        supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0, stop_on_collapse=False,
+        num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16,
+        backbone="small_network:strided", supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0,
+        stop_on_collapse=False,
     )  # fmt: skip
     fold = make_folds(config, spec_of(config), tmp_path / "folds")[0]
     flagfile = tmp_path / "trial.cfg"
@@ -651,7 +652,7 @@ def test_no_test_image_or_label_reaches_a_search(in_process, tmp_path, monkeypat
             broken = dataclasses.replace(DATASETS["mnist5k"], load=lambda data_dir: broken_test_set(data))
             monkeypatch.setitem(DATASETS, "mnist5k", broken)
         folder = tmp_path / name
-        assert tune.main([*TINY, LIGHT[-1], "--trials=1", f"--output_dir={folder}"]) == 0
+        assert tune.main([*TINY, LIGHT[-1], "--finetune_epochs=0", "--trials=1", f"--output_dir={folder}"]) == 0
         (only,) = Records(folder / "trials").all()
         assert only.sizes == (20,)
         metrics = (folder / "trials" / "0000" / "fold_0" / "metrics.csv").read_text().splitlines()

@@ -34,7 +34,7 @@ ROW = re.compile(r" +\d+/\d+ +[\d.e-]+( +[\d.]+){3} +[\d.]+ % +- +\d\d:\d\d|Stag
 @pytest.mark.parametrize("terminal", [False, True], ids=["file", "terminal"])
 def test_between_the_rows_of_a_mirrored_run_on_photographs_stands_nothing_else(terminal, tmp_path):
     photos = colored_folder(tmp_path / "photos")
-    flags = [*TINY, "--backbone=small_network:strided", "--dataset=folder", f"--data_dir={photos}"]
+    flags = [*TINY, "--dataset=folder", f"--data_dir={photos}"]
     flags += [f"--run_dir={tmp_path / 'run'}", "--strategy=mirrored", "--num_logical_cpus=2"]
     reader, writer = os.openpty() if terminal else os.pipe()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "TF_CPP_MIN_LOG_LEVEL": "2"}
