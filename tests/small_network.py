@@ -22,3 +22,11 @@ def two_heads(image_shape: tuple[int, int, int], num_classes: int) -> keras.Mode
     images = keras.Input(image_shape)
     features = keras.layers.Flatten()(images)
     return keras.Model(images, keras.layers.add([dense(num_classes)(features), dense(num_classes)(features)]))
+
+
+def twice_normalized(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
+    """Two convolutions with batch normalisation, and no dropout: what it learns does not depend on the number of replicas."""
+    layers = [keras.Input(image_shape)]
+    for filters in (8, 16):
+        layers += [conv(filters, 3, strides=2, padding="same"), batch_norm(), keras.layers.ReLU()]
+    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), dense(num_classes)], name="twice_normalized")

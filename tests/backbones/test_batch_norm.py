@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import small_network
 import tensorflow as tf
 from conftest import batches_of, make_strategy, table_values
 
@@ -21,7 +22,8 @@ FEATURES = np.random.default_rng(0).normal(2.0, 3.0, (8, 5, 5, 4)).astype(np.flo
 
 def build(*, synchronized):
     colors = {"mean": [0.5] * 3, "std": [0.25] * 3}
-    return backbones.build("conv_small", SHAPE, CLASSES, **colors, synchronized_batch_norm=synchronized)
+    name = f"{small_network.__name__}:twice_normalized"
+    return backbones.build(name, SHAPE, CLASSES, **colors, synchronized_batch_norm=synchronized)
 
 
 def learned(replicas, *, epochs):

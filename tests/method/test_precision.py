@@ -104,7 +104,7 @@ def test_the_scale_touches_neither_rows_nor_weights(strategy):
         optimizer = precision.built(keras.optimizers.SGD(0.1, momentum=0.9), plain.trainable_variables, "none")
         plain.compile(optimizer=optimizer, jit_compile=False)
     table, weights = fit(plain, epochs=2)
-    scaled = [fit(scaled_model(strategy, scale=scale, weight_decay=0.1), epochs=2) for scale in (1.0, 2.0, 2.0**60)]
+    scaled = [fit(scaled_model(strategy, scale=scale, weight_decay=0.1), epochs=2) for scale in (1.0, 2.0**60)]
     for scaled_table, scaled_weights in scaled:
         # Exactly: a power of two shifts an exponent.
         np.testing.assert_array_equal(scaled_table, scaled[0][0])
