@@ -1,7 +1,5 @@
 import functools
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -60,7 +58,7 @@ def build(name, shape=None, classes=10):
 
 @functools.cache
 def built(name, side, classes):
-    """A network that nobody may change."""
+    """A network whose weights nobody may leave changed."""
     keras.utils.set_random_seed(0)
     return build(name, (side, side, shape_of(name)[2]), classes)
 
@@ -87,13 +85,15 @@ def test_every_backbone_gives_one_logit_a_class_for_raw_pixels(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_backbone_survives_saving_and_safe_loading(name, tmp_path):
-    model, pixels = build(name), pixels_of(name)
+    model, pixels = built(name, shape_of(name)[0], 10), pixels_of(name)
+    initial = model.get_weights()
     model(pixels, training=True)
     for weight in model.trainable_variables:
         weight.assign(weight * 1.1)
     model.save(tmp_path / "backbone.keras")
     loaded = keras.saving.load_model(tmp_path / "backbone.keras", compile=False, safe_mode=True)
     np.testing.assert_array_equal(loaded(pixels), model(pixels))
+    model.set_weights(initial)
 
 
 FEWER_BITS = {"tflite_float16": (0.01, 0.0), "tflite_dynamic": (0.1, 0.0), "tflite_int8": (0.1, 1 / 256)}
@@ -114,7 +114,7 @@ FAST_EXPORTS = [("lenet_2d", kind) for kind in EXPORTERS] + [
     ],
 )
 def test_every_backbone_exports_in_every_format(name, kind, tmp_path):
-    model, pixels = build(name), pixels_of(name, 8)
+    model, pixels = built(name, shape_of(name)[0], 10), pixels_of(name, 8)
     names = [f"class {number}" for number in range(model.output_shape[-1])]
     path = stage(kind, ServingModel(model, names, pixels), tmp_path)
     expected = np.asarray(keras.ops.softmax(model(pixels, training=False)))
@@ -136,7 +136,7 @@ def test_a_network_that_enlarges_its_images_is_exported_with_that(kind, tmp_path
     np.testing.assert_allclose(actual, expected, rtol=0, atol=0.1 if kind == "tflite_int8" else 1e-5)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n.startswith("wrn") else pytest.mark.slow) for n in SMALL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "conv_small" else pytest.mark.slow) for n in SMALL])
 def test_every_backbone_trains_on_two_replicas(name):
     strategy = make_strategy(2)
     with strategy.scope():
@@ -248,14 +248,6 @@ def test_shake_shakes_backward_weights_are_fresh_and_independent():
     np.testing.assert_allclose(first + second, 1.0, rtol=1e-6)
     assert abs(np.corrcoef(first, mixed.numpy().ravel())[0, 1]) < 0.2
     assert first.std() == pytest.approx(np.sqrt(1 / 12), rel=0.15)
-
-
-def test_a_saved_network_with_the_projects_own_layers_loads_in_a_fresh_process(tmp_path):
-    path = tmp_path / "backbone.keras"
-    backbones.build("conv_small", (8, 8, 3), 4, mean=(0.5,) * 3, std=(0.2,) * 3).save(path)
-    code = f"from pathlib import Path; from r2d2_tf import backbones; print(backbones.load(Path({str(path)!r})).output_shape)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "(None, 4)\n", done.stderr[-500:]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -438,19 +438,22 @@ def test_an_application_that_takes_its_colors_in_another_order_is_exported_with_
 # Layers of a user's own in saved files.
 
 
-def test_a_saved_network_of_keras_layers_needs_no_module_of_the_user_and_one_of_their_own_layers_does(own_module, tmp_path):
+def test_in_a_fresh_process_a_saved_network_loads_unless_it_has_layers_of_the_users_and_not_their_module(own_module, tmp_path):
     for function in ("features", "own_layers"):
         build(f"own_networks:{function}").save(tmp_path / f"{function}.keras")
+    # With layers of the project's own.
+    build("conv_small", (8, 8, 3)).save(tmp_path / "conv_small.keras")
     code = (
         "import sys; from pathlib import Path; from r2d2_tf import backbones\n"
+        "print(backbones.load(Path(sys.argv[1]) / 'conv_small.keras').output_shape)\n"
         "for name in ('features', 'own_layers') * 2:\n"
         "    try: print(backbones.load(Path(sys.argv[1]) / f'{name}.keras', f'own_networks:{name}').output_shape)\n"
         "    except ValueError as error: print(error); sys.path.append(sys.argv[2])"
     )
     command = [sys.executable, "-c", code, str(tmp_path), str(own_module)]
     done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
-    first, second, *later = done.stdout.splitlines()
-    assert first == "(None, 10)"
+    own, first, second, *later = done.stdout.splitlines()
+    assert own == first == "(None, 10)"
     assert "cannot be read: perhaps for want of the module that its layers are of (backbone (own" in second
     assert later == ["(None, 10)"] * 2
 
@@ -699,7 +702,7 @@ def momenta_of(experiment):
 
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=SLOW)])
 @pytest.mark.parametrize("precision", ["none", pytest.param("float16", marks=SLOW)])
-def test_while_the_rest_is_frozen_the_head_alone_changes_and_decays_and_then_all_do(
+def test_while_the_rest_is_frozen_the_head_alone_changes_and_decays_and_then_all_do_whenever_that_is(
     precision, replicas, small_set, own_weights, tmp_path
 ):
     flags = [f"--weights={own_weights}", f"--mixed_precision={precision}", "--num_logical_cpus=2"]
@@ -719,6 +722,14 @@ def test_while_the_rest_is_frozen_the_head_alone_changes_and_decays_and_then_all
     start(tmp_path / "thawed", *STAGE_1, *flags, "--freeze_epochs=2")
     after = values_of(backbones.load(tmp_path / "thawed" / "backbone.keras"))
     assert all((old != new).any() for old, new in zip(before, after, strict=True))
+    two, three = (losses_of(tmp_path / name) for name in ("thawed", "frozen"))
+    assert two[:2] == three[:2]
+    assert two[2] != three[2]
+
+
+def losses_of(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
 
 
 @pytest.mark.slow
@@ -735,14 +746,3 @@ def test_a_run_that_trains_the_head_first_resumes_bit_for_bit(small_set, own_wei
         assert f"saved: stage 1 (supervised), {place}" in capsys.readouterr().err
     start(tmp_path / "run", *flags)
     assert differences(tmp_path / "run", tmp_path / "undisturbed") == []
-
-
-def test_epochs_in_which_the_head_is_trained_are_the_same_whatever_comes_later(small_set, own_weights, tmp_path):
-    def losses(name, *flags):
-        start(tmp_path / name, *STAGE_1, f"--weights={own_weights}", *flags)
-        with (tmp_path / name / "metrics.csv").open() as file:
-            return [row["loss"] for row in csv.DictReader(file)]
-
-    two, three = losses("two", "--freeze_epochs=2"), losses("three", "--freeze_epochs=3")
-    assert two[:2] == three[:2]
-    assert two[2] != three[2]

@@ -1,4 +1,5 @@
 import errno
+import functools
 import hashlib
 import re
 import shutil
@@ -21,6 +22,12 @@ from tools.reproduce import fake_data
 @pytest.fixture(scope="module")
 def digits():
     return DATASETS["mnist5k"].load(None)
+
+
+@pytest.fixture(scope="module")
+def load():
+    """Loads a named set, once."""
+    return functools.cache(lambda name, data_dir: DATASETS[name].load(data_dir))
 
 
 def test_mnist5k_is_4000_and_1000_real_digits_class_balanced_and_apart(digits):
@@ -84,10 +91,9 @@ def test_a_truncated_record_file_is_found_before_anything_is_read(data_dir, tmp_
     ],
 )
 def test_real_sets_have_the_published_statistics_distinct_ids_and_everywhere_the_same_split(
-    name, shape, tests, labels, split, data_dir
+    name, shape, tests, labels, split, data_dir, load
 ):
-    spec = DATASETS[name]
-    data = spec.load(data_dir)
+    spec, data = DATASETS[name], load(name, data_dir)
     assert data.train_images.shape == shape
     assert len(data.test_images) == tests
     assert len(set(data.train_ids)) == len(data.train_ids) == shape[0] == spec.num_train
@@ -99,14 +105,14 @@ def test_real_sets_have_the_published_statistics_distinct_ids_and_everywhere_the
 
 
 @pytest.mark.slow
-def test_rows_of_cifar10_are_in_the_order_of_the_published_files(data_dir):
-    data = DATASETS["cifar10"].load(data_dir)
+def test_rows_of_cifar10_are_in_the_order_of_the_published_files(data_dir, load):
+    data = load("cifar10", data_dir)
     assert data.train_ids[:2] == ["train_00000", "train_00001"]
     assert [data.class_names[label] for label in data.train_labels[:5]] == ["frog", "truck", "truck", "deer", "automobile"]
 
 
-def test_a_part_of_a_set_is_read_as_it_is(data_dir):
-    data = DATASETS["cifar100"].load(data_dir)
+def test_a_part_of_a_set_is_read_as_it_is(data_dir, load):
+    data = load("cifar100", data_dir)
     assert np.bincount(data.train_labels).tolist() == [len(data.train_labels) // 100] * 100
 
 
@@ -129,10 +135,10 @@ def test_every_dataset_describes_itself(name):
         pytest.param("cifar10_dev", marks=pytest.mark.slow),
     ],
 )
-def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_dir):
+def test_ids_are_read_without_the_images_and_are_those_of_the_rows(name, data_dir, load):
     spec = DATASETS[name]
     if spec.read_ids is not None:
-        assert spec.read_ids(data_dir) == spec.load(data_dir).train_ids
+        assert spec.read_ids(data_dir) == load(name, data_dir).train_ids
 
 
 def test_sets_whose_split_may_be_listed_are_checked_early():
