@@ -10,7 +10,8 @@ from typing import Any
 
 from absl import flags
 
-from r2d2_tf.config.config import STORED, Config
+from r2d2_tf.config.config import Config
+from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.system.messages import mistake, one_line
 
@@ -136,18 +137,18 @@ def _expanded(arguments: Sequence[str], including: tuple[Path, ...] = ()) -> Ite
         # "sig": some editors begin a text with a byte order mark.
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         lines = [line for line in lines if line and not line.startswith(("#", "//"))]
-        if _is_record_of_before(lines):
-            yield f"--image_view={STORED}"
+        yield from _as_before(lines)
         yield from _expanded(lines, (*including, path))
 
 
-def _is_record_of_before(lines: Sequence[str]) -> bool:
-    """Whether a flagfile is what a run wrote that knew no view of photographs, which stays as it was; or is made of one.
+def _as_before(lines: Sequence[str]) -> Iterator[str]:
+    """The flags that a flagfile lacks if it is what a run wrote that did not know them, or is made of one: it stays as it was.
 
     A run writes all its flags, a person never so many.
     """
     names = {line.lstrip("-").partition("=")[0] for line in lines}
-    return len(names) >= _FLAGS_OF_A_RUN and "image_view" not in names
+    if len(names) >= _FLAGS_OF_A_RUN:
+        yield from (f"--{name}={value}" for name, value in OF_BEFORE.items() if name not in names)
 
 
 def _with_flagfiles(arguments: Sequence[str]) -> Iterator[str | Path]:

@@ -8,7 +8,7 @@ from r2d2_tf.config import flag_checks, identity, together
 from r2d2_tf.config.flag_checks import ALL, HEAD, HEAD_THEN_ALL, checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
-from r2d2_tf.data.image_data import COPIES, NO_COPY, SHOWN, STORED
+from r2d2_tf.data.image_data import AUTO, COPIES, NO_COPY, SHOWN, STORED
 from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
 from r2d2_tf.system.messages import mistake
 
@@ -49,9 +49,17 @@ class Config:
     soft_labels: bool = data(False, "train on the probabilities of all classes that --labels holds, not on one class each")
     label_noise: float = data(0.0, "share of the given labels that is made wrong, to study it", low=0.0, below=1.0)
     test_fraction: float = data(0.0, "share of your labeled images to test on, if none are set apart", low=0.0, below=1.0)
+    held_out: str = data(
+        "auto",
+        "labels kept out of training, to choose the result's stage by: none, share, or K/N; auto = 0.2 of your own, from 60 on",
+        unnamed=(AUTO, "none"),
+    )
     image_size: int = data(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
     image_view: str = data(
-        SHOWN, "photographs as viewers show them (EXIF, on white), or as stored", choices=(SHOWN, STORED), unnamed=True
+        SHOWN,
+        "photographs as viewers show them (EXIF, on white), or as stored",
+        choices=(SHOWN, STORED),
+        unnamed=(SHOWN, STORED),
     )
     image_copy: str = data(
         NO_COPY,
@@ -186,6 +194,9 @@ class Config:
         15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
     )
     max_steps: int = run(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
+    result_stage: int = run(
+        0, "stage whose network is the result; 0 = the best on --held_out labels, or else the last", low=0, high=3, later=True
+    )
     on_divergence: str = run(
         "stop",
         "on a loss that is not finite, or a collapse: stop; or rollback = back a checkpoint, at half the rate, at most thrice",

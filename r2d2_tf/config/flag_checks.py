@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,13 @@ def check_start(stage_1_from: str, warm_start: str, *, has_later_stages: bool) -
     for name, folder in (("stage_1_from", stage_1_from), ("warm_start", warm_start)):
         if folder and not has_later_stages:
             raise ValueError(f"{name} leaves nothing to do: give --rounds or --finetune_epochs")
+
+
+def check_result_stage(stage: int, trained: Sequence[bool]) -> None:
+    """Of --result_stage; `trained` says of stages 1 to 3 whether their networks will be there."""
+    if stage and not trained[stage - 1]:
+        there = ", ".join(str(number) for number, is_there in enumerate(trained, start=1) if is_there)
+        raise ValueError(f"result_stage ({stage}) is no stage of this run, which has {there}: change --result_stage")
 
 
 def check_name(name: str) -> None:

@@ -10,7 +10,8 @@ def _flag(group: str, default: Any, help_text: str, **checks: Any) -> Any:
 
 
 # Of the metadata, `later` is a flag of which stage 1 knows nothing, `cosmetic` one that changes no result, and
-# `unnamed` one that does but is not in the name of a run's folder, as it is not at its default in older runs.
+# `unnamed` are values that are
+# not in the name of a run's folder, though they change the run: one of them older runs had in place of the default.
 daily = functools.partial(_flag, "Every day")
 data = functools.partial(_flag, "Data")
 network = functools.partial(_flag, "Network and weights")

@@ -9,6 +9,8 @@ from r2d2_tf.config.flag_checks import HEAD, HEAD_THEN_ALL
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.data.image_data import AUTO, NO_COPY
 
+OF_BEFORE = {"image_view": "stored", "held_out": "none"}
+"""What a run did that was begun before there were these flags."""
 Config: TypeAlias = Any
 """A Config, whose own module imports this one."""
 
@@ -26,8 +28,8 @@ def _value(config: Config, name: str) -> Any:
 
 def digest_of(config: Config) -> str:
     """Eight hexadecimal digits of the flags that can change a result and differ from their defaults."""
-    named = {f.name: f.default for f in _lasting(config) if not f.metadata.get("unnamed")}
-    changed = {name: _value(config, name) for name, default in named.items() if _value(config, name) != default}
+    unnamed = {f.name: f.metadata.get("unnamed", (f.default,)) for f in _lasting(config)}
+    changed = {name: _value(config, name) for name, values in unnamed.items() if _value(config, name) not in values}
     if config.dataset in OWN_SETS and config.data_path is not None:
         # The same flags with another folder are another run.
         changed["data_dir"] = str(config.data_path.absolute())
@@ -39,6 +41,10 @@ def differences(ours: Config, theirs: Config, *, of_stage_1: bool, unfinished: b
     fields = [f for f in _lasting(ours) if not (of_stage_1 and f.metadata.get("later"))]
     if not ours.may_have_photographs:
         fields = [f for f in fields if f.name not in ("image_view", "image_copy")]
+    draws_labels = ours.dataset not in OWN_SETS and not ours.labels
+    if (of_stage_1 or draws_labels) and {ours.held_out, theirs.held_out} == {"auto", "none"}:
+        # The same where labels are drawn; where they are given, a fingerprint of those that are trained on tells.
+        fields = [f for f in fields if f.name != "held_out"]
     if ours.dataset in OWN_SETS and not unfinished:
         # An unfinished run knows its data by a fingerprint, wherever they lie now.
         fields += [f for f in dataclasses.fields(ours) if f.name == "data_dir"]

@@ -4,7 +4,7 @@ from r2d2_tf.backbones import BACKBONES, names
 from r2d2_tf.config import flag_checks
 from r2d2_tf.config.identity import Config
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
-from r2d2_tf.data.splits import check_num_labels
+from r2d2_tf.data.splits import check_num_labels, parse_part
 
 
 def check(config: Config) -> None:
@@ -15,6 +15,8 @@ def check(config: Config) -> None:
         config.stage_1_from, config.warm_start, has_later_stages=bool(config.rounds or config.finetune_epochs)
     )
     _check_data_flags(config)
+    trained = [not config.warm_start, bool(config.rounds), bool(config.finetune_epochs)]
+    flag_checks.check_result_stage(config.result_stage, trained)
     flag_checks.check_cosine("supervised", config.supervised_epochs, config.supervised_cosine_epochs)
     flag_checks.check_cosine("finetune", config.finetune_epochs, config.finetune_cosine_epochs)
     flag_checks.check_name(config.name)
@@ -33,6 +35,7 @@ def check(config: Config) -> None:
     flag_checks.check_soft_labels(config.soft_labels, config.labels, config.label_noise, config.learn_labeled_rows)
     config.check_replicas(max(1, config.num_logical_cpus if config.strategy == "mirrored" else 1))
     _ = config.parsed_rounds, config.labeled_per_batch, flag_checks.parsed_rand_augment(config.rand_augment)
+    parse_part(config.held_out)
 
 
 def _check_data_flags(config: Config) -> None:

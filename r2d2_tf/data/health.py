@@ -236,12 +236,7 @@ def _without(data: ImageData, names: Collection[str]) -> ImageData:
     if unknown:
         raise ValueError(f"{unknown} of the images that the run left out are not in the data set: it is another copy")
     return dataclasses.replace(
-        data,
-        train_images=data.train_images[np.flatnonzero(train)],
-        train_labels=data.train_labels[train],
-        given_labels=None if data.given_labels is None else data.given_labels[train],
-        given_probabilities=None if data.given_probabilities is None else data.given_probabilities[train],
-        train_ids=list(itertools.compress(data.train_ids, train)),
+        data.of_rows(np.flatnonzero(train)),
         test_images=data.test_images[np.flatnonzero(test)],
         test_labels=data.test_labels[test],
         test_ids=None if data.test_ids is None else list(itertools.compress(data.test_ids, test)),

@@ -1,7 +1,7 @@
 """The images of a data set, and what is known of them before they are read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ class ImageData:
         given_probabilities: of all classes, where given labels are soft, `[rows, classes]` float32; those of labeled rows alone
             are meant.
         test_ids: one name a test image, where they have any.
+        held_out: labeled images that are kept out of training, which the rows no longer hold; None: there are none.
     """
 
     train_images: "np.ndarray | Photographs"
@@ -46,6 +47,26 @@ class ImageData:
     given_labels: np.ndarray | None = None
     given_probabilities: np.ndarray | None = None
     test_ids: list[str] | None = None
+    held_out: "HeldOut | None" = None
+
+    def of_rows(self, rows: np.ndarray) -> "ImageData":
+        """The same with these training images alone."""
+        return replace(
+            self,
+            train_images=self.train_images[rows],
+            train_labels=self.train_labels[rows],
+            train_ids=[self.train_ids[row] for row in rows.tolist()],
+            given_labels=None if self.given_labels is None else self.given_labels[rows],
+            given_probabilities=None if self.given_probabilities is None else self.given_probabilities[rows],
+        )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Labeled images that are kept out of training: `data`'s training part, and their labels as given, `[images]` int64."""
+
+    data: ImageData
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)

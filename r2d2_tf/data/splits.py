@@ -3,10 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from r2d2_tf.data.image_data import AUTO
 from r2d2_tf.system.messages import mistake
 
 
@@ -52,6 +54,53 @@ def with_wrong_labels(labels: np.ndarray, share: float, num_classes: int, *, see
     wrong = labels.copy()
     wrong[chosen] = (labels[chosen] + generator.integers(1, num_classes, len(chosen))) % num_classes
     return wrong
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the labels: a share of them above 0 and below 1, begun so many labels earlier than at the first."""
+
+    share: Fraction
+    offset: int = 0
+
+
+def parse_part(text: str) -> Part | None:
+    """A share as 0.2, or 2/5, the second of five equal parts; None for none, and for AUTO.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text in (AUTO, "none"):
+        return None
+    if found := re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text):
+        number, parts = map(int, found.groups())
+        if 1 <= number <= parts and parts > 1:
+            return Part(Fraction(1, parts), parts - number)
+    elif re.fullmatch(r"0?\.[0-9]{1,9}", text) and (share := Fraction(text)):
+        return Part(share)
+    raise ValueError(
+        f"held_out ({text!r}) must be auto, none, a share above 0 and below 1 as 0.2, or a part K/N as 2/5: change --held_out"
+    )
+
+
+def held_out_rows(labels: np.ndarray, part: Part, *, seed: int) -> np.ndarray:
+    """Draws the rows of a part of the labels, stratified: of each class its share, rounded up or down, and so of them all.
+
+    Of a class with one label none is taken, and of no class all. The parts 1/N to N/N share no row, and together have all
+    rows of the classes with two labels or more. `labels` are the given classes, `[rows]`, -1 for none. The rows come sorted.
+    """
+    generator = np.random.default_rng([seed, 8])
+    classes = generator.permutation(np.unique(labels[labels >= 0]))
+    rows = [generator.permutation(np.flatnonzero(labels == c)) for c in classes]
+    rows = [own for own in rows if len(own) > 1]
+    if not rows:
+        return np.zeros(0, np.int64)
+    # Counted through over all classes, every fifth label, say, is taken: what a class has too few of, the next has more.
+    places = np.split(np.arange(sum(map(len, rows))) + part.offset, np.cumsum([len(own) for own in rows])[:-1])
+    up, down = part.share.numerator, part.share.denominator
+    taken = [own[(own_places + 1) * up // down > own_places * up // down] for own, own_places in zip(rows, places, strict=True)]
+    kept_one = [chosen[: len(own) - 1] for chosen, own in zip(taken, rows, strict=True)]
+    return np.sort(np.concatenate(kept_one))
 
 
 def read_split(

@@ -8,6 +8,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 
@@ -21,6 +22,25 @@ def named(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:
         raise ValueError("say which run: --run_dir=runs/NAME")
     folder = Path(run_dir).expanduser()
     return folder, run_directory.load_config(folder), run_directory.read_summary(folder)
+
+
+def network_of(folder: Path, config: Config, summary: dict[str, Any], stage: int = 0) -> Path:
+    """The file of the network that a finished run had after a stage; 0: of its result.
+
+    Raises:
+        ValueError: in one line, if the run has no such stage or its network is gone.
+    """
+    if stage in (0, result_stage(summary)):
+        return folder / run_directory.BACKBONE_FILE
+    if f"stage_{stage}" not in summary["test_error_percent"]:
+        there = ", ".join(other.removeprefix("stage_") for other in summary["test_error_percent"])
+        raise ValueError(f"stage ({stage}) is none of the run in {folder}, which has {there}: change --stage")
+    own = folder / run_directory.ALL_NETWORK_FILES[stage]
+    borrowed = Path(config.stage_1_from).expanduser() / own.name
+    path = borrowed if stage == 1 and config.stage_1_from and not own.is_file() else own
+    if not path.is_file():
+        raise ValueError(f"the network after stage {stage} is gone, there is no {path}: leave --stage out, for the result")
+    return path
 
 
 def images_of(folder: Path, config: Config, summary: dict[str, Any], *, data_dir: str = "") -> tuple[DatasetSpec, ImageData]:

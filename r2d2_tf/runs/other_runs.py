@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from r2d2_tf.config.flag_checks import IMAGENET
 from r2d2_tf.data.labels.cells import same_class
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome import stage_predictions
-from r2d2_tf.runs.run_state import TEST, RunState
+from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.system import provenance
 from r2d2_tf.system.messages import one_line
 
@@ -77,11 +77,15 @@ def warm_start_summary(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def borrow_stage_1(
-    backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy", state: RunState, test_labels: np.ndarray
+    backbone: "keras.Model",
+    config: Config,
+    strategy: "tf.distribute.Strategy",
+    state: RunState,
+    labels: Mapping[str, np.ndarray],
 ) -> None:
     """Puts the weights that the run of `--stage_1_from` had after stage 1 into `backbone`.
 
-    Into the state go that run's summary and, if it has them, its predictions of the same test images, of classes `test_labels`.
+    Into the state go that run's summary and, if it has them, its predictions of the same images: kind of images -> `labels`.
 
     Raises:
         ValueError: if that run cannot be used, or had other images or labels than `state` says of this one's.
@@ -95,8 +99,9 @@ def borrow_stage_1(
     with strategy.scope():
         _set_weights(backbone, backbones.load(folder / run_directory.STAGE_1_FILE, config.backbone).get_weights())
     state.borrowed = summary
-    if (predicted := stage_predictions.read(folder, TEST, "stage_1", test_labels)) is not None:
-        state.remember(TEST, 1, predicted)
+    for kind, own in labels.items():
+        if (predicted := stage_predictions.read(folder, kind, "stage_1", own)) is not None:
+            state.remember(kind, 1, predicted)
 
 
 def start_warm(backbone: "keras.Model", config: Config, strategy: "tf.distribute.Strategy", class_names: Sequence[str]) -> str:

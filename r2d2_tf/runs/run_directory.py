@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 
 from r2d2_tf.config.command_line import from_command_line
-from r2d2_tf.config.config import STORED, Config
+from r2d2_tf.config.config import Config
+from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import mistake
 
@@ -29,7 +30,9 @@ METRICS_FILE = "metrics.csv"
 PICTURE_FILE = "curves.png"
 STAGE_1_FILE = "stage_1.keras"
 STAGE_2_FILE = "stage_2.keras"
+STAGE_3_FILE = "stage_3.keras"
 TEST_PREDICTIONS_FILE = "test_predictions.npz"
+HELD_OUT_FILE = "held_out_predictions.npz"
 HISTORY_FILE = "predictions.npz"
 TABLE_FILE = "pseudo_labels.npz"
 BACKBONE_FILE = "backbone.keras"
@@ -48,15 +51,19 @@ FILES = {
     TABLE_FILE: "the learned pseudo-labels, a row an image",
     STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
     STAGE_2_FILE: "the network after stage 2",
+    STAGE_3_FILE: "the network after stage 3, where another is the result",
     HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",
-    BACKBONE_FILE: "the trained network, pixels to logits; --warm_start starts another run from it",
+    BACKBONE_FILE: "the result, pixels to logits; --warm_start starts another run from it",
     TEST_PREDICTIONS_FILE: "the predicted class of each test image after each stage",
+    HELD_OUT_FILE: "the same of the held-out labels, and which images they are of",
     "tensorboard/": "the same measurements for TensorBoard",
 }
 """What a finished run leaves, for people."""
 
 NETWORK_FILES = {1: STAGE_1_FILE, 2: STAGE_2_FILE}
-"""Where the network after a stage is kept."""
+"""Where the network after a stage is kept while a run goes on."""
+ALL_NETWORK_FILES = {**NETWORK_FILES, 3: STAGE_3_FILE}
+"""Where it is in the end, unless it is the result."""
 
 
 def finished_summary(config: Config, *, claims: bool = True) -> dict[str, Any] | None:
@@ -93,11 +100,13 @@ def _finished_summary(config: Config) -> dict[str, Any] | None:
 
 
 def as_begun(config: Config) -> Config:
-    """The config; where a run of before is in its folder, with that run's view of photographs: it keeps its pictures."""
+    """The config; where a run of before is in its folder, as that run was: it keeps its pictures and its labels."""
     path = config.resolved_run_dir / CONFIG_FILE
-    if config.new_run or not path.is_file() or "--image_view" in path.read_text(encoding="utf-8", errors="replace"):
+    if config.new_run or not path.is_file():
         return config
-    return dataclasses.replace(config, image_view=STORED)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    before: dict[str, Any] = {name: value for name, value in OF_BEFORE.items() if f"--{name}=" not in text}
+    return dataclasses.replace(config, **before)
 
 
 def is_unfinished(config: Config) -> bool:

@@ -3,17 +3,18 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data import splits
-from r2d2_tf.data.datasets import DATASETS
-from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
+from r2d2_tf.data.datasets import DATASETS, OWN_SETS
+from r2d2_tf.data.image_data import AUTO, UNLABELED, DatasetSpec, HeldOut, ImageData
 from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
 from r2d2_tf.data.labels.matching import labels_in, rows_named
-from r2d2_tf.data.splits import parse_split, read_split
+from r2d2_tf.data.splits import Part, parse_part, parse_split, read_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
 
@@ -36,24 +37,38 @@ def left_out_text(names: Sequence[str]) -> str:
 
 
 def save_split(folder: Path, data: ImageData, labels: np.ndarray) -> None:
-    """Writes which images are labeled into a run's folder: as --split_file reads it, or, of given labels, as --labels does."""
+    """Writes which images are labeled into a run's folder: as --split_file reads it, or, of given labels, as --labels does.
+
+    Those that are held out are among them: the same flags hold them out again.
+    """
     if data.given_labels is None:
+        ids, known = data.train_ids, data.train_labels
+        if data.held_out is not None:
+            ids = ids + data.held_out.data.train_ids
+            labels, known = (
+                np.concatenate(both) for both in ((labels, data.held_out.labels), (known, data.held_out.data.train_labels))
+            )
         with files.written_whole(folder / run_directory.SPLIT_FILE) as path:
-            splits.write_split(path, data.train_ids, np.flatnonzero(labels >= 0), data.train_labels, data.class_names)
+            splits.write_split(path, ids, np.flatnonzero(labels >= 0), known, data.class_names)
         return
     write_labels(folder / run_directory.LABELS_FILE, data, labels)
 
 
 def write_labels(path: Path, data: ImageData, labels: np.ndarray) -> None:
-    """Writes `labels` `[rows]`, -1 for none, and the test images that have ids, as --labels reads them."""
-    names, soft = data.class_names, data.given_probabilities
+    """Writes `labels` `[rows]`, -1 for none, those held out, and the test images that have ids, as --labels reads them."""
+    names, is_soft = data.class_names, data.given_probabilities is not None
+
+    def of_training(part: ImageData, given: np.ndarray) -> Iterator[Sequence[str]]:
+        for row in np.flatnonzero(given >= 0).tolist():
+            # Nine digits, from which float32 comes back exactly.
+            soft = part.given_probabilities[row].tolist() if part.given_probabilities is not None else ()
+            yield part.train_ids[row], names[given[row]], "train", *(f"{p:.9g}" for p in soft)
 
     def lines() -> Iterator[Sequence[str]]:
-        yield "file", "label", "split", *(f"{PROBABILITY_OF}{name}" for name in (names if soft is not None else ()))
-        for row in np.flatnonzero(labels >= 0).tolist():
-            # Nine digits, from which float32 comes back exactly.
-            cells = [f"{p:.9g}" for p in (soft[row].tolist() if soft is not None else ())]
-            yield data.train_ids[row], names[labels[row]], "train", *cells
+        yield "file", "label", "split", *(f"{PROBABILITY_OF}{name}" for name in (names if is_soft else ()))
+        yield from of_training(data, labels)
+        if data.held_out is not None:
+            yield from of_training(data.held_out.data, data.held_out.labels)
         for name, label in zip(data.test_ids or (), data.test_labels if data.test_ids else (), strict=True):
             yield name, names[label], "test"
 
@@ -142,6 +157,50 @@ def training_labels(data: ImageData, config: Config, num_classes: int) -> np.nda
     given = np.full(len(data.train_labels), UNLABELED, np.int64)
     given[labeled] = splits.with_wrong_labels(known[labeled], config.label_noise, num_classes, seed=config.seed)
     return given
+
+
+FIFTH = Part(Fraction(1, 5))
+ENOUGH_HELD_OUT, LEAST_KEPT = 60, 4
+"""With --held_out=auto a FIFTH is held out if it makes so many labels, and so many of each class stay."""
+
+
+def with_held_out(data: ImageData, labels: np.ndarray, config: Config) -> tuple[ImageData, np.ndarray]:
+    """Parts the images that `--held_out` asks for from the others.
+
+    Args:
+        data: all of it.
+        labels: that training may see of it, `[rows]`, -1 for none.
+        config: of the run.
+
+    Returns:
+        The data without their rows, with them as `held_out`, and the labels of what is left; or both as they were.
+
+    Raises:
+        ValueError: if the part holds no label.
+    """
+    part, is_auto = parse_part(config.held_out), config.held_out == AUTO
+    if is_auto and data.given_labels is not None:
+        part = FIFTH
+    if part is None:
+        return data, labels
+    rows = splits.held_out_rows(labels, part, seed=config.seed)
+    kept = np.setdiff1d(np.arange(len(labels)), rows)
+    fewest = np.bincount(labels[kept][labels[kept] >= 0], minlength=len(data.class_names)).min()
+    if is_auto and (len(rows) < ENOUGH_HELD_OUT or fewest < LEAST_KEPT):
+        return data, labels
+    if not len(rows):
+        raise ValueError(
+            f"held_out ({config.held_out}) takes none of {(labels >= 0).sum()} labels, of which each class keeps one at least: "
+            "have more labels, or leave --held_out out"
+        )
+    return dataclasses.replace(data.of_rows(kept), held_out=HeldOut(data.of_rows(rows), labels[rows])), labels[kept]
+
+
+def why_none_held_out(config: Config) -> str:
+    """In words, of a run that holds no labels out."""
+    if config.held_out == AUTO and (config.dataset in OWN_SETS or config.labels):
+        return f"a fifth of the labels is too few to choose by (below {ENOUGH_HELD_OUT}, or below {LEAST_KEPT} of a class left)"
+    return "no labels are held out to choose by"
 
 
 _FLAG = "evaluate_on"

@@ -10,8 +10,8 @@ import numpy as np
 
 from r2d2_tf.system import files
 
-TEST = "test"
-"""Name of the test images among those whose predicted classes are kept."""
+TEST, HELD_OUT = "test", "held_out"
+"""Names of the images whose predicted classes are kept: test images, and those whose labels are kept out of training."""
 _STATE, _PREDICTED = "state.json", "predicted/"
 
 

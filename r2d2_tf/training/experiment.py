@@ -23,15 +23,15 @@ from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs import run_directory, run_labels, run_network
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.runs.metrics_log import plot_run
 from r2d2_tf.runs.other_runs import borrow_stage_1, is_gone, start_warm
-from r2d2_tf.runs.outcome import stage_predictions
+from r2d2_tf.runs.outcome import verdict
 from r2d2_tf.runs.outcome.summary import summary_of
-from r2d2_tf.runs.run_state import TEST, RunState
+from r2d2_tf.runs.run_state import HELD_OUT, TEST, RunState
 from r2d2_tf.system import files, provenance, resources
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
-from r2d2_tf.training import pipeline, stages
+from r2d2_tf.system.messages import warn
+from r2d2_tf.training import ending, pipeline, stages
 from r2d2_tf.training.callbacks.progress import plan_text
 from r2d2_tf.training.learners import Learners
 from r2d2_tf.training.loop import Training
@@ -76,8 +76,10 @@ class Experiment:
         self.sizes = self._sizes_with_room(unchecked)
         backbone, self.weights_from = self._agreed_network()
         readable, self.left_out = self._readable_images(unchecked)
-        self.data = pipeline.sharing_images(readable)
-        self.table = self._table_of(self.data)
+        given = run_labels.training_labels(readable, config, self.spec.num_classes)
+        data, labels = run_labels.with_held_out(readable, given, config)
+        self.data = pipeline.sharing_images(data)
+        self.table = self._table_of(self.data, labels)
         self.state = self._agreed_state(readable, self.table)
         self.learners = Learners(config, backbone, self.table, self.data, self.workers, self._check_signals)
         self.model = self.learners.model
@@ -128,10 +130,10 @@ class Experiment:
             raise ValueError(f"the copy of data set {self.config.dataset} is too small a part of it: no test images are left")
         return readable, left_out
 
-    def _table_of(self, data: ImageData) -> PseudoLabelTable:
+    def _table_of(self, data: ImageData, labels: np.ndarray) -> PseudoLabelTable:
         """The pseudo-labels, with at least one label of each class and enough rows for a batch of each stage."""
         table = PseudoLabelTable(
-            run_labels.training_labels(data, self.config, self.spec.num_classes),
+            labels,
             self.spec.num_classes,
             label_logit=self.config.label_logit,
             probabilities=data.given_probabilities,
@@ -145,7 +147,7 @@ class Experiment:
         state = RunState(
             self.stages[0].number,
             data_fingerprint=health.fingerprint(data),
-            split_fingerprint=provenance.digest_of([table.labels, *run_labels.soft_labels(data)]),
+            split_fingerprint=provenance.digest_of([table.labels, *run_labels.soft_labels(data), *self.labels_held_out]),
         )
         self.workers.check_same({"data set": state.data_fingerprint, "split": state.split_fingerprint})
         return state
@@ -160,10 +162,16 @@ class Experiment:
         # The chief says, as a shared disk may show the others something else.
         is_begun = self.workers.of_the_chief(run_directory.has_checkpoint(config))
         if config.stage_1_from and not is_begun:
-            borrow_stage_1(network, config, strategy, state, self.data.test_labels)
+            labels = dict(zip((TEST, HELD_OUT), (self.data.test_labels, *self.labels_held_out), strict=False))
+            borrow_stage_1(network, config, strategy, state, labels)
         if config.warm_start and not (is_begun and is_gone(config.warm_start)):
             state.start_fingerprint = start_warm(network, config, strategy, self.data.class_names)
         self.workers.check_same({"network to start from": state.start_fingerprint})
+
+    @property
+    def labels_held_out(self) -> list[np.ndarray]:
+        """The labels that are held out, `[images]`, if any are."""
+        return [self.data.held_out.labels] if self.data.held_out is not None else []
 
     @property
     def title(self) -> str:
@@ -211,6 +219,8 @@ class Experiment:
             ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
         print(self.plan_text(folder))
+        if self.labels_held_out and (told := verdict.too_few(len(self.labels_held_out[0]))):
+            warn(told)
         training = Training(
             self.config,
             stages=self.stages,
@@ -222,6 +232,8 @@ class Experiment:
             state=self.state,
         )
         if self.workers.is_chief:
+            if self.state.borrowed is not None and (self.labels_held_out or self.config.result_stage == 1):
+                ending.keep_borrowed(self.config, folder)
             # Only now: data or split that are not the run's own are refused before they overwrite what it says of them.
             run_labels.save_split(folder, self.data, self.table.labels)
             if self.spec.photographs:
@@ -229,8 +241,9 @@ class Experiment:
         is_noisy = any(getattr(images, "is_noisy", False) for images in (self.data.train_images, self.data.test_images))
         with without_warnings_about_images() if is_noisy else contextlib.nullcontext():
             training.run(began)
+        result = ending.result_of(training)
         if self.workers.is_chief:
-            self._save(folder, training)
+            ending.save(training, result, self.title)
         training.spend("end")
         summary = summary_of(
             self.config,
@@ -238,6 +251,7 @@ class Experiment:
             self.data,
             self.table,
             training.state,
+            result,
             parameters=self.learners.parameters,
             devices=devices.describe(self.workers.strategy),
         )
@@ -258,19 +272,9 @@ class Experiment:
             self.table,
             title=f"R2-D2: {self.title}, into {folder}",
             num_test=len(self.data.test_images),
+            num_held_out=sum(map(len, self.labels_held_out)),
             network=f"{self.config.backbone}, {self.learners.parameters:,} parameters{'; ' * bool(weights)}{weights}",
             features=self.learners.text,
             devices=devices.describe(self.workers.strategy),
             beyond=stages.beyond_the_paper(self.config),
         )
-
-    def _save(self, folder: Path, training: Training) -> None:
-        if any(stage.images.use_unlabeled for stage in self.stages):
-            with files.written_whole(folder / run_directory.TABLE_FILE) as path:
-                self.table.save(path, self.data.train_ids)
-            with files.written_whole(folder / run_directory.HISTORY_FILE) as path:
-                training.history.save(path)
-        stage_predictions.write(folder, TEST, training.state.predictions(TEST), self.data.test_labels)
-        training.save_network(run_directory.BACKBONE_FILE)
-        with files.written_whole(folder / run_directory.PICTURE_FILE) as path:
-            plot_run(training.state.rows, self.title, path)

@@ -29,7 +29,7 @@ from r2d2_tf.system.messages import warn
 from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
 from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped
 from r2d2_tf.training.callbacks.diagnostics import Diagnostics
-from r2d2_tf.training.callbacks.evaluation import Evaluation
+from r2d2_tf.training.callbacks.evaluation import Evaluation, HeldOutEvaluation
 from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
 from r2d2_tf.training.callbacks.recording import EpochRecorder, recorded_reprediction
 from r2d2_tf.training.learners import Learners
@@ -237,6 +237,7 @@ class Training:
 
     def _callbacks(self, stage: Stage, steps: int, report: ProgressReport) -> keras.callbacks.CallbackList:
         config, data, table, state, model = self.config, self.data, self.table, self.state, self.model
+        apart = self._batches.data.held_out  # Of the stage's own data, which may be features.
         means = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(model.get_metrics_result()))
         head_first = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: model.train_head_alone(epoch < stage.head_epochs)
@@ -249,6 +250,7 @@ class Training:
                 *([model.average] if model.average else []),
                 *recorded_reprediction(stage, self._batches.unlabeled(), self.history, state),
                 Evaluation(self._batches.test(), data.test_labels, table.num_classes, stage, state),
+                *([HeldOutEvaluation(self._batches.held_out(apart), apart.labels, stage, state)] if apart else []),
                 Diagnostics(stage, table, run_labels.hidden_labels(data)),
                 *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),
                 EpochRecorder(self._log, stage, first_run_epoch=len(self._log.rows) - state.epoch + 1),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.augment import augment
-from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.image_data import HeldOut, ImageData
 from r2d2_tf.data.photographs import NO_ROW, PARALLEL, Photographs
 from r2d2_tf.distributed.sharding import WHOLE, Shard
 from r2d2_tf.distributed.workers import Batches, Workers
@@ -24,7 +24,13 @@ Images: TypeAlias = np.ndarray | tf.Tensor | Photographs | Features
 
 def sharing_images(data: ImageData) -> ImageData:
     """The data with arrays of images as tensors, which all pipelines share; of an array each would make its own copy."""
-    return dataclasses.replace(data, train_images=_pixels(data.train_images), test_images=_pixels(data.test_images))
+    shared = dataclasses.replace(data, train_images=_pixels(data.train_images), test_images=_pixels(data.test_images))
+    if (held_out := data.held_out) is not None:
+        own = dataclasses.replace(
+            held_out.data, train_images=_pixels(held_out.data.train_images), test_images=shared.test_images
+        )
+        held_out = dataclasses.replace(held_out, data=own)
+    return dataclasses.replace(shared, held_out=held_out)
 
 
 def _pixels(images: np.ndarray | tf.Tensor | Photographs) -> tf.Tensor | Photographs:
@@ -200,6 +206,10 @@ class RunBatches:
     def test(self) -> Batches:
         """(images, places) of all test images; a place is the image's number among them."""
         return self._unaugmented(self.data.test_images, np.arange(len(self.data.test_labels)))
+
+    def held_out(self, held_out: HeldOut) -> Batches:
+        """(images, places) of the images whose labels are held out, as of test images."""
+        return self._unaugmented(held_out.data.train_images, np.arange(len(held_out.labels)))
 
     def _unaugmented(self, images: Images, rows: np.ndarray) -> Batches:
         size = self.config.eval_batch_size

@@ -44,7 +44,7 @@ def test_a_config_makes_a_step_of_each_stage_at_its_real_shapes(path, fake_dir, 
     assert (weights[1] != weights[2]).any()
     out = capsys.readouterr().out
     assert summary["fake_data"] == (spec.tfds_name is not None)
-    assert out.count("FAKE DATA") == 2 * summary["fake_data"], "in the plan and in the result"
+    assert out.count("FAKE DATA") == 3 * summary["fake_data"], "in the plan, in the verdict and above the errors"
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -266,7 +266,9 @@ def test_another_run_trains_on_them_and_leaves_what_it_trained_on(finished_run, 
     flags = [*STAGE_1, LIGHT[-1], "--supervised_batch_size=500"]
     flags += [f"--labels={path}", "--soft_labels", f"--run_dir={tmp_path / 'run'}"]
     assert train.main(flags) == 0
-    assert "4,000 labeled (soft, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3,200 labeled (soft, " in said
+    assert "0 unlabeled, 800 labeled ones held out" in said
     ours, theirs = (
         spec_of(Config(labels=str(name), num_labels=0, soft_labels=True)).load(None)
         for name in (tmp_path / "run/labeled.csv", path)

@@ -234,7 +234,7 @@ def test_the_same_command_twice_is_bit_identical_with_deterministic(commanded, t
 def test_the_command_prints_plan_epochs_and_result_and_no_warning(commanded):
     *_, out, err = commanded
     assert err == ""
-    for part in ("100 labeled", "Stage 2 of 3: D2 and R2", "1/2", "Result:", " -m export --run_dir="):
+    for part in ("100 labeled", "Stage 2 of 3: D2 and R2", "1/2", "Errors of", " -m export --run_dir="):
         assert part in out
 
 

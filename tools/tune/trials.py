@@ -17,6 +17,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
+from r2d2_tf.runs.outcome.summary import result_error
 from r2d2_tf.system import files
 from r2d2_tf.train import STOPPED
 from r2d2_tf.training.stages import plan
@@ -135,7 +136,7 @@ class Trials:
         except Failed as failed:
             return (), str(failed)
         summaries = [run_directory.read_summary(job.folder) for job in jobs]
-        return tuple(list(summary["test_error_percent"].values())[-1] for summary in summaries), ""
+        return tuple(result_error(summary) for summary in summaries), ""
 
     def _stage_1(self, configs: Sequence[Config]) -> list[Path]:
         """The folders of the stage 1 of each fold, which is trained now if need be."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
@@ -17,6 +18,8 @@ from r2d2_tf.system import files, provenance
 ENOUGH_LABELS = 1000
 """From so many labels on, one part of them judges; of fewer, each judges once, in folds."""
 _FEW_FOLDS = 2
+_ALL_TRAINED_ON: dict[str, Any] = {"held_out": "none"}
+"""Of a fold: other labels judge it already, and the last stage is what is tuned."""
 _DATA_FILE = "data.txt"
 """Beside the folds: which data they are parts of."""
 
@@ -113,7 +116,9 @@ def _fold(config: Config, data: ImageData, labeled: np.ndarray, held_out: np.nda
     for path, rows in ((split, trained_on), (validation, held_out)):
         with files.written_whole(path) as partial:
             splits.write_split(partial, data.train_ids, rows, data.train_labels, data.class_names)
-    fold = dataclasses.replace(config, num_labels=len(trained_on), split_file=str(split), evaluate_on=str(validation))
+    fold = dataclasses.replace(
+        config, num_labels=len(trained_on), split_file=str(split), evaluate_on=str(validation), **_ALL_TRAINED_ON
+    )
     return Fold(fold, len(trained_on), len(held_out))
 
 
@@ -128,5 +133,7 @@ def _fold_of_given(config: Config, data: ImageData, labeled: np.ndarray, held_ou
     run_labels.write_labels(validation, dataclasses.replace(data, test_ids=None, given_probabilities=None), validation_labels)
     # The file names the test images of a folder, so that a fraction is not to be taken again.
     fraction = 0.0 if data.test_ids is not None else config.test_fraction
-    fold = dataclasses.replace(config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(validation))
+    fold = dataclasses.replace(
+        config, labels=str(split), num_labels=0, test_fraction=fraction, evaluate_on=str(validation), **_ALL_TRAINED_ON
+    )
     return Fold(fold, int((trained_on != UNLABELED).sum()), len(held_out))

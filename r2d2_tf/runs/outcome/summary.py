@@ -1,5 +1,6 @@
 """What a run leaves as its summary, and what a person is told of it. Needs no TensorFlow."""
 
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,9 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import is_fake
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.run_state import RunState
+from r2d2_tf.runs.outcome.result import Result
+from r2d2_tf.runs.outcome.verdict import verdict_of
+from r2d2_tf.runs.run_state import TEST, RunState
 from r2d2_tf.system import provenance
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ def summary_of(
     data: ImageData,
     table: "PseudoLabelTable",
     state: RunState,
+    result: Result,
     *,
     parameters: int,
     devices: str,
@@ -34,6 +38,9 @@ def summary_of(
         if "test_top5_error_percent" in state.borrowed:
             top5 = {"stage_1": state.borrowed["test_top5_error_percent"]["stage_1"], **top5}
         seconds = {"stage_1": state.borrowed["seconds"]["stage_1"], **seconds}
+    by_stage = {int(stage.removeprefix("stage_")): error for stage, error in errors.items()}
+    images = "test images" if not config.evaluate_on else f"images of {config.evaluate_on}"
+    words = verdict_of(by_stage, state.predictions(TEST), data.test_labels, result.stage, images)
     return {
         "name": config.name,
         "dataset": config.dataset,
@@ -45,6 +52,8 @@ def summary_of(
         "split_fingerprint": state.split_fingerprint,
         "seed": config.seed,
         "config_digest": config.digest,
+        "verdict": words,
+        "result": dataclasses.asdict(result),
         "test_error_percent": errors,
         **({"test_top5_error_percent": top5} if top5 else {}),
         "stage_1_from": config.stage_1_from or None,
@@ -57,6 +66,7 @@ def summary_of(
         "rollbacks": state.rollbacks,
         "num_labels": len(table.labeled_rows),
         "num_unlabeled": len(table.unlabeled_rows),
+        "num_held_out": len(data.held_out.labels) if data.held_out is not None else 0,
         "num_test": len(data.test_labels),
         "parameters": parameters,
         "devices": devices,
@@ -67,31 +77,75 @@ def summary_of(
     }
 
 
+def words_of_summary(summary: dict[str, Any]) -> list[str]:
+    """What a finished run came to, a line each: its verdict and, if labels were held out, what they chose.
+
+    A run of before has no verdict: its errors alone are held against each other.
+    """
+    fake = "FAKE DATA, so this means nothing: " if summary.get("fake_data") else ""
+    if "verdict" in summary:
+        chosen = [f"Result: {summary['result']['why']}"] if summary["result"]["held_out"] else []
+        return [f"{fake}{summary['verdict']}", *chosen]
+    errors = list(summary["test_error_percent"].values())
+    if len(errors) == 1 or not errors[0]:
+        return []
+    relative = f"{100 * abs(errors[-1] - errors[0]) / errors[0]:.0f} % {'fewer' if errors[-1] <= errors[0] else 'more'} errors"
+    return [f"{fake}{errors[0]:.2f} % -> {errors[-1]:.2f} % wrong of the test images ({relative})"]
+
+
+def result_stage(summary: dict[str, Any]) -> int:
+    """The stage whose network is a finished run's result: of a run of before the last one."""
+    errors, stage = summary["test_error_percent"], summary.get("result", {}).get("stage")
+    return int(stage) if f"stage_{stage}" in errors else int(list(errors)[-1].removeprefix("stage_"))
+
+
+def result_error(summary: dict[str, Any]) -> float:
+    """Test error, in percent, of a finished run's result."""
+    return float(summary["test_error_percent"][f"stage_{result_stage(summary)}"])
+
+
 def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
-    """The result of a finished run: errors after each stage, files, what to type next, by the command `python`."""
+    """The end of a run: its verdict, errors after each stage, files, what to type next, by the command `python`."""
     errors, pseudo = summary["test_error_percent"], summary["pseudo_label_error_percent"]
     fake = " (FAKE DATA: the errors mean nothing)" if summary.get("fake_data") else ""
+    result = f"stage_{result_stage(summary)}"
+    held_out = summary.get("result", {}).get("held_out", {})
     lines = [
         "",
-        f"Result: {summary['name']}, seed {summary['seed']}{fake}",
-        "             test error  pseudo-label error  seconds",
+        *words_of_summary(summary),
+        "",
+        f"Errors of {summary['name']}, seed {summary['seed']}{fake}",
+        f"             test error  pseudo-label error  seconds{'  held-out errors' * bool(held_out)}",
     ]
     for stage, error in errors.items():
         pseudo_cell = f"{pseudo[stage]:17.2f} %" if stage in pseudo else f"{'-':>19}"
-        lines.append(f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'][stage]:8.1f}")
-    first, last = errors[min(errors)], errors[max(errors)]
-    relative = f" ({100 * abs(last - first) / first:.0f} % {'fewer' if last <= first else 'more'} errors)" if first else ""
-    if len(errors) > 1:
-        lines.append(f"  change    {last - first:+9.2f} %{relative}")
+        line = f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'][stage]:8.1f}"
+        if held_out:
+            own = held_out.get(stage)
+            line += f"{own['wrong']:8,} of {own['of']:,}" if own else f"{'-':>8}"
+        lines.append(f"{line}{'  <- the result' * (stage == result and len(errors) > 1)}")
     lines += [
         "",
         f"Files in {run_dir}:",
-        *(f"  {name:20} {what}" for name, what in summary["files"].items()),
+        *(f"  {name:25} {what}" for name, what in summary["files"].items()),
         "",
         "Next:",
         # Stage 1 leaves no table that a report could tell of.
         *([f"  {python} -m tools.report --run_dir={shlex.quote(run_dir)}"] if max(errors) != "stage_1" else ()),
-        f"  {python} -m export --run_dir={shlex.quote(run_dir)} --format=tflite",
+        *_export_lines(summary, f"{python} -m export --run_dir={shlex.quote(run_dir)} --format=tflite"),
         f"  {python} -m tensorboard.main --logdir={shlex.quote(run_dir + '/tensorboard')}",
     ]
     return "\n".join(lines)
+
+
+def _export_lines(summary: dict[str, Any], command: str) -> list[str]:
+    """How to export the result; of one that is worse than the first stage's network, that it is."""
+    first, result = min(summary["test_error_percent"]).removeprefix("stage_"), result_stage(summary)
+    is_worse = result_error(summary) > summary["test_error_percent"][f"stage_{first}"]
+    if not is_worse:
+        return [f"  {command}"]
+    return [
+        f"  (the result, stage {result}'s network, has more test errors than stage {first}'s, which the first line exports)",
+        f"  {command} --stage={first}",
+        f"  {command}",
+    ]

@@ -5,7 +5,7 @@ import numpy as np
 
 from r2d2_tf.distributed.workers import Batches
 from r2d2_tf.method.metrics import Logs
-from r2d2_tf.runs.run_state import TEST, RunState
+from r2d2_tf.runs.run_state import HELD_OUT, TEST, RunState
 from r2d2_tf.training.stages import Stage
 
 TOP5_ABOVE_CLASSES = 20
@@ -37,3 +37,23 @@ class Evaluation(keras.callbacks.Callback):
         logs["test_error"] = 100.0 * int((predicted != self.labels).sum()) / len(self.labels)
         if self.num_classes > TOP5_ABOVE_CLASSES:
             logs["test_top5_error"] = 100.0 * top5_errors / len(self.labels)
+
+
+class HeldOutEvaluation(keras.callbacks.Callback):
+    """Puts into the state, after the last epoch of a stage, the classes that are predicted of the images held out.
+
+    Args:
+        batches: (images, places in `labels`) of them all.
+        labels: theirs, `[images]`.
+        stage: that is trained.
+        state: of the run.
+    """
+
+    def __init__(self, batches: Batches, labels: np.ndarray, stage: Stage, state: RunState) -> None:
+        super().__init__()
+        self.batches, self.labels, self.stage, self.state = batches, labels, stage, state
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        if epoch + 1 == self.stage.epochs:
+            predicted, _ = self.model.evaluate_images(self.batches, self.labels)
+            self.state.remember(HELD_OUT, self.stage.number, predicted)

@@ -164,18 +164,20 @@ def plan_text(
     network: str,
     features: str,
     devices: str,
+    num_held_out: int = 0,
     beyond: str = "",
 ) -> str:
     """The plan of a run, to be printed before its first step."""
     labeled, unlabeled = len(table.labeled_rows), len(table.unlabeled_rows)
     per_class = np.bincount(table.labels[table.labeled_rows], minlength=table.num_classes)
     spread = f"{per_class.min()}" if per_class.min() == per_class.max() else f"{per_class.min()} to {per_class.max()}"
+    apart = f"{num_held_out:,} labeled ones held out, " * bool(num_held_out)
     lines = [
         title,
         f"  data      {spec.description}",
         *(f"  warning   {remark}" for remark in spec.all_remarks),
         f"  images    {labeled:,} labeled ({'soft, ' * table.has_soft_labels}{spread} in each of {table.num_classes} classes)"
-        f" + {unlabeled:,} unlabeled, {num_test:,} to test on; {'x'.join(map(str, spec.image_shape))} pixels",
+        f" + {unlabeled:,} unlabeled, {apart}{num_test:,} to test on; {'x'.join(map(str, spec.image_shape))} pixels",
         f"  network   {network}",
         *([f"  features  {features}"] if features else []),
         f"  table     {table.num_rows:,} x {table.num_classes} pseudo-logits, {table.nbytes / 2**20:.2f} MiB in host memory",

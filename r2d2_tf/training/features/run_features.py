@@ -26,7 +26,7 @@ _PARTS = ("train_images", "test_images")
 
 
 class RunFeatures:
-    """Features of the training images in all views, and of the test images as they are.
+    """Features of the training images in all views, and of the test images, and of those held out, as they are.
 
     Args:
         config: of the run.
@@ -89,11 +89,16 @@ class RunFeatures:
         return self._with([Features(numbers, np.arange(count)[:, None] % BATCH) for count in counts])
 
     def _with(self, features: list[Features]) -> ImageData:
-        images: dict[str, Any] = dict(zip(_PARTS, features, strict=True))
-        return dataclasses.replace(self.data, **images)
+        images: dict[str, Any] = dict(zip(_PARTS, features, strict=False))
+        if (held_out := self.data.held_out) is not None and len(features) > len(_PARTS):
+            own: Any = features[-1]
+            held_out = dataclasses.replace(held_out, data=dataclasses.replace(held_out.data, train_images=own))
+        return dataclasses.replace(self.data, **images, held_out=held_out)
 
     def _parts(self) -> list[tuple[np.ndarray | tf.Tensor | Photographs, list[str]]]:
-        return [(self.data.train_images, self._views.names(self.data.train_images)), (self.data.test_images, [CENTRAL])]
+        apart = [] if self.data.held_out is None else [(self.data.held_out.data.train_images, [CENTRAL])]
+        own = (self.data.train_images, self._views.names(self.data.train_images))
+        return [own, (self.data.test_images, [CENTRAL]), *apart]
 
     @property
     def _views(self) -> Views:

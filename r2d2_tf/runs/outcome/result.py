@@ -1,0 +1,58 @@
+"""Which stage's network is a run's result: decided by held-out labels, never by test labels. Needs no TensorFlow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from r2d2_tf.runs.outcome import verdict
+
+
+@dataclass(frozen=True)
+class Result:
+    """What summary.json says of the result.
+
+    Attributes:
+        stage: number of the stage whose network it is.
+        why: in words.
+        held_out: `stage_N` -> how many held-out labels its network gets wrong, `wrong`, `of` how many; {} if none are held out.
+        p_value: of the difference to stage 1 or, where stage 1 is the result, to the last stage; None: nothing was compared.
+    """
+
+    stage: int
+    why: str
+    held_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    p_value: float | None = None
+
+
+def decided(
+    asked: int, stages: Sequence[int], predictions: Mapping[str, np.ndarray], labels: np.ndarray | None, reason: str
+) -> Result:
+    """The result of a run.
+
+    The stage with the fewest held-out errors; of equal ones the latest: what is held out says nothing against it, it was
+    trained on more images, and it is what the method promises to be best. So no stage is taken that looks worse on the
+    held-out labels than an earlier one, by however little: a gain that is real and small is worth less than no harm.
+
+    Args:
+        asked: `--result_stage`, 0 to decide.
+        stages: numbers of the stages whose networks there are, in order.
+        predictions: of the held-out images, `stage_N` -> classes `[images]`.
+        labels: theirs, `[images]`; None: none are held out.
+        reason: why none are, in words.
+    """
+    if labels is None:
+        return Result(asked or stages[-1], f"asked for by --result_stage={asked}" if asked else f"the last stage: {reason}")
+    by_stage = {stage: predictions[f"stage_{stage}"] for stage in stages if f"stage_{stage}" in predictions}
+    wrong = {stage: int((predicted != labels).sum()) for stage, predicted in by_stage.items()}
+    counts = {f"stage_{stage}": {"wrong": count, "of": len(labels)} for stage, count in wrong.items()}
+    chosen = asked or min(wrong, key=lambda stage: (wrong[stage], -stage))
+    other = next(iter(by_stage)) if chosen != next(iter(by_stage)) else list(by_stage)[-1]
+    if other == chosen or chosen not in by_stage:
+        p_value = None
+    else:
+        p_value = verdict.compared(by_stage[other], by_stage[chosen], labels).p_value
+    if chosen not in by_stage:
+        return Result(chosen, f"asked for by --result_stage={asked}", counts)
+    words = verdict.held_out_words(wrong, len(labels), chosen, 1.0 if p_value is None else p_value)
+    return Result(chosen, f"{words}; asked for by --result_stage={asked}" if asked else words, counts, p_value)
