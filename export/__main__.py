@@ -21,6 +21,7 @@ from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.startup import import_tensorflow_quietly, output_held_back
@@ -47,6 +48,9 @@ class Options:
     data_dir: str = ""
     model_version: int = described(1, "folder of the SavedModel; servers take the highest", lower_bound=1)
     threads: int = described(2, "threads that compute while models are timed", lower_bound=1)
+    stage: int = described(
+        0, "stage whose network is exported, into RUN_DIR/export_stage_N; 0: the result", lower_bound=0, upper_bound=3
+    )
     latency_rounds: int = described(10, "turns in which each model is timed; 0: none is", lower_bound=0)
 
 
@@ -72,9 +76,12 @@ def _run(flag_values: flags.FlagValues) -> int:
     if wrong or not formats:
         raise ValueError(f"format ({', '.join(wrong)}) must be among {', '.join(FORMATS)}: change --format")
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
-    folder = Path(flag_values["output_dir"].value or run_dir / "export")
+    stage = flag_values["stage"].value
+    finished.network_of(run_dir, config, summary, stage)
+    is_result = stage in (0, result_stage(summary))
+    folder = Path(flag_values["output_dir"].value or run_dir / ("export" if is_result else f"export_stage_{stage}"))
     run_directory.check_writable(folder)
-    others = {name: flag_values[name].value for name in ("data_dir", "model_version", "threads", "latency_rounds")}
+    others = {name: flag_values[name].value for name in ("data_dir", "model_version", "threads", "stage", "latency_rounds")}
     return export(run_dir, config, summary, Options(formats, folder, **others))
 
 
@@ -86,11 +93,12 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
 
     _use_threads(options.threads)
     _, data = finished.images_of(run_dir, config, summary, data_dir=options.data_dir)
-    model = _serving_model(run_dir, config, data)
+    network = finished.network_of(run_dir, config, summary, options.stage)
+    model = _serving_model(network, config, data)
     write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
     with formats.staging(options.folder) as unchecked:
-        rows = _checked(model, run_dir, Path(unchecked), images, labels, config.eval_batch_size, options)
+        rows = _checked(model, network, Path(unchecked), images, labels, config.eval_batch_size, options)
         bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement)]
         for row in rows[1:]:
             if row not in bad:
@@ -105,7 +113,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
 
 def _checked(
     model: "ServingModel",
-    run_dir: Path,
+    network: Path,
     unchecked: Path,
     images: np.ndarray,
     labels: np.ndarray,
@@ -116,7 +124,6 @@ def _checked(
     from export import checking, formats, inference
 
     expected = checking.in_batches(model.predict, images, batch_size)
-    network = run_dir / run_directory.BACKBONE_FILE
     size = checking.size_kib(network)
     rows = [checking.compared("network", network, size, actual=expected, expected=expected, labels=labels)]
     models: dict[str, checking.Predict] = {"network": model.predict}
@@ -147,7 +154,7 @@ def _use_threads(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingModel":
+def _serving_model(network: Path, config: Config, data: ImageData) -> "ServingModel":
     from export.formats import representative_rows
     from export.serving_model import ServingModel, in_float32
     from r2d2_tf.data.photographs import Photographs
@@ -155,7 +162,7 @@ def _serving_model(run_dir: Path, config: Config, data: ImageData) -> "ServingMo
 
     chosen = representative_rows(len(data.train_images), count=NUM_REPRESENTATIVE, seed=config.seed)
     return ServingModel(
-        in_float32(backbones.load(run_dir / run_directory.BACKBONE_FILE, config.backbone)),
+        in_float32(backbones.load(network, config.backbone)),
         data.class_names,
         np.asarray(plain_images(data.train_images)(chosen)),
         data.test_images.resize if isinstance(data.test_images, Photographs) else None,
@@ -188,8 +195,9 @@ def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, opti
     )
     is_quantized = any(row.name == "tflite_int8" for row in rows)
     scales = f"8-bit scales come from {NUM_REPRESENTATIVE} training images at most.\n" * is_quantized
+    stage = f", stage {options.stage}" * bool(options.stage)
     return (
-        f"# Exports of {run_directory.title_of(summary)}\n\n{fake}{checking.table(rows, sizes)}\n\n"
+        f"# Exports of {run_directory.title_of(summary)}{stage}\n\n{fake}{checking.table(rows, sizes)}\n\n"
         f"On {len(labels):,} test images. Difference: of a probability, to the network's. Agreement: images with the network's "
         f"most probable class.\n{timed}{scales}"
         f"Run of commit {summary['git_commit']}; {provenance.machine()}; {versions}.\n"

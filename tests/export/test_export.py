@@ -297,7 +297,7 @@ def test_eight_bit_scales_come_from_different_training_images():
 def test_eight_bit_scales_come_from_the_runs_own_training_images(finished_run):
     config = run_directory.load_config(finished_run)
     data = DATASETS[config.dataset].load(None)
-    model = export_command._serving_model(finished_run, config, data)
+    model = export_command._serving_model(finished_run / "backbone.keras", config, data)
     trained_on = {image.tobytes() for image in data.train_images}
     assert len(model.representative) == export_command.NUM_REPRESENTATIVE
     assert all(image.tobytes() in trained_on for image in model.representative)

@@ -26,6 +26,7 @@ from r2d2_tf.config.command_line import define_flags, from_flags, parse_flags, r
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_path, define_paths
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome.summary import result_stage, words_of_summary
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.messages import warn
@@ -33,6 +34,7 @@ from tools.evaluate import evaluation_images, evaluation_picture, evaluation_tex
 from tools.evaluate.evaluation_images import SPLITS, EvaluationImages
 from tools.evaluate.evaluation_text import Subject
 from tools.shared import classification_metrics, models
+from tools.shared.arguments import define_stage
 from tools.shared.classification_metrics import ClassificationMetrics, MetricsAccumulator
 from tools.shared.models import Model
 from tools.shared.run_records import EVALUATION_FOLDER, PREDICTIONS_FILE
@@ -53,6 +55,7 @@ class Task:
     model_paths: tuple[Path, ...]
     split: str
     folder: Path
+    stage: int
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         define_paths("model", "", "models, separated by commas; by default the run's network", flag_values=values)
         flags.DEFINE_string("split", "test", f"images to judge on: {', '.join(SPLITS)}", flag_values=values)
         define_path("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
+        define_stage(values)
     define_flags(flag_values)
     help_text = f"{__doc__}\n{own.get_help()}\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ..."
     return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
@@ -95,8 +99,9 @@ def _task(flag_values: flags.FlagValues) -> Task:
             )
         given = {name: getattr(config, name) for name in ("data_dir", "eval_batch_size") if flag_values[name].present}
         config = dataclasses.replace(of_run, **given)
+    stage = flag_values["stage"].value
     for path in model_paths:
-        models.check(path)
+        models.check(path, stage)
     if run_dir is None and config.may_have_photographs and not flag_values["image_view"].present:
         views = sorted({models.view_of(path) for path in model_paths})
         if len(views) > 1:
@@ -104,7 +109,7 @@ def _task(flag_values: flags.FlagValues) -> Task:
         config = dataclasses.replace(config, image_view=views[0])
     folder = Path(flag_values["output_dir"].value or ((run_dir or Path()) / EVALUATION_FOLDER))
     run_directory.check_writable(folder)
-    return Task(config, run_dir, summary, model_paths, split, folder)
+    return Task(config, run_dir, summary, model_paths, split, folder, stage)
 
 
 def _loaded(task: Task, images: EvaluationImages) -> list[Model]:
@@ -113,7 +118,7 @@ def _loaded(task: Task, images: EvaluationImages) -> list[Model]:
     Raises:
         ValueError: if one cannot be loaded, or takes other images or names other classes than the data set.
     """
-    loaded = [models.load(path) for path in task.model_paths]
+    loaded = [models.load(path, task.stage) for path in task.model_paths]
     for model in loaded:
         if model.predictor.image_shape != images.image_shape:
             raise ValueError(
@@ -153,13 +158,14 @@ def _tell(task: Task, images: EvaluationImages, all_metrics: Sequence[Classifica
     fake = images.is_fake or bool(task.summary.get("fake_data"))
     where = run_directory.title_of(task.summary) if task.summary else task.config.dataset
     subject = Subject(where, f"{len(images.rows):,} {SPLITS[task.split]}", images.class_names, fake)
-    names = models.short_names(task.model_paths, task.run_dir)
+    names = models.short_names(task.model_paths, task.run_dir, task.stage)
     folders = [task.folder / (name if task.split == "test" else f"{name}_{task.split}") for name in names]
     for folder, name, path, metrics in zip(folders, names, task.model_paths, all_metrics, strict=True):
         _write(folder, _as_json(task, path, subject, metrics), metrics, subject, name)
     print(evaluation_text.report(subject, dict(zip(names, all_metrics, strict=True))))
     for path, metrics in zip(task.model_paths, all_metrics, strict=True):
         if task.run_dir and path.resolve() == task.run_dir.resolve() and task.split == "test":
+            print("\n" + "\n".join(words_of_summary(task.summary)))
             _hold_against_the_run(task, metrics)
     print()
     for folder in folders:
@@ -171,7 +177,8 @@ def _tell(task: Task, images: EvaluationImages, all_metrics: Sequence[Classifica
 
 def _hold_against_the_run(task: Task, metrics: ClassificationMetrics) -> None:
     """Warns if the network is not as wrong as its run found it: other images, or another network."""
-    measured, count = list(task.summary["test_error_percent"].values())[-1], task.summary.get("num_test")
+    stage, count = task.stage or result_stage(task.summary), task.summary.get("num_test")
+    measured = task.summary["test_error_percent"][f"stage_{stage}"]
     if count is not None and count != len(metrics.labels):
         warn(f"the run was tested on {count:,} images, and these are {len(metrics.labels):,}: another copy of the data set")
     elif abs(measured - metrics.error) > OTHER_ERROR:

@@ -9,10 +9,11 @@ import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data import splits
-from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import is_fake
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs.outcome import stage_predictions
 from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
@@ -23,6 +24,7 @@ SPLITS = {
     "test": "test images",
     "labeled": "labeled training images",
     "unlabeled": "unlabeled training images, by their hidden labels",
+    "held_out": "labeled images held out of training, by their labels as given",
 }
 """What models can be evaluated on, for people."""
 
@@ -84,7 +86,11 @@ def load(config: Config, split: str, run_dir: Path | None) -> EvaluationImages:
     if split == "test":
         images, all_labels, rows = data.test_images, data.test_labels, np.arange(len(data.test_labels))
     else:
-        images, all_labels, rows = data.train_images, data.train_labels, _training_rows(data, config, run_dir, split)
+        held_out = stage_predictions.held_out_of(run_dir) if run_dir is not None else {}
+        given = np.array([held_out.get(identifier, UNLABELED) for identifier in data.train_ids], np.int64)
+        apart = np.flatnonzero(given != UNLABELED)
+        images, all_labels = data.train_images, given if split == "held_out" else data.train_labels
+        rows = apart if split == "held_out" else np.setdiff1d(_training_rows(data, config, run_dir, split), apart)
     if not len(rows):
         raise ValueError(f"data set {config.dataset} has no {SPLITS[split]} here: choose another --split")
     fake = is_fake(spec.tfds_name, config.data_path)

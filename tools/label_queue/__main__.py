@@ -35,6 +35,7 @@ from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.runs.outcome import stage_predictions
 from r2d2_tf.system import files
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, usefulness, why
@@ -71,6 +72,9 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
     return [
         blank | {"file": str(table.ids[row]), "label": class_names[table.labels[row]], "split": "train", "why": "given already"}
         for row in table.labeled_rows.tolist()
+    ] + [
+        blank | {"file": identifier, "label": class_names[label], "split": "train", "why": "given already, held out"}
+        for identifier, label in stage_predictions.held_out_of(run_dir).items()
     ]
 
 

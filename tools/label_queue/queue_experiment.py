@@ -22,6 +22,7 @@ from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome.summary import result_error
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.messages import one_line
 from tools.label_queue import selection
@@ -69,7 +70,7 @@ def split_text(first_run: Path, strategy: str, count: int, seed: int) -> str:
 
 def final_error(arguments: Sequence[str]) -> float:
     """Percent of test images that are wrong at the end of a run, which is made now if need be; see runner.summary_of."""
-    return list(summary_of(arguments)["test_error_percent"].values())[-1]
+    return result_error(summary_of(arguments))
 
 
 def errors_of(experiment: Experiment, seed: int) -> dict[str, float]:

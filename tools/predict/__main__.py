@@ -39,7 +39,7 @@ from r2d2_tf.system.messages import one_line
 from tools.predict import photograph_files
 from tools.predict.photograph_files import shown
 from tools.shared import models
-from tools.shared.arguments import parse_with_names
+from tools.shared.arguments import define_stage, parse_with_names
 from tools.shared.models import Model
 
 STANDARD_OUTPUT = "-"
@@ -87,6 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     define_path("model", "", "an export, or the folder of a finished run", flag_values=flag_values)
     define_path("out", "predictions.csv", "file to write; - is standard output", flag_values=flag_values)
+    define_stage(flag_values)
     flags.DEFINE_integer("top", 5, "likeliest classes to write", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("batch_size", 32, "photographs a batch", lower_bound=1, flag_values=flag_values)
     return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
@@ -97,28 +98,29 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     model, out, top, batch_size = (flag_values[name].value for name in ("model", "out", "top", "batch_size"))
     if not model:
         raise ValueError("say which model to use: --model=RUN/export/model.tflite, or --model=RUN")
-    models.check(Path(model))
+    stage = flag_values["stage"].value
+    models.check(Path(model), stage)
     photograph_files.check(names)
     if out != STANDARD_OUTPUT:
         if not out or Path(out).is_dir():
             raise ValueError(f"out ({out}) is a folder: name a file, as in --out={Path(out) / 'predictions.csv'}")
         run_directory.check_writable(Path(out).parent)
     try:
-        return predict(Path(model), names, out, top=top, batch_size=batch_size)
+        return predict(Path(model), names, out, top=top, batch_size=batch_size, stage=stage)
     except KeyboardInterrupt:
         print("\ninterrupted: there is no whole table", file=sys.stderr)
         raise
 
 
-def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch_size: int) -> int:
-    """Classifies the photographs `names` into the table `out`, and returns the exit code."""
+def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch_size: int, stage: int = 0) -> int:
+    """Classifies the photographs `names` into the table `out`, and returns the exit code; see models.load for the stage."""
     began = time.perf_counter()
     # Standard output may be the table.
     say = functools.partial(print, file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout)
     total, others = photograph_files.count(names)
     left_out = f" ({others:,} other files in the folders left out)" if others else ""
     say(f"{total:,} photographs to classify with {model_path}{left_out}")
-    model = models.load(model_path)
+    model = models.load(model_path, stage)
     loaded = time.perf_counter()
     with _output(out) as file:
         tally = classify(model, photograph_files.walk(names), file, total=total, batch_size=batch_size, top=top)
@@ -127,7 +129,7 @@ def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch
         say(f"\nwritten to {out}")
     run = models.run_of(model_path)
     if run is not None:
-        own = [] if run == model_path else [f"--model={model_path}"]
+        own = [f"--stage={stage}"] * bool(stage) if run == model_path else [f"--model={model_path}"]
         say(f"\nNext, how often is it wrong?\n  {run_directory.command_of('tools.evaluate', f'--run_dir={run}', *own)}")
     return _report_failures(tally)
 

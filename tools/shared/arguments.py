@@ -23,6 +23,13 @@ def parse_seeds(texts: Iterable[str]) -> list[int]:
     return seeds
 
 
+def define_stage(flag_values: flags.FlagValues) -> None:
+    """Defines `--stage`."""
+    flags.DEFINE_integer(
+        "stage", 0, "of a run, the stage whose network it is; 0: the result", 0, upper_bound=3, flag_values=flag_values
+    )
+
+
 def parse_own(own: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parses the arguments that are of a tool's `own` flags; returns the others, which are a run's.
 

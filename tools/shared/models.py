@@ -10,7 +10,7 @@ from export import inference
 from r2d2_tf import backbones
 from r2d2_tf.config.config import SHOWN, STORED, Config
 from r2d2_tf.data.datasets import resize_for
-from r2d2_tf.runs import run_directory
+from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.dataset import has_photographs, spec_of
 from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
@@ -85,16 +85,17 @@ def run_of(path: Path) -> Path | None:
     return next((folder for folder in own if is_run(folder)), None)
 
 
-def check(path: Path) -> None:
-    """Looks whether there is a model, without importing what runs it.
+def check(path: Path, stage: int = 0) -> None:
+    """Looks whether there is a model, without importing what runs it; of a run the network of a stage, 0 for its result.
 
     Raises:
         ValueError: in one line, if there is none, or its run is not finished.
     """
     if is_run(path):
-        run_directory.load_config(path)
-        run_directory.read_summary(path)
+        finished.network_of(path, run_directory.load_config(path), run_directory.read_summary(path), stage)
         return
+    if stage:
+        raise ValueError(f"stage ({stage}) is one of a run, and {path} is not the folder of a run: leave --stage out")
     if _is_export(path):
         return
     entries = sorted(path.iterdir()) if path.is_dir() else []
@@ -115,7 +116,7 @@ def view_of(path: Path) -> str:
     return SHOWN if inference.metadata(path).as_shown else STORED
 
 
-def load(path: Path) -> Model:
+def load(path: Path, stage: int = 0) -> Model:
     """Loads a model that `check` let pass.
 
     Raises:
@@ -123,8 +124,9 @@ def load(path: Path) -> Model:
     """
     if is_run(path):
         config = run_directory.load_config(path)
+        file = finished.network_of(path, config, run_directory.read_summary(path), stage)
         import_tensorflow_quietly()
-        network = NetworkPredictor(path / run_directory.BACKBONE_FILE, config.backbone)
+        network = NetworkPredictor(file, config.backbone)
         resize = resize_for(network.image_shape[0]) if has_photographs(config) else None
         return Model(path, network, _class_names_of_run(path, config), resize, config.image_view == SHOWN)
     metadata = inference.metadata(path)
@@ -150,17 +152,18 @@ def _class_names_of_run(folder: Path, config: Config) -> tuple[str, ...] | None:
         return None
 
 
-def short_names(paths: Sequence[Path], run_dir: Path | None) -> list[str]:
+def short_names(paths: Sequence[Path], run_dir: Path | None, stage: int = 0) -> list[str]:
     """A name for each model that can be the name of a folder: its file's, with a number before it where two are alike.
 
-    The network of `run_dir` alone is called as its file is: that of another run has the name of that run's folder.
+    The network of `run_dir` alone is called as its file is, by the stage that is asked for: that of another run has the name
+    of that run's folder.
     """
-    names = [_short_name(path, run_dir) for path in paths]
+    names = [_short_name(path, run_dir, stage) for path in paths]
     return [f"{number}_{name}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
 
 
-def _short_name(path: Path, run_dir: Path | None) -> str:
+def _short_name(path: Path, run_dir: Path | None, stage: int) -> str:
     path = path.resolve()
     if run_dir is not None and path == run_dir.resolve():
-        return run_directory.BACKBONE_FILE
+        return run_directory.ALL_NETWORK_FILES[stage] if stage else run_directory.BACKBONE_FILE
     return path.parent.name if path.is_dir() and path.name.isdigit() else path.name

@@ -10,6 +10,7 @@ import numpy as np
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
+from r2d2_tf.runs.outcome.summary import result_error, result_stage
 
 EVALUATION_FOLDER = "evaluation"
 PREDICTIONS_FILE = "predictions.npz"
@@ -53,13 +54,13 @@ class RunRecord:
 
     @property
     def last_error(self) -> float | None:
-        """Test error in percent at the end of a finished run."""
-        return list(self.errors.values())[-1] if self.errors else None
+        """Test error in percent of a finished run's result."""
+        return result_error(self.summary) if self.summary else None
 
     @property
     def last_top5_error(self) -> float | None:
         top5 = (self.summary or {}).get("test_top5_error_percent") or {}
-        return list(top5.values())[-1] if top5 else None
+        return top5.get(f"stage_{result_stage(self.summary)}") if self.summary else None
 
     @property
     def is_fake(self) -> bool:
