@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
+from r2d2_tf.runs.outcome.summary import words_of_summary
 from r2d2_tf.training.callbacks.collapse import is_collapsed
 from tools.report import pictures
 from tools.report.evidence import Evidence
@@ -36,6 +37,7 @@ def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
     return {
         "title": run_directory.title_of(found.summary),
         "is_fake": bool(found.summary.get("fake_data")),
+        "verdict": words_of_summary(found.summary),
         "description": found.description,
         "facts": _facts(found),
         "warnings": warnings(found, given, learned),

@@ -6,6 +6,7 @@ from typing import Any
 
 from r2d2_tf.data.readers.tfds import FAKE
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome.summary import result_error, result_stage
 from r2d2_tf.system import provenance
 from r2d2_tf.train import STOPPED
 from tools.reproduce.results import Record, Run
@@ -68,12 +69,12 @@ def _record(run: Run, summary: dict[str, Any] | None) -> Record:
     }
     if summary is None:
         return record
-    top5 = list(summary.get("test_top5_error_percent", {}).values())
+    top5 = summary.get("test_top5_error_percent", {}).get(f"stage_{result_stage(summary)}")
     images = f"{summary['num_labels']:,} labeled, {summary['num_unlabeled']:,} unlabeled, {summary['num_test']:,} to test on"
     return record | {
         **{stage: f"{error:.4g}" for stage, error in summary["test_error_percent"].items()},
-        "final": f"{list(summary['test_error_percent'].values())[-1]:.4g}",
-        "final_top5": f"{top5[-1]:.4g}" if top5 else "",
+        "final": f"{result_error(summary):.4g}",
+        "final_top5": f"{top5:.4g}" if top5 is not None else "",
         "seconds": f"{summary['seconds']['total']:.0f}",
         "images": f"{images} ({FAKE})" if summary["fake_data"] else images,
         "git_commit": summary["git_commit"] or "",
