@@ -68,10 +68,23 @@ class CollapseGuard(keras.callbacks.Callback):
             top = int(counts.argmax())
             raise RunStopped(
                 f"the predictions collapsed: {100 * counts[top] / counts.sum():.0f} % of the {kind} images fall into class "
-                f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; {advice} "
+                f"{top}, which has {100 * shares[top]:.0f} % of the labeled ones; {self._of_stage_1()}{advice} "
                 "(--nostop_on_collapse goes on regardless, as where the images really are so unequal)",
                 rate_matters=rate_matters,
             )
+
+    def _of_stage_1(self) -> str:
+        """How wrong stage 1 was, which a collapse most often comes of; nothing is decided by it."""
+        errors = [row["test_error"] for row in self.state.rows if row["stage"] == 1]
+        if self.state.borrowed is not None:
+            errors = [self.state.borrowed["test_error_percent"]["stage_1"]]
+        if not errors:
+            return ""
+        return (
+            f"was stage 1 poor? From {len(self.table.labeled_rows):,} labels it came to {errors[-1]:.0f} % test error, and its "
+            "predictions are what stage 2 learns from: have more labels, or pretrained weights (--trainable=head "
+            "--weights=imagenet); else "
+        )
 
 
 def is_collapsed(counts: np.ndarray, shares: np.ndarray) -> bool:
