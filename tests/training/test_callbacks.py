@@ -205,7 +205,7 @@ def test_a_collapse_asks_first_whether_stage_1_was_poor():
     state = RunState(2, rows=[{"stage": 1, "test_error": 68.2}])
     guard = CollapseGuard(STAGE, PseudoLabelTable(tiny_labels(COUNT, LABELED), 3), state)
     counts = np.array([0.0, 30.0, 0.0])
-    with pytest.raises(RunStopped, match=rf"was stage 1 poor\? From {LABELED} labels it came to 68 % test error.*lower those of"):
+    with pytest.raises(RunStopped, match=rf"was stage 1 poor\? From {LABELED} labels it came to 68 % .*lower those of"):
         guard.on_epoch_end(0, {"predicted_classes": counts, "evaluated_classes": counts})
 
 
