@@ -101,8 +101,8 @@ class Config:
     network_size: int = network(0, "the network enlarges images, the shorter side to so many pixels; 0 = not", low=0, high=2048)
     batch_norm_statistics: str = network(
         "auto",
-        "batch normalisation in training by each batch's statistics, or by the stored ones, with all of it as it is; auto = "
-        "stored in a stage 3 that follows a head, else batch",
+        "batch normalisation in training by each batch's statistics, or by the stored ones: it stays as it is, and all but the "
+        "head drops nothing out; auto = stored in a stage 3 that follows a head, else batch",
         choices=("auto", "batch", "stored"),
     )
     body_learning_rate_scale: float = network(

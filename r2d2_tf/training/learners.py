@@ -1,14 +1,13 @@
 """What the stages of a run train, and on what: all of the network on images, or its head on their features."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from r2d2_tf.backbones.layers import normalizations_of
+from r2d2_tf.backbones.layers import features_of, normalizations_of
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_checks import ALL, HEAD_THEN_ALL
 from r2d2_tf.data.image_data import ImageData
@@ -68,6 +67,7 @@ class Learners:
         self._head: Head | None = None
         self._on_features: ImageData | None = None
         self._body_weights: list[np.ndarray] = []
+        self._still: list[tuple[keras.layers.Layer, str, Any]] = []
         self.parameters = _count(network.trainable_weights)
         with workers.strategy.scope():
             if config.trainable == ALL:
@@ -125,8 +125,10 @@ class Learners:
             OSError: if they cannot be written.
         """
         if self.features is None or self._head is None or not stage.on_features:
-            for layer in normalizations_of(self.network) if stage.keeps_statistics else ():
-                layer.trainable = False
+            if stage.keeps_statistics and not self._still:
+                body = self._head.body if self._head else features_of(self.network)
+                self._still = _settings_of_training(body)
+                self._exchange()
             return Learner(self._of_images, self.data)
         if self._body_weights:
             # The run may have been rolled back from a stage that trained them.
@@ -148,8 +150,18 @@ class Learners:
         if self._head is not None:
             with self.workers.strategy.scope():
                 self._head.fold()
-        with files.written_whole(path) as temporary, _all_trainable(self.network):
+        # A file tells of no stage.
+        self._exchange()
+        with files.written_whole(path) as temporary:
             self.network.save(temporary)
+        self._exchange()
+
+    def _exchange(self) -> None:
+        """Has the body compute in training as in evaluation, or again as it was made."""
+        still, self._still = self._still, []
+        for layer, name, value in still:
+            self._still.append((layer, name, getattr(layer, name)))
+            setattr(layer, name, value)
 
     def _standardize(self, head: Head, mean: np.ndarray, deviation: np.ndarray) -> None:
         """By the mean and deviation of the training images' features; all processes take the chief's."""
@@ -165,12 +177,7 @@ def _count(weights: list[keras.Variable]) -> int:
     return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
-@contextlib.contextmanager
-def _all_trainable(network: keras.Model) -> Iterator[None]:
-    """To the end of the block batch normalisation learns, whatever a stage keeps of it: a file tells of no stage."""
-    kept = [layer for layer in normalizations_of(network) if not layer.trainable]
-    for layer in kept:
-        layer.trainable = True
-    yield
-    for layer in kept:
-        layer.trainable = False
+def _settings_of_training(body: keras.Model) -> list[tuple[keras.layers.Layer, str, Any]]:
+    """What has layers compute otherwise in training than in evaluation: layer, attribute, and its value for no difference."""
+    dropouts = [layer for layer in body._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
+    return [(layer, "trainable", False) for layer in normalizations_of(body)] + [(layer, "rate", 0.0) for layer in dropouts]

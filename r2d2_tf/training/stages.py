@@ -78,7 +78,7 @@ class Stage:
         balances_classes: its predictions are shifted to the labels' shares of the classes.
         weighs_certainty: images whose pseudo-labels are doubtful count less.
         on_features: a head is trained, on features in the place of images.
-        keeps_statistics: batch normalisation stays as it is.
+        keeps_statistics: all but the head computes as in evaluation: batch normalisation stays as it is, nothing is left out.
         body_share: of the learning rate, for all but the head.
     """
 

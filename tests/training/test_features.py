@@ -1,6 +1,8 @@
 """--trainable=head: the features of images are computed once, and a head is trained on them."""
 
 import contextlib
+import csv
+import json
 import shutil
 import time
 
@@ -10,7 +12,9 @@ import pytest
 import small_network
 import tensorflow as tf
 from conftest import LIGHT, StopAt
+from own_photographs import colored_folder, photograph
 
+from export import __main__ as export_command
 from r2d2_tf import backbones, train
 from r2d2_tf.backbones.layers import normalizations_of
 from r2d2_tf.config.command_line import from_command_line
@@ -23,6 +27,7 @@ from r2d2_tf.training.features.computing import FeatureComputer
 from r2d2_tf.training.features.features import Views
 from r2d2_tf.training.features.heads import Head, check_has_head
 from r2d2_tf.training.features.store import FeatureStore
+from tools.predict import __main__ as predict
 from tools.torture.exactness import differences
 
 SPEC = DATASETS["mnist5k"]
@@ -103,8 +108,10 @@ def test_other_runs_start_from_its_stage_1_and_from_its_end(undisturbed, weights
 def test_stage_3_trains_all_but_batch_normalisation_the_body_less(undisturbed, weights):
     folder, experiment, _ = undisturbed
     before, between, after = (backbones.load(path) for path in (weights, folder / "stage_2.keras", folder / "backbone.keras"))
+    # That training does as evaluation is not in the file.
+    assert all(layer.trainable for layer in normalizations_of(after))
+    assert [layer.rate for layer in after._flatten_layers() if isinstance(layer, keras.layers.Dropout)] == [0.1]
     for theirs, mine in zip(normalizations_of(before), normalizations_of(after), strict=True):
-        assert mine.trainable
         for a, b in zip(theirs.get_weights(), mine.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
     kernels = [next(w for w in network.trainable_weights if w.ndim == 4).numpy() for network in (before, between, after)]
@@ -261,3 +268,36 @@ def test_a_head_is_folded_into_the_network_and_back():
     np.testing.assert_allclose(on_features, before, atol=1e-4)
     head.fold()
     np.testing.assert_allclose(network.predict(pixels, verbose=0), before, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_photographs_are_told_apart_by_a_head_on_imagenets_features_and_so_they_are_by_its_export(kept, capsys):
+    folder, run = colored_folder(kept.parent / "photos"), kept.parent / "run"
+    flags = [
+        "--dataset=folder",
+        f"--data_dir={folder}",
+        "--image_size=64",
+        "--backbone=efficientnet_lite0",
+        "--weights=imagenet",
+    ]
+    flags += ["--trainable=head", "--feature_views=4", "--flip", "--crop_scale=0.5", "--supervised_learning_rate=0.01"]
+    flags += ["--supervised_epochs=10", "--rounds=2:0.01", "--batch_size=8", "--finetune_epochs=1", "--nostop_on_collapse"]
+    assert train.main([*flags, f"--run_dir={run}"]) == 0
+    errors = json.loads((run / "summary.json").read_text())["test_error_percent"]
+    assert errors["stage_3"] < 15
+    assert export_command.main([f"--run_dir={run}", "--format=tflite", "--latency_rounds=0"]) == 0
+    labels = []
+    for model in (run, run / "export" / "model.tflite"):
+        out = kept.parent / "labels.csv"
+        assert predict.main([f"--model={model}", str(folder / "test"), f"--out={out}"]) == 0
+        with out.open() as file:
+            labels.append([(line["file"], line["label"]) for line in csv.DictReader(file)])
+    assert labels[0] == labels[1]
+    wrong = sum(label not in file for file, label in labels[0])
+    assert 100 * wrong / len(labels[0]) == pytest.approx(errors["stage_3"])
+    # One more photograph, another seed: four views of it are all that is computed.
+    (store,) = kept.glob("r2d2_tf-features-*.bin")
+    before = store.stat().st_size
+    photograph(folder / "unlabeled" / "new.png", (10, 20, 30), 999)
+    assert train.main([*flags, "--seed=1", f"--run_dir={run.with_name('again')}"]) == 0
+    assert store.stat().st_size - before == 4 * FeatureStore(kept, store.name, 1280).record.itemsize

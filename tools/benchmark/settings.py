@@ -35,13 +35,17 @@ PARTS = {
     "export": "latency of the exported models, one image at a time",
     "checkpoints": "what checkpoints cost, as shares of a run's time",
     "photographs": "reading, decoding and cropping the photographs of Imagenette, beside the least that could be done",
+    "features": "computing and keeping features of --images photographs of Imagenette, beside the forward passes alone",
 }
 """Part, which is the name of its module -> what it measures."""
 PHOTOGRAPHS = "imagenette"
-"""The data set of the part `photographs`, a key of DATASETS."""
-_DEFAULT_PARTS = tuple(name for name in PARTS if name != "photographs")
-_QUICK = {"backbones": ["lenet", "conv_small"], "rounds": 2, "seconds": 0.2, "rows": 20_000}
+"""The data set of the parts `photographs` and `features`, a key of DATASETS."""
+_OF_PHOTOGRAPHS = ("photographs", "features")
+_DEFAULT_PARTS = tuple(name for name in PARTS if name not in _OF_PHOTOGRAPHS)
+_QUICK = {"backbones": ["lenet", "conv_small"], "rounds": 2, "seconds": 0.2, "rows": 20_000, "images": 256}
 _QUICK_FLAGS = " ".join(f"--{name}={','.join(v) if isinstance(v, list) else v}" for name, v in _QUICK.items())
+_PLAIN = ("rounds", "seconds", "rows", "classes", "images", "folder", "quick", "torch_compile")
+"""Settings that are as their flags."""
 _MOST_ROWS, _MOST_BATCH = 100_000_000, 1_000_000
 
 
@@ -64,9 +68,12 @@ class Settings:
     seconds: float = described(4.0, "of a round, for each arm", lower_bound=0.0, upper_bound=3600.0)
     rows: int = described(1_281_167, "rows of the largest table", lower_bound=2000, upper_bound=_MOST_ROWS)
     classes: int = described(1000, "its classes", lower_bound=2, upper_bound=100_000)
+    images: int = described(5000, "photographs, for features", lower_bound=1, upper_bound=1_000_000)
     folder: str = described(tempfile.gettempdir(), "for files; must have room for three checkpoints", is_path=True)
     threads: int = 1
-    data_dir: str = described("", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for photographs", is_path=True)
+    data_dir: str = described(
+        "", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for the last two parts", is_path=True
+    )
     quick: bool = described(False, f"a first look: {_QUICK_FLAGS}, unless given, and shorter runs")
     torch_compile: bool = described(False, "torch.compile for PyTorch, which needs a C++ compiler")
 
@@ -107,11 +114,13 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Settings:
         batch_sizes=_batch_sizes(asked["batch_sizes"], backbones),
         threads=asked["threads"] or num_cpus(),
         data_dir=data_dir,
-        **{name: asked[name] for name in ("rounds", "seconds", "rows", "classes", "folder", "quick", "torch_compile")},
+        **{
+            name: asked[name] for name in ("rounds", "seconds", "rows", "classes", "images", "folder", "quick", "torch_compile")
+        },
     )
     # Configs check batch sizes.
     _ = settings.cases
-    if "photographs" in parts:
+    if not set(parts).isdisjoint(_OF_PHOTOGRAPHS):
         check_tfds(str(DATASETS[PHOTOGRAPHS].tfds_name), Path(settings.data_dir) if data_dir else None)
     run_directory.check_writable(Path(settings.folder))
     if asked["json"]:

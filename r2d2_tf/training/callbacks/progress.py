@@ -205,7 +205,7 @@ def _of_network(stage: Stage) -> str:
     """What of the network a stage trains otherwise than all alike."""
     if stage.on_features:
         return "; the head alone, on features"
-    kept = "; batch normalisation stays as it is" * stage.keeps_statistics
+    kept = "; batch normalisation stays as it is, and the body drops nothing out" * stage.keeps_statistics
     return kept + (f"; all but the head at {stage.body_share:g} of the rate" if stage.body_share != 1.0 else "")
 
 

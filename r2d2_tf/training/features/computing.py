@@ -129,9 +129,7 @@ def _random_views(images: Images, rows: np.ndarray, keys: np.ndarray, views: Vie
         filled = -(-len(rows) // BATCH) * BATCH
         columns = [_filled(rows, filled, NO_ROW), _filled(seeds, filled, 0), _filled(flips, filled, False)]
         batches = tf.data.Dataset.from_tensor_slices(tuple(column.reshape(-1, BATCH, *column.shape[1:]) for column in columns))
-        return pipeline.read_ahead(
-            images.random_batches(batches, BATCH, views.crop_scale).map(pipeline.without_fillers).map(_flipped, **PARALLEL)
-        )
+        return pipeline.read_ahead(images.random_batches(batches, BATCH, views.crop_scale).map(_flipped, **PARALLEL))
     reach = 2 * views.translate + 1
     shifts = np.stack([keys[rows] % np.uint64(reach), (keys[rows] >> np.uint64(32)) % np.uint64(reach)], 1)
     plain = pipeline.plain_images(images)
@@ -150,4 +148,4 @@ def _filled(values: np.ndarray, length: int, filler: object) -> np.ndarray:
 
 
 def _flipped(pixels: tf.Tensor, rows: tf.Tensor, flips: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return augment.flip(pixels, flips), rows
+    return pipeline.without_fillers(augment.flip(pixels, flips), rows)
