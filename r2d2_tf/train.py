@@ -1,5 +1,8 @@
 """`python -m r2d2_tf.train --flagfile=configs/mnist5k.cfg`: trains one model from a command line.
 
+`python -m r2d2_tf.train --dataset=folder --data_dir=PHOTOS`, with nothing of how to train, tries recipes on labels that are
+held out in turn, within `--minutes`, and trains by the best of them.
+
 The same command goes on where a run was interrupted, and shows the result of a finished one.
 
 Exit codes: 0, the run is finished; 1, a file could not be written, or no checkpoint can be gone on from; 2, the command line
@@ -16,11 +19,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from r2d2_tf.config.command_line import from_command_line
+from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
+from r2d2_tf.recipes import choosing
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
@@ -53,7 +57,45 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         print(help_text(__doc__, full="--helpfull" in arguments))
         return 0
     try:
-        config = run_directory.as_begun(from_command_line(arguments))
+        config, named = from_command_line(arguments), named_flags(arguments)
+        if not choosing.is_open(named, config):
+            return _run(config, signals, began)
+        if before := choosing.begun(config, named):
+            return _run(before, signals, began)
+    except (ValueError, OSError) as error:
+        return _ended(f"error: {one_line(error)}", 2)
+    return _choose_and_run(config, signals, began)
+
+
+def _choose_and_run(config: Config, signals: StopSignals, began: float) -> int:
+    """Trains by the recipe that held-out labels choose."""
+    try:
+        config, spec = choosing.data_of(config)
+        import_tensorflow_quietly()
+        from r2d2_tf.training.callbacks.collapse import RunStopped
+
+        choice = choosing.Choosing(config, spec, signals, began)
+        print(choice.plan_text(), flush=True)
+        if config.dry_run:
+            print("A dry run: nothing was tried.")
+            return 0
+        # From now on there is something to lose.
+        signals.defer()
+        with warnings_held_back():
+            chosen = choice.chosen()
+    except RunInterrupted as interrupted:
+        return _ended(f"{interrupted}; the same command goes on with what is not tried yet", interrupted.exit_code)
+    except (ValueError, OSError) as error:
+        return _ended(f"error: {one_line(error)}", 2)
+    except RunStopped as error:
+        return _ended(f"error: {one_line(error)}", STOPPED)
+    print("\n".join(["", *chosen.words, f"Its flags are in {choice.folder / choosing.RECIPE_FILE}", ""]), flush=True)
+    return _run(chosen.config, signals, began, chosen)
+
+
+def _run(config: Config, signals: StopSignals, began: float, chosen: choosing.Chosen | None = None) -> int:
+    try:
+        config = run_directory.as_begun(config)
         if config.dry_run:
             return _dry_run(config, began)
         cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
@@ -84,6 +126,8 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         try:
             experiment = Experiment(config, spec, cluster, signals)
             folder = stack.enter_context(experiment.claimed())
+            if chosen is not None:
+                choosing.note(chosen, folder)
         except OpError as error:
             if not (lost := lost_worker(error, cluster)):
                 raise

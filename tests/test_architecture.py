@@ -16,6 +16,7 @@ ORDER = (
     {"config"},
     {"runs"},
     {"training"},
+    {"recipes"},
     {"train"},
 )
 """The rooms of r2d2_tf: each imports only what stands in a line above its own."""

@@ -165,6 +165,16 @@ def _with_flagfiles(arguments: Sequence[str]) -> Iterator[str | Path]:
         yield Path(os.path.expanduser(name))
 
 
+def named_flags(arguments: Sequence[str]) -> dict[str, Any]:
+    """The flags that a command line, or a flagfile on it, names, with their values."""
+    flag_values = flags.FlagValues()
+    define_flags(flag_values)
+    parse_flags(flag_values, arguments)
+    return {
+        field.name: flag_values[field.name].value for field in dataclasses.fields(Config) if flag_values[field.name].present
+    }
+
+
 def from_command_line(arguments: Sequence[str]) -> Config:
     """The Config of a command line; a run without `--name` is named after the last flagfile on it.
 

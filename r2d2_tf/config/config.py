@@ -43,6 +43,9 @@ class Config:
     seed: int = daily(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     run_dir: str = daily("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
     new_run: bool = daily(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
+    minutes: float = daily(
+        0.0, "that a recipe for your own images may take, if no other flag says how to train; 0 = 20", low=0.0, cosmetic=True
+    )
     dry_run: bool = daily(False, "try a few steps, say what the run would take, and write nothing", cosmetic=True)
 
     split_file: str = data("", "file that lists the labeled images, one id a line; by default the seed draws them")

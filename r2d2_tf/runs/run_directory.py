@@ -37,12 +37,14 @@ HISTORY_FILE = "predictions.npz"
 TABLE_FILE = "pseudo_labels.npz"
 BACKBONE_FILE = "backbone.keras"
 SUMMARY_FILE = "summary.json"
+CHOICE_FILE = "choice.json"
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
 
 FILES = {
     SUMMARY_FILE: "this table, with versions, commit, seed and devices",
     CONFIG_FILE: "all flags: repeats the run",
+    CHOICE_FILE: "the recipes that were tried on held-out labels, and why this one was taken",
     SPLIT_FILE: "the labeled images; --split_file reads it",
     LABELS_FILE: "the labels that were given, and the test images; --labels reads it",
     LEFT_OUT_FILE: "images that could not be read, with --skip_bad_images",

@@ -7,7 +7,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory, run_labels
 from r2d2_tf.runs.metrics_log import plot_run
 from r2d2_tf.runs.outcome import stage_predictions
-from r2d2_tf.runs.outcome.result import Result, decided
+from r2d2_tf.runs.outcome.result import Result, chosen_before, decided
 from r2d2_tf.runs.run_state import HELD_OUT, TEST
 from r2d2_tf.system import files
 from r2d2_tf.training.loop import Training
@@ -15,6 +15,8 @@ from r2d2_tf.training.loop import Training
 
 def result_of(training: Training) -> Result:
     """The result of a run whose stages are all done."""
+    if (chosen := chosen_before(training.folder, training.stages[-1].number)) is not None:
+        return chosen
     numbers = [1] * (training.state.borrowed is not None) + [stage.number for stage in training.stages]
     held_out, config = training.data.held_out, training.config
     predictions, labels = training.state.predictions(HELD_OUT), held_out.labels if held_out is not None else None

@@ -16,20 +16,22 @@ from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.file_search import find_images
 from r2d2_tf.data.readers.folder import NoTestImages
+from r2d2_tf.recipes.choosing import TEST_FRACTIONS
+from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
+from r2d2_tf.recipes.proposed import Choice, flagfile
+from r2d2_tf.recipes.recipe import recipes_for
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import data_text, proposal
+from tools.check_data import data_text
 
 if TYPE_CHECKING:
     from tools.check_data.image_inspection import InspectedImage
 
-TEST_FRACTION = 0.2
-"""What is proposed where no test images are set apart."""
-_HALF = 0.5
-"""And where that is less than one of each class."""
+TEST_FRACTION, _HALF = TEST_FRACTIONS
+"""What is proposed where no test images are set apart; and where that is less than one of each class."""
 
 
 def define_flags() -> flags.FlagValues:
@@ -129,59 +131,62 @@ def check(asked: flags.FlagValues) -> int:
     return 1 if is_unfit or is_mixed_up else 0
 
 
-def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedImage]") -> proposal.Facts:
+def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedImage]") -> Facts:
     """What a proposal follows from. What cannot be read is left out of training."""
     import tensorflow as tf
 
     readable = [look for look in looks if not look.problem]
     given = np.array([look.label for look in readable if not look.is_test], np.int64)
-    counts = np.bincount(given[given >= 0], minlength=len(data.class_names))
-    images = data.train_images
-    return proposal.Facts(
-        num_labeled=int(counts.sum()),
-        num_unlabeled=int((given < 0).sum()),
+    return facts_of(
+        data,
+        given,
         num_test=len(readable) - len(given),
-        fewest=int(counts.min()),
-        most=int(counts.max()),
-        num_classes=len(counts),
-        image_shape=images.shape[1:] if isinstance(images, np.ndarray) else None,
         shorter_side=int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE])),
+        is_grey=looks_of(data.train_images)[1],
         has_gpu=asked.device == "gpu" or (asked.device == "auto" and bool(tf.config.list_physical_devices("GPU"))),
         hours=asked.hours,
     )
 
 
-def _propose(config: Config, facts: proposal.Facts, config_out: str, has_bad_images: bool) -> None:
-    choices = proposal.propose(facts)
-    recipe = proposal.recipe_for(facts)
-    side = next((int(choice.value) for choice in choices if choice.flag == "image_size"), max(facts.image_shape or (0,)))
-    minutes = proposal.seconds_of(facts, recipe, choices, side) / 60
-    where = "a GPU of 10 TFLOP/s" if facts.has_gpu else "a CPU core of 40 GFLOP/s"
-    print("\nProposed:")
-    width = max(len(f"--{choice.flag}={choice.value}") for choice in choices)
-    for choice in choices:
+def _propose(config: Config, facts: Facts, config_out: str, has_bad_images: bool) -> None:
+    recipe, *others = recipes_for(facts)
+    print(f"\nProposed: {recipe.about}")
+    width = max(len(f"--{choice.flag}={choice.value}") for choice in recipe.choices)
+    for choice in recipe.choices:
         reason = f"{choice.reason}; " if choice.reason else ""
         print(f"  {f'--{choice.flag}={choice.value}':{width}}  {reason}{choice.status}")
-    duration = f"About {minutes:,.0f} minutes" if minutes >= 1 else "Under a minute"
+    where = "a GPU of 10 TFLOP/s" if facts.has_gpu else "this machine's processors"
+    duration = f"About {recipe.seconds / 60:,.0f} minutes" if recipe.seconds >= 60 else "Under a minute"
     print(f"{duration} on {where}: an estimate. --dry_run times it on your machine.")
-    for line in proposal.remarks(facts):
+    for line in remarks(facts):
         print(line)
-    about = [proposal.Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]
+    about = _about_the_data(config, has_bad_images)
+    if config_out:
+        title = f"{one_line(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
+        title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
+        Path(config_out).parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(Path(config_out), flagfile([*about, *recipe.choices], title))
+        print(f"Written to {config_out}.")
+    if others:
+        print(f"Another way: {'; '.join(other.about for other in others)}. Labels that are held out choose the better one:")
+    print("Next:")
+    flags_of_the_data = [f"--{choice.flag}={choice.value}" for choice in about]
+    print(f"  {run_directory.command_of('r2d2_tf.train', *flags_of_the_data)}")
+    if config_out:
+        print(f"or, without trying: {run_directory.command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
+    else:
+        print("--config_out=my.cfg writes the proposal as a flagfile.")
+
+
+def _about_the_data(config: Config, has_bad_images: bool) -> list[Choice]:
+    """The flags that say what is trained on."""
+    about = [Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]
     if config.labels:
-        about.append(proposal.Choice("labels", config.labels, "", "the data"))
+        about.append(Choice("labels", config.labels, "", "the data"))
     elif config.dataset.startswith(TFDS_PREFIX):
-        about.append(
-            proposal.Choice("num_labels", f"{config.num_labels}", "labels are drawn; 0: all", "as tools.check_data was told")
-        )
+        about.append(Choice("num_labels", f"{config.num_labels}", "labels are drawn; 0: all", "as tools.check_data was told"))
     if config.test_fraction:
-        about.append(proposal.Choice("test_fraction", f"{config.test_fraction:g}", "no test images are set apart", "adopted"))
+        about.append(Choice("test_fraction", f"{config.test_fraction:g}", "no test images are set apart", "adopted"))
     if has_bad_images:
-        about.append(proposal.Choice("skip_bad_images", "true", "some images cannot be read", "see tools.check_data"))
-    if not config_out:
-        print("--config_out=my.cfg writes this as a flagfile.")
-        return
-    title = f"{one_line(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
-    title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
-    Path(config_out).parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(Path(config_out), proposal.flagfile([*about, *choices], title))
-    print(f"Written to {config_out}. Next:\n  {run_directory.command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
+        about.append(Choice("skip_bad_images", "true", "some images cannot be read", "see tools.check_data"))
+    return about

@@ -1,11 +1,13 @@
-"""`python -m tools.check_data.proposal_trial --dataset=cifar10 --data_dir=DIR --num_labels=200`: do proposals gain?
+"""`python -m tools.check_data.proposal_trial --dataset=cifar10 --data_dir=DIR --num_labels=200`: does the one command gain?
 
-For each seed, images of a named set are written as files, a folder a class and `unlabeled`, as a user would have them;
-tools.check_data proposes a config, and a run is made with it as it stands. Prints a Markdown table of errors in percent after
-each stage, which stands in OUTPUT_DIR/table.md too.
+For each seed, images of a named set are written as files, a folder a class and `unlabeled`, as a user would have them, and
+`r2d2_tf.train --dataset=folder --data_dir=...` is left to choose by itself. Prints a Markdown table of errors in percent: of
+the labels alone, of the result, and, with --compare, of scikit-learn's methods on the same features. It stands in
+OUTPUT_DIR/table.md too.
 
-All of them, those that are tested on as well, are training images of the set, drawn by the seed: no test image is looked at, so
-that rules may be changed by what is found here, with seeds that are then used up.
+All images, those that are tested on as well, are training images of the set, drawn by the seed: no test image is looked at, so
+that rules may be changed by what is found here, with seeds that are then used up. --tested_on=test tests on the set's own test
+images: for results, once the rules stand.
 
 Each seed has folders of its own in --output_dir: the same command goes on where it was interrupted.
 """
@@ -22,22 +24,23 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from r2d2_tf.config.command_line import parse_flags, run_with_flags
+from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome.summary import result_error, result_stage
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data.data_check import check, define_flags
+from tools.check_data import feature_baselines
 from tools.shared.arguments import parse_seeds
 from tools.shared.runner import RunFailed, train
 from tools.shared.seed_table import Column, seed_table
 
 TABLE_FILE = "table.md"
 _TRIAL_FILE = "trial.json"
-_STAGES = ("stage_1", "stage_2", "stage_3")
+_TRAIN, _TEST = "train", "test"
 
 
 @dataclass(frozen=True)
@@ -49,35 +52,44 @@ class Trial:
     num_labels: int
     num_unlabeled: int
     num_test: int
-    hours: float
+    tested_on: str
+    minutes: float
     folder: Path
 
 
 def drawn(labels: np.ndarray, num_classes: int, trial: Trial, seed: int) -> dict[str, np.ndarray]:
-    """Rows of training images by what they are to be: `train`, `unlabeled` and `test`.
+    """Rows of training images by what they are to be: `train`, `unlabeled` and, if they are tested on, `test`.
 
     Raises:
         ValueError: if there are not so many.
     """
-    wanted = trial.num_labels + trial.num_unlabeled + trial.num_test
+    num_test = trial.num_test if trial.tested_on == _TRAIN else 0
+    wanted = trial.num_labels + trial.num_unlabeled + num_test
     if wanted > len(labels):
         raise ValueError(f"{trial.dataset} has {len(labels):,} training images, and {wanted:,} are asked for: ask for fewer")
     order = np.random.default_rng([seed, 7]).permutation(len(labels))
-    test, rest = order[: trial.num_test], order[trial.num_test :]
+    test, rest = order[:num_test], order[num_test:]
     is_labeled = np.zeros(len(rest), bool)
     is_labeled[labeled_split(labels[rest], trial.num_labels, num_classes, seed=seed)] = True
-    return {"train": rest[is_labeled], "unlabeled": rest[~is_labeled][: trial.num_unlabeled], "test": test}
+    parts = {"train": rest[is_labeled], "unlabeled": rest[~is_labeled][: trial.num_unlabeled]}
+    return parts | ({_TEST: test} if num_test else {})
 
 
-def write_folder(folder: Path, data: ImageData, rows: Mapping[str, np.ndarray]) -> None:
-    """Writes images as a user would have them: files as they are, or pixels as PNG; whole, or not at all."""
+def write_folder(folder: Path, data: ImageData, rows: Mapping[str, np.ndarray], test_rows: np.ndarray | None = None) -> None:
+    """Writes images as a user would have them: files as they are, or pixels as PNG; whole, or not at all.
+
+    `test_rows` are those of the set's own test images that are to be tested on.
+    """
     partial = folder.with_name(f"{files.PARTIAL}{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    for part, own in rows.items():
+    parts = [(part, own, data.train_images, data.train_labels) for part, own in rows.items()]
+    if test_rows is not None:
+        parts.append((_TEST, test_rows, data.test_images, data.test_labels))
+    for part, own, images, labels in parts:
         for row in own.tolist():
-            place = Path(part) if part == "unlabeled" else Path(part, data.class_names[data.train_labels[row]])
+            place = Path(part) if part == "unlabeled" else Path(part, data.class_names[labels[row]])
             (partial / place).mkdir(parents=True, exist_ok=True)
-            encoded, ending = _encoded(data.train_images, row)
+            encoded, ending = _encoded(images, row)
             (partial / place / f"{row:07d}.{ending}").write_bytes(encoded)
     partial.rename(folder)
 
@@ -91,50 +103,58 @@ def _encoded(images: Any, row: int) -> tuple[bytes, str]:
 
 
 def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
-    """The summary of a seed's run, which is made now if need be.
+    """The summary of a seed's run, which is made now if need be, with the seconds that the command took.
 
     Raises:
         ValueError: if the images do not suffice, or the run does not finish.
     """
     photos, run_dir = (trial.folder / f"seed{seed}-{name}" for name in ("images", "run"))
-    flagfile = trial.folder / f"seed{seed}.cfg"
     if not (run_dir / run_directory.SUMMARY_FILE).is_file():
         if not photos.is_dir():
             import_tensorflow_quietly()
             spec = DATASETS[trial.dataset]
             data = spec.load(trial.data_dir)
-            write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed))
-        if not flagfile.is_file():
-            asked = define_flags()
-            parse_flags(asked, [f"--data_dir={photos}", "--sheet=", f"--hours={trial.hours}", f"--config_out={flagfile}"])
-            if check(asked):
-                raise ValueError(f"nothing is proposed for {photos}, as said above")
+            tested = None
+            if trial.tested_on == _TEST:
+                count = min(trial.num_test, len(data.test_labels))
+                tested = np.sort(np.random.default_rng([seed, 8]).permutation(len(data.test_labels))[:count])
+            write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed), tested)
         try:
-            return train([f"--flagfile={flagfile}", f"--seed={seed}", f"--run_dir={run_dir}"])
+            asked = ["--dataset=folder", f"--data_dir={photos}", f"--minutes={trial.minutes:g}", f"--name={trial.dataset}"]
+            train([*asked, f"--seed={seed}", f"--run_dir={run_dir}"])
         except RunFailed as error:
             raise ValueError(error) from error
     return run_directory.read_summary(run_dir)
 
 
-def table_text(trial: Trial, summaries: Mapping[int, Mapping[str, Any]], configs: Sequence[str]) -> str:
-    """The table in Markdown."""
-    errors = [summary["test_error_percent"] for summary in summaries.values()]
-    stages = [stage for stage in _STAGES if any(stage in own for own in errors)]
-    columns = [Column(stage.replace("_", " "), [own.get(stage) for own in errors], decimals=1) for stage in stages]
-    seconds = [summary["seconds"]["total"] for summary in summaries.values()]
-    columns.append(Column("seconds", seconds, decimals=0, summarized=False))
+def table_text(trial: Trial, summaries: Mapping[int, dict[str, Any]], others: Mapping[str, Sequence[float]]) -> str:
+    """The table in Markdown; `others` are errors of other methods, a name -> one a seed."""
+    columns = [
+        Column("labels alone", [own["test_error_percent"]["stage_1"] for own in summaries.values()], decimals=1),
+        Column("result", [result_error(own) for own in summaries.values()], decimals=1),
+        *(Column(name, errors, decimals=1) for name, errors in others.items()),
+        Column("seconds", [own["seconds"]["total"] for own in summaries.values()], decimals=0, summarized=False),
+    ]
     whence = [" / ".join(sorted({str(own.get(name)) for own in summaries.values()})) for name in ("git_commit", "machine")]
+    chosen = [f"{seed}: {_network_of(trial.folder / f'seed{seed}-run')}" for seed in summaries]
+    images = "other training" if trial.tested_on == _TRAIN else "test"
     return (
         f"{seed_table(list(summaries), columns)}\n\n"
-        f"Errors in percent on {trial.num_test:,} other training images of {trial.dataset}: {trial.num_labels:,} "
-        f"labeled, {trial.num_unlabeled:,} unlabeled, {' / '.join(sorted(set(configs)))}. Commit {whence[0]}; "
-        f"{whence[1]}.\n"
+        f"Errors in percent on {trial.num_test:,} {images} images of {trial.dataset}: {trial.num_labels:,} "
+        f"labeled, {trial.num_unlabeled:,} unlabeled. Chosen, by seed: {'; '.join(chosen)}. Commit {whence[0]}; {whence[1]}.\n"
     )
 
 
+def _true_classes(trial: Trial) -> list[str]:
+    """Of each training image of the set."""
+    data = DATASETS[trial.dataset].load(trial.data_dir)
+    return [data.class_names[label] for label in data.train_labels]
+
+
 def _network_of(run_dir: Path) -> str:
-    config = run_directory.load_config(run_dir)
-    return f"{config.backbone} at {config.image_size} pixels"
+    config, summary = run_directory.load_config(run_dir), run_directory.read_summary(run_dir)
+    trained = "head of " if config.trainable != "all" else ""
+    return f"{trained}{config.backbone} at {config.image_size} pixels, stage {result_stage(summary)}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -145,7 +165,9 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_integer("num_labels", 100, "images with a label", lower_bound=2, flag_values=flag_values)
     flags.DEFINE_integer("num_unlabeled", 2000, "images without", lower_bound=0, flag_values=flag_values)
     flags.DEFINE_integer("num_test", 500, "images to test on", lower_bound=1, flag_values=flag_values)
-    flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
+    flags.DEFINE_enum("tested_on", _TRAIN, [_TRAIN, _TEST], "whose images are tested on", flag_values=flag_values)
+    flags.DEFINE_float("minutes", 20.0, "that a run may take", 0.01, flag_values=flag_values)
+    flags.DEFINE_bool("compare", False, "scikit-learn's methods on the features of such a run, too", flag_values=flag_values)
     flags.DEFINE_list("seeds", "0", "what images are drawn, and the run's seed", flag_values=flag_values)
     define_path("output_dir", "runs/proposal_trial", "folder of images and runs", flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
@@ -167,15 +189,22 @@ def _claim(trial: Trial) -> None:
 def _run(flag_values: flags.FlagValues) -> int:
     seeds = parse_seeds(flag_values["seeds"].value)
     data_dir = flag_values["data_dir"].value
-    counts = {name: flag_values[name].value for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "hours")}
+    counts = {
+        name: flag_values[name].value for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "tested_on", "minutes")
+    }
     folder = Path(flag_values["output_dir"].value)
     trial = Trial(data_dir=Path(data_dir).expanduser() if data_dir else None, folder=folder, **counts)
     run_directory.check_writable(folder)
     _claim(trial)
-    summaries, text = {}, ""
+    summaries: dict[int, dict[str, Any]] = {}
+    others: dict[str, list[float]] = {}
+    text = ""
     for seed in seeds:
         summaries[seed] = summary_of(trial, seed)
-        text = table_text(trial, summaries, [_network_of(folder / f"seed{seed}-run") for seed in summaries])
+        if flag_values["compare"].value:
+            for name, error in feature_baselines.errors_of(folder / f"seed{seed}-run", _true_classes(trial)).items():
+                others.setdefault(name, []).append(error)
+        text = table_text(trial, summaries, others)
         files.write_text(folder / TABLE_FILE, text)
     print(f"\n{text}\nThis stands in {folder / TABLE_FILE} too.")
     return 0

@@ -8,12 +8,12 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE, check_tfds, find_tfds, is_fake, num_examples
 from r2d2_tf.data.splits import check_num_labels, parse_split
+from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
 from r2d2_tf.system.messages import markdown
 from tools.reproduce import fake_data
 from tools.reproduce.results import Results, Run
 from tools.reproduce.trainer import Trainer
 from tools.shared import cost
-from tools.shared.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def plan(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
     lines = list(_lines(runs, output, trainer, num_train))
 
     def times(of: Cost) -> list[str]:
-        return [time_text(of.seconds(size, speed)) for speed in (cost.GPU, cost.CPU_CORE)]
+        return [time_text(of.seconds(size, speed)) for speed in (GPU, CPU_CORE)]
 
     rows = [[x.label, str(x.seed), x.state, two_digits(x.cost.trained), *times(x.cost)] for x in lines]
     left = [x.cost for x in lines if x.state == "not run"]
@@ -41,8 +41,8 @@ def plan(runs: Sequence[Run], output: Results, trainer: Trainer) -> str:
     text = [
         f"{num_train:,} training images, {whose}.",
         f"{config.backbone}: {two_digits(size / 1e6)} million multiply-adds an image.",
-        f"Estimated times of training and prediction alone, if a GPU sustains {two_digits(cost.GPU / 1e12)} TFLOP/s",
-        f"(with a small network it does not), or a CPU core {two_digits(cost.CPU_CORE / 1e9)} GFLOP/s, in float32:",
+        f"Estimated times of training and prediction alone, if a GPU sustains {two_digits(GPU / 1e12)} TFLOP/s",
+        f"(with a small network it does not), or a CPU core {two_digits(CPU_CORE / 1e9)} GFLOP/s, in float32:",
         "",
         *markdown([["row", "seed", "state", "images trained on", "on a GPU", "on a CPU core"], *rows]),
         "",

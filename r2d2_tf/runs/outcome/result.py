@@ -1,10 +1,13 @@
 """Which stage's network is a run's result: decided by held-out labels, never by test labels. Needs no TensorFlow."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome import verdict
 
 
@@ -56,3 +59,15 @@ def decided(
         return Result(chosen, f"asked for by --result_stage={asked}", counts)
     words = verdict.held_out_words(wrong, len(labels), chosen, 1.0 if p_value is None else p_value)
     return Result(chosen, f"{words}; asked for by --result_stage={asked}" if asked else words, counts, p_value)
+
+
+def chosen_before(folder: Path, stage: int) -> Result | None:
+    """The result of a run that was chosen, with its stages, by other runs on parts of the labels; None: it was not.
+
+    `stage` is the run's last one.
+    """
+    path = folder / run_directory.CHOICE_FILE
+    if not path.is_file():
+        return None
+    choice = json.loads(path.read_text(encoding="utf-8"))
+    return Result(stage, " ".join(choice["words"]), choice["held_out"], choice["p_value"]) if choice["held_out"] else None

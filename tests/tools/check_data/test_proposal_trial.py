@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -16,7 +17,9 @@ FLAGS = ("--num_labels=20", "--num_unlabeled=60", "--num_test=30")
 
 @pytest.fixture
 def trial(tmp_path):
-    return Trial("mnist5k", None, num_labels=20, num_unlabeled=60, num_test=30, hours=2.0, folder=tmp_path)
+    return Trial(
+        "mnist5k", None, num_labels=20, num_unlabeled=60, num_test=30, tested_on="train", minutes=20.0, folder=tmp_path
+    )
 
 
 def test_images_are_drawn_apart_with_as_many_labels_of_each_class_and_anew_for_each_seed(trial):
@@ -60,8 +63,8 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
         config = from_command_line(command[3:])
         config.resolved_run_dir.mkdir()
         (config.resolved_run_dir / "config.cfg").write_text(config.to_flagfile())
-        errors = {"stage_1": 20 + config.seed, "stage_2": 10.0, "stage_3": 5 + config.seed}
-        about = {"seconds": {"total": 7}, "files": {}, "git_commit": "abc", "machine": "a machine"}
+        errors = {"stage_1": 20 + config.seed, "stage_2": 10.0}
+        about = {"seconds": {"total": 7}, "files": {}, "git_commit": "abc", "machine": "a machine", "result": {"stage": 2}}
         (config.resolved_run_dir / "summary.json").write_text(json.dumps({"test_error_percent": errors} | about))
         return 0
 
@@ -69,17 +72,29 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
     arguments = [*FLAGS, "--seeds=0,1", f"--output_dir={tmp_path / 'out'}"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "| 0 | 20.0 | 10.0 | 5.0 | 7 |" in unpadded(out)
-    assert "| mean | 20.5 | 10.0 | 5.5 | |" in unpadded(out)
-    assert "on 30 other training images of mnist5k: 20 labeled, 60 unlabeled, conv_small at 28 pixels" in out
+    assert "| 0 | 20.0 | 10.0 | 7 |" in unpadded(out)
+    assert "| mean | 20.5 | 10.0 | |" in unpadded(out)
+    assert "on 30 other training images of mnist5k: 20 labeled, 60 unlabeled" in out
+    assert "Chosen, by seed: 0: lenet at 224 pixels, stage 2; 1: lenet" in out
     assert (tmp_path / "out" / "table.md").read_text() in out
     assert main(arguments) == 0
     assert len(commands) == 2
     config = from_command_line(commands[1][3:])
-    assert (config.dataset, config.seed) == ("folder", 1)
+    assert (config.dataset, config.seed, config.minutes) == ("folder", 1, 20)
     assert "Commit abc; a machine." in out, "of the runs, not of who prints"
     assert main([*arguments, "--num_labels=30"]) == 2
     assert "holds another trial (--num_labels: 20 -> 30): choose another --output_dir" in capsys.readouterr().err
+
+
+def test_the_test_images_of_a_set_are_files_of_their_own_once_the_rules_stand(trial, tmp_path):
+    data = DATASETS["mnist5k"].load(None)
+    rows = drawn(data.train_labels, 10, dataclasses.replace(trial, tested_on="test"), seed=0)
+    assert set(rows) == {"train", "unlabeled"}
+    write_folder(tmp_path / "images", data, rows, np.array([2, 5]))
+    found = sorted((tmp_path / "images" / "test").rglob("*.png"))
+    assert sorted(int(path.stem) for path in found) == [2, 5]
+    for path in found:
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(data.test_images)[int(path.stem)][..., 0])
 
 
 def test_a_run_that_fails_and_bad_flags_are_one_line(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ from conftest import unpadded
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.readers.tfds import FAKE
+from r2d2_tf.recipes.image_cost import Cost
 from tools.reproduce import __main__ as reproduce
 from tools.reproduce import fake_data, paper_tables, results, run_plan, trainer
 from tools.shared import cost
@@ -41,7 +42,7 @@ def test_the_cost_is_that_of_the_plan():
     alone = cost.cost_of(Config(dataset="cifar10", num_labels=4000, rounds="", finetune_epochs=0), 50_000)
     assert whole.without(alone).trained == whole.trained - 300 * 4000
     assert cost.cost_of(config, 10_000).predicted == 6 * 6000
-    assert cost.Cost(10**6, 3 * 10**6).seconds(10**9, 1e13) == pytest.approx(6e6 * 2e9 / 1e13)
+    assert Cost(10**6, 3 * 10**6).seconds(10**9, 1e13) == pytest.approx(6e6 * 2e9 / 1e13)
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,24 @@
-"""A config for data of your own: the project's nearest config, fitted to how many images there are. Each flag has its reason.
+"""A recipe for a network at random: the project's nearest config, fitted to how many images there are.
 
 What is taken over as it stands was tried on that config's own data; every change is a rule that was adopted, and tried on a few
 sets alone (BUILD.md, "Your own images"). Without TensorFlow.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.method.schedules import Round
-from tools.shared.cost import CPU_CORE, GPU, Cost
+from r2d2_tf.recipes.facts import Facts
+from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
+from r2d2_tf.recipes.proposed import Choice
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 UNTESTED = "adopted, untested"
 _SIZES = (224, 160, 128, 96, 64)
 """Sides of a photograph that are proposed, the largest first that is affordable."""
-_SMALL_SIDE = 48
-"""Files of so few pixels a side, in the median, are small images and no photographs."""
 _LEAST_SIDE = 16
 """That small images in files are shown in, in pixels."""
 _FEWEST_STEPS = 10
@@ -28,37 +27,13 @@ _LEAST_BATCH = 4
 _ABOUT_EQUAL = 1.1
 _LEAST_FINETUNING = 3
 """Epochs of stage 3: its rate falls from epoch to epoch, and one alone would end at the rate with which it began."""
+_SECONDS_AN_EPOCH = 0.3
+"""That an epoch takes beside its steps: shuffling, evaluation, a row of the table."""
 _LONGER = 4
 """How many times as many epochs as its config's a stage may have at most."""
-_UNEQUAL = 10
-"""Times as many labeled images in the largest class as in the smallest, from which on it is said."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a proposal follows from.
-
-    Attributes:
-        fewest: labeled training images of the smallest class.
-        most: of the largest.
-        image_shape: (height, width, channels) of images in memory; None for photographs.
-        shorter_side: median of the photographs' shorter sides, in pixels.
-        hours: that the run may take.
-    """
-
-    num_labeled: int
-    num_unlabeled: int
-    num_test: int
-    fewest: int
-    most: int
-    num_classes: int
-    image_shape: tuple[int, int, int] | None
-    shorter_side: int
-    has_gpu: bool
-    hours: float
-
-
-class Recipe(NamedTuple):
+class NearestConfig(NamedTuple):
     """A config of the project, how many images it was written for, and its network's multiply-adds for one of `side` pixels."""
 
     config: str
@@ -68,25 +43,16 @@ class Recipe(NamedTuple):
     side: int
 
 
-DIGITS = Recipe("mnist5k", 100, 3900, 2.3e6, 28)
-SMALL = Recipe("cifar100_cpu", 1600, 6400, 2.5e6, 32)
-PHOTOGRAPHS = Recipe("photographs_cpu", 100, 900, 0.6e9, 128)
-SMALL_ON_GPU = Recipe("cifar100", 10_000, 40_000, 0.73e9, 32)
-PHOTOGRAPHS_ON_GPU = Recipe("imagenet", 128_000, 1_153_167, 1.8e9, 224)
+DIGITS = NearestConfig("mnist5k", 100, 3900, 2.3e6, 28)
+SMALL = NearestConfig("cifar100_cpu", 1600, 6400, 2.5e6, 32)
+PHOTOGRAPHS = NearestConfig("photographs_cpu", 100, 900, 0.6e9, 128)
+SMALL_ON_GPU = NearestConfig("cifar100", 10_000, 40_000, 0.73e9, 32)
+PHOTOGRAPHS_ON_GPU = NearestConfig("imagenet", 128_000, 1_153_167, 1.8e9, 224)
 
 
-class Choice(NamedTuple):
-    """A flag of a proposal: its value as it is written, why, and whether that was ever tested."""
-
-    flag: str
-    value: str
-    reason: str
-    status: str
-
-
-def recipe_for(facts: Facts) -> Recipe:
+def nearest(facts: Facts) -> NearestConfig:
     """The config of the project whose data are most like these."""
-    if _has_photographs(facts):
+    if facts.has_photographs:
         return PHOTOGRAPHS_ON_GPU if facts.has_gpu else PHOTOGRAPHS
     height, width, channels = facts.image_shape or (facts.shorter_side, facts.shorter_side, 3)
     # Of fewer pixels the pooling of the other two networks leaves none.
@@ -97,13 +63,9 @@ def recipe_for(facts: Facts) -> Recipe:
     return SMALL_ON_GPU if facts.has_gpu else SMALL
 
 
-def _has_photographs(facts: Facts) -> bool:
-    return facts.image_shape is None and facts.shorter_side > _SMALL_SIDE
-
-
 def propose(facts: Facts) -> list[Choice]:
     """The flags that suit the data, beside those that name them."""
-    recipe = recipe_for(facts)
+    recipe = nearest(facts)
     base = from_command_line([f"--flagfile={CONFIGS / recipe.config}.cfg"])
     whence = f"as configs/{recipe.config}.cfg"
     choices = [Choice("backbone", base.backbone, _why_backbone(facts, recipe), whence), *_stage_1(facts, base, recipe, whence)]
@@ -131,14 +93,14 @@ def _unlabeled_in(batch: int) -> int:
     return batch * 3 // 4
 
 
-def _why_backbone(facts: Facts, recipe: Recipe) -> str:
+def _why_backbone(facts: Facts, recipe: NearestConfig) -> str:
     where = "a GPU" if facts.has_gpu else "a CPU"
     height, width = (facts.shorter_side,) * 2 if facts.image_shape is None else facts.image_shape[:2]
-    what = "photographs" if _has_photographs(facts) else f"{width}x{height} pixels"
+    what = "photographs" if facts.has_photographs else f"{width}x{height} pixels"
     return f"{what} on {where}"
 
 
-def _stage_1(facts: Facts, base: Config, recipe: Recipe, whence: str) -> Iterator[Choice]:
+def _stage_1(facts: Facts, base: Config, recipe: NearestConfig, whence: str) -> Iterator[Choice]:
     batch = max(_LEAST_BATCH, min(base.supervised_batch_size, facts.num_labeled // 5))
     share = batch / base.supervised_batch_size
     own = batch == base.supervised_batch_size
@@ -164,7 +126,7 @@ def _rate(flag: str, rate: float, share: float, whence: str) -> Choice:
     return Choice(flag, f"{rate * share:.3g}", "" if own else "in proportion to the batch", whence if own else UNTESTED)
 
 
-def _later_stages(facts: Facts, base: Config, recipe: Recipe, whence: str) -> Iterator[Choice]:
+def _later_stages(facts: Facts, base: Config, recipe: NearestConfig, whence: str) -> Iterator[Choice]:
     batch = base.batch_size
     while batch > _LEAST_BATCH and facts.num_unlabeled // _unlabeled_in(batch) < _FEWEST_STEPS:
         batch //= 2
@@ -201,15 +163,15 @@ def _augmentation(facts: Facts, base: Config, whence: str) -> Iterator[Choice]:
     else:
         side = min(facts.image_shape[:2])
         yield Choice("translate", f"{min(base.translate, side // 8)}", f"of {side} pixels", whence)
-    if _has_photographs(facts):
+    if facts.has_photographs:
         yield Choice("flip", "true", "take it out if left and right make a class (letters, signs)", whence)
         return
     yield Choice("flip", "false", "put it in if a mirrored image is of the same class", UNTESTED)
 
 
-def _size(facts: Facts, recipe: Recipe, choices: Sequence[Choice]) -> Choice:
+def _size(facts: Facts, recipe: NearestConfig, choices: Sequence[Choice]) -> Choice:
     # Pixels that are made up teach nothing.
-    if not _has_photographs(facts):
+    if not facts.has_photographs:
         return Choice("image_size", f"{max(_LEAST_SIDE, facts.shorter_side)}", "the files' own", UNTESTED)
     sizes = [size for size, smaller in zip(_SIZES, (*_SIZES[1:], 0), strict=True) if smaller < facts.shorter_side]
     seconds = {size: seconds_of(facts, recipe, choices, size) for size in sizes}
@@ -220,7 +182,7 @@ def _size(facts: Facts, recipe: Recipe, choices: Sequence[Choice]) -> Choice:
     return Choice("image_size", f"{size}", reason, f"as configs/{recipe.config}.cfg" if size == recipe.side else UNTESTED)
 
 
-def seconds_of(facts: Facts, recipe: Recipe, choices: Sequence[Choice], side: int) -> float:
+def seconds_of(facts: Facts, recipe: NearestConfig, choices: Sequence[Choice], side: int) -> float:
     """About how long a run takes, evaluation after each epoch included, on a GPU or one CPU core; see tools.shared.cost."""
     value = {choice.flag: choice.value for choice in choices}
     epochs = int(value["supervised_epochs"])
@@ -232,34 +194,6 @@ def seconds_of(facts: Facts, recipe: Recipe, choices: Sequence[Choice], side: in
         trained += sum(rounds) * facts.num_unlabeled * 4 // 3 + finetune * total
         predicted += (sum(rounds) + finetune) * facts.num_test + (len(rounds) + 1) * facts.num_unlabeled
     multiply_adds = recipe.multiply_adds * (side / recipe.side) ** 2
-    return Cost(trained, predicted).seconds(multiply_adds, GPU if facts.has_gpu else CPU_CORE)
-
-
-def remarks(facts: Facts) -> list[str]:
-    """What is unusual about the data, a line each."""
-    lines = []
-    if facts.most > _UNEQUAL * facts.fewest:
-        lines.append(
-            f"The classes are unequal ({facts.fewest:,} to {facts.most:,} labeled images). Nothing is weighed: a rare class is "
-            "learned as rarely as it comes. The error counts images, not classes."
-        )
-    if facts.fewest < 5:
-        lines.append(f"The smallest class has {facts.fewest} labeled images: label more of it before anything else.")
-    if _has_photographs(facts):
-        lines.append(
-            "A network that was trained on ImageNet mostly starts far ahead of one at random: --download --weights=imagenet "
-            "--backbone=keras.applications:EfficientNetV2B0 --freeze_epochs=5 (not tried with the real weights)."
-        )
-    if facts.num_test < 10 * facts.num_classes:
-        lines.append(f"{facts.num_test:,} test images tell an error only roughly.")
-    return lines
-
-
-def flagfile(choices: Sequence[Choice], title: str) -> str:
-    """The text of a flagfile, a comment above each flag that has a reason."""
-    lines = [f"# {line}" for line in title.splitlines()]
-    for choice in choices:
-        alone = f"{choice.status[0].upper()}{choice.status[1:]}."
-        why = f"{choice.reason} ({choice.status})" if choice.reason else alone
-        lines += ["", f"# {why}", f"--{choice.flag}={choice.value}"]
-    return "\n".join(lines) + "\n"
+    seconds = Cost(trained, predicted).seconds(multiply_adds, GPU if facts.has_gpu else CPU_CORE)
+    all_epochs = epochs + (sum(rounds) + finetune if value["rounds"] else 0)
+    return seconds + _SECONDS_AN_EPOCH * all_epochs

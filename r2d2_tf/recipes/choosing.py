@@ -1,0 +1,255 @@
+"""One command from a folder to a network: looks at the data, tries the recipes on held-out labels, and says which to train."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import OWN_SETS, TFDS_PREFIX
+from r2d2_tf.data.image_data import DatasetSpec
+from r2d2_tf.data.readers.folder import NoTestImages
+from r2d2_tf.recipes import decision, proposed
+from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
+from r2d2_tf.recipes.fold_runs import Fold, FoldRuns
+from r2d2_tf.recipes.recipe import HEAD, Recipe, recipes_for
+from r2d2_tf.runs import run_directory, run_labels
+from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system import files
+from r2d2_tf.system.interrupts import StopSignals
+from r2d2_tf.system.messages import one_line
+
+MINUTES = 20.0
+"""That all of it may take, if --minutes does not say."""
+TEST_FRACTIONS = (0.2, 0.5)
+"""Shares of the labels that are tested on where no test images are set apart; the second where the first is none of a class."""
+RECIPE_FILE = "recipe.cfg"
+_PARTS = 5
+_ENOUGH_LABELS = 2000
+"""From so many labels on, two of the parts tell enough."""
+_FEWEST_LABELS = 10
+_OF_THE_DATA = (
+    *("dataset", "data_dir", "labels", "num_labels", "test_fraction", "image_view", "skip_bad_images", "soft_labels"),
+    *("seed", "name", "run_dir", "new_run", "dry_run", "minutes", "download", "checkpoint_minutes", "deterministic"),
+    *("strategy", "num_logical_cpus", "eval_batch_size"),
+)
+"""Flags that leave open how it is trained."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is to be trained.
+
+    Attributes:
+        config: of the run.
+        words: what was chosen, why, and how sure that is, a line each.
+        record: the same for programs, and what each recipe came to.
+    """
+
+    config: Config
+    words: tuple[str, ...]
+    record: dict[str, Any]
+
+
+def is_open(named: Collection[str], config: Config) -> bool:
+    """Whether a command line, of the flags `named`, leaves open how somebody's own images are to be trained."""
+    own = config.dataset in OWN_SETS or config.dataset.startswith(TFDS_PREFIX)
+    return own and set(named) <= set(_OF_THE_DATA)
+
+
+def begun(config: Config, named: Collection[str]) -> Config | None:
+    """The config that was chosen for this command before, if its run was begun: what is named now must still be so."""
+    path = config.resolved_run_dir / run_directory.CHOICE_FILE
+    if config.new_run or not path.is_file():
+        return None
+    before = run_directory.load_config(config.resolved_run_dir)
+    return dataclasses.replace(before, **{name: getattr(config, name) for name in named})
+
+
+def data_of(config: Config) -> tuple[Config, DatasetSpec]:
+    """The config with a share of the labels to test on, where no test images are set apart; and the spec of its data."""
+    for fraction in dict.fromkeys((config.test_fraction, *TEST_FRACTIONS)):
+        config = dataclasses.replace(config, test_fraction=fraction)
+        with contextlib.suppress(NoTestImages):
+            return config, spec_of(config)
+    return config, spec_of(config)
+
+
+def facts_about(config: Config, spec: DatasetSpec) -> Facts:
+    """Imports TensorFlow."""
+    import tensorflow as tf
+
+    data = spec.load(config.data_path)
+    shorter_side, is_grey = looks_of(data.train_images)
+    return facts_of(
+        data,
+        run_labels.training_labels(data, config, spec.num_classes),
+        shorter_side=shorter_side,
+        is_grey=is_grey,
+        num_test=len(data.test_labels),
+        has_gpu=bool(tf.config.list_physical_devices("GPU")),
+        hours=(config.minutes or MINUTES) / 60,
+    )
+
+
+class Choosing:
+    """The choice of a recipe for a config of the data alone, within its minutes.
+
+    Args:
+        config: of the data; see `data_of`.
+        spec: of the data.
+        signals: may ask for a stop: the same command then goes on.
+        began: `time.perf_counter()` when the program started.
+        say: tells people a line.
+    """
+
+    def __init__(
+        self, config: Config, spec: DatasetSpec, signals: StopSignals, began: float, say: Callable[[str], object] = print
+    ) -> None:
+        self.config, self.began, self.say = config, began, say
+        self.facts = facts_about(config, spec)
+        self.recipes = recipes_for(self.facts)
+        run_dir = config.resolved_run_dir
+        self.folder = run_dir.with_name(f"{run_dir.name}-choice")
+        self._runs = FoldRuns(config, self.folder, signals)
+        self._parts = _PARTS if self.facts.num_labeled < _ENOUGH_LABELS else 2
+
+    @property
+    def seconds_left(self) -> float:
+        return 60 * (self.config.minutes or MINUTES) - (time.perf_counter() - self.began)
+
+    def plan_text(self) -> str:
+        """What will be tried, and about how long it takes."""
+        facts = self.facts
+        lines = [
+            f"Your images: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled, {facts.num_test:,} to test on; "
+            f"{facts.num_classes:,} classes, {facts.side} pixels{', grey' * facts.is_grey}",
+            *remarks(facts),
+            f"Plan, within {self.config.minutes or MINUTES:g} minutes (--minutes): labels that are held out in turn choose of",
+        ]
+        for recipe in self.recipes:
+            lines.append(f"  {recipe.name + ':':13} {recipe.about}; a run takes about {_minutes(recipe.seconds)}")
+        return "\n".join([*lines, "then the one that is chosen is trained on all labels."])
+
+    def chosen(self) -> Chosen:
+        """Tries and decides.
+
+        Raises:
+            RunInterrupted: if a signal asked for it.
+            ValueError, OSError: as any run.
+        """
+        tried = self._tried()
+        if not tried:
+            recipe = self.recipes[0]
+            why = "as there are too few labels or minutes to try it first"
+            if self.facts.num_labeled >= _FEWEST_LABELS and recipe.name != HEAD:
+                # It decides which stage is the result.
+                return self._choice(
+                    recipe, held_out="0.2", words=(f"Chosen: {recipe.name}, {why}; a fifth of the labels judges it",)
+                )
+            return self._choice(recipe, words=(f"Chosen: {recipe.name}, all stages, {why}",))
+        found = {name: decision.tried(folds) for name, folds in tried.items()}
+        name = decision.best_of(tried)
+        lines = [decision.stage_words(name, found[name])]
+        lines += [decision.stage_words(other, found[other]) for other in found if other != name]
+        recipe = next(recipe for recipe in self.recipes if recipe.name == name)
+        words = (f"Chosen: {recipe.about}", *(f"  {line}" for line in lines), *self._more_labels(recipe, found[name]))
+        return self._choice(recipe, words=words, found=found)
+
+    def _tried(self) -> dict[str, list[Fold]]:
+        """The folds of each recipe that was tried."""
+        tried: dict[str, list[Fold]] = {}
+        if self.facts.num_labeled < _FEWEST_LABELS or self.facts.most < 2:
+            return tried
+        for recipe in self.recipes:
+            if tried and not self._is_promising(recipe, tried):
+                continue
+            folds = self._folds(recipe)
+            if folds:
+                tried[recipe.name] = folds
+        return tried
+
+    def _folds(self, recipe: Recipe) -> list[Fold]:
+        folds: list[Fold] = []
+        expected = recipe.seconds
+        for part in range(1, self._parts + 1):
+            # The run itself comes after them, and takes about as long.
+            if self.seconds_left < expected + recipe.trial_seconds:
+                if not folds:
+                    self.say(f"{recipe.name} is not tried: a run takes about {_minutes(recipe.seconds)}")
+                break
+            folds.append(self._fold(recipe, part))
+            expected = folds[-1].seconds
+        return folds
+
+    def _fold(self, recipe: Recipe, part: int, *, stage_1_alone: bool = False) -> Fold:
+        fold = self._runs.fold(recipe, part, self._parts, stage_1_alone=stage_1_alone)
+        wrong = " -> ".join(f"{fold.wrong(stage):,}" for stage in sorted(fold.predictions))
+        self.say(
+            f"  {recipe.name}, part {part} of {self._parts} held out{', stage 1 alone' * stage_1_alone}: "
+            f"{wrong} of {len(fold.labels):,} wrong ({fold.seconds:.0f} s)"
+        )
+        return fold
+
+    def _is_promising(self, recipe: Recipe, tried: dict[str, list[Fold]]) -> bool:
+        """Whether another recipe is worth its time: its stage 1, on the first part, must come near the best so far."""
+        if self.seconds_left < 2 * recipe.seconds:
+            self.say(
+                f"  {recipe.name} is not tried: it takes about {_minutes(2 * recipe.seconds)}, more than are left (--minutes)"
+            )
+            return False
+        first = self._fold(recipe, 1, stage_1_alone=True)
+        best = decision.best_of(tried)
+        other = tried[best][0].wrong(decision.tried(tried[best]).stage)
+        if first.wrong(1) > 1.5 * other + 0.05 * len(first.labels):
+            self.say(f"  {recipe.name} is given up: it is far behind {best} ({other:,} wrong)")
+            return False
+        return True
+
+    def _more_labels(self, recipe: Recipe, found: decision.Tried) -> list[str]:
+        """What more labels would bring, if that can be had in a minute."""
+        if recipe.name != HEAD or self.facts.fewest < 4 or self.seconds_left < recipe.trial_seconds + 60:
+            return []
+        halves = [self._runs.fold(recipe, part, 2, stage_1_alone=True) for part in (1, 2)]
+        half, of = sum(fold.wrong(1) for fold in halves), sum(len(fold.labels) for fold in halves)
+        most = int(found.wrong[1].sum())
+        return [f"  {decision.learning_curve_words(half, of, most, found.of, self.facts.num_labeled)}"]
+
+    def _choice(
+        self,
+        recipe: Recipe,
+        *,
+        words: tuple[str, ...],
+        found: Mapping[str, decision.Tried] | None = None,
+        held_out: str = "none",
+    ) -> Chosen:
+        config = dataclasses.replace(recipe.applied(self.config), held_out=held_out, run_dir=str(self.config.resolved_run_dir))
+        tried = found[recipe.name] if found else None
+        if tried is not None and tried.stage < 3:
+            config = dataclasses.replace(config, finetune_epochs=0)
+        if tried is not None and tried.stage < 2:
+            config = dataclasses.replace(config, rounds="")
+        record = {
+            "recipe": recipe.name,
+            "words": list(words),
+            "held_out": tried.counts if tried else {},
+            "p_value": tried.p_value if tried else None,
+            "tried": {name: own.counts for name, own in (found or {}).items()},
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        title = one_line(f"{self.config.data_dir}: {self.facts.num_labeled:,} labeled + {self.facts.num_unlabeled:,} unlabeled")
+        files.write_text(self.folder / RECIPE_FILE, proposed.flagfile(recipe.choices, title))
+        return Chosen(config, words, record)
+
+
+def note(chosen: Chosen, folder: Path) -> None:
+    """Writes what was chosen into the folder of the run that was begun for it."""
+    files.write_text(folder / run_directory.CHOICE_FILE, json.dumps(chosen.record, indent=2) + "\n")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(1, round(seconds / 60)):,} minutes" if seconds >= 90 else "a minute"

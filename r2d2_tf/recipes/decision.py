@@ -1,0 +1,99 @@
+"""Which recipe is taken, and which stage's network is the result: by labels that were held out. Pure functions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r2d2_tf.recipes.fold_runs import Fold
+from r2d2_tf.runs.outcome import verdict
+
+_POOR = 0.5
+"""Share of errors after stage 1 from which most pseudo-labels are wrong, so that later stages must be surely better."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the folds of a recipe came to, all of them together.
+
+    Attributes:
+        wrong: number of a stage -> held-out labels that its network gets wrong, `[labels]` bool.
+        stage: whose network is to be the result.
+        p_value: of the difference between it and stage 1, or, if it is stage 1, the last stage; None: there is one stage.
+    """
+
+    wrong: dict[int, np.ndarray]
+    stage: int
+    p_value: float | None
+
+    @property
+    def of(self) -> int:
+        """Labels that were held out."""
+        return len(self.wrong[self.stage])
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """`stage_N` -> how many of them its network gets wrong, `wrong`, `of` how many."""
+        return {f"stage_{stage}": {"wrong": int(wrong.sum()), "of": len(wrong)} for stage, wrong in self.wrong.items()}
+
+
+def tried(folds: Sequence[Fold]) -> Tried:
+    """Decides the stage: the one with the fewest errors; of equal ones the latest.
+
+    A later stage learns from the predictions of the first. Where most of those are wrong, it mostly learns errors, and is taken
+    only if it is better by more than chance; see `verdict.SURE`.
+    """
+    stages = sorted(set.intersection(*(set(fold.predictions) for fold in folds)))
+    wrong = {stage: np.concatenate([fold.predictions[stage] != fold.labels for fold in folds]) for stage in stages}
+    counts = {stage: int(values.sum()) for stage, values in wrong.items()}
+    first, last = stages[0], stages[-1]
+    stage = min(stages, key=lambda stage: (counts[stage], -stage))
+    if wrong[first].mean() > _POOR and stage != first and _p_value(wrong[first], wrong[stage]) >= verdict.SURE:
+        stage = first
+    other = last if stage == first else first
+    return Tried(wrong, stage, _p_value(wrong[other], wrong[stage]) if other != stage else None)
+
+
+def _p_value(one: np.ndarray, other: np.ndarray) -> float:
+    return verdict.sign_test(int((one & ~other).sum()), int((other & ~one).sum()))
+
+
+def best_of(folds: Mapping[str, Sequence[Fold]]) -> str:
+    """The name of the recipe whose result has the fewest errors on the labels that all of them held out.
+
+    Of equal ones the first, which is the cheapest. Of each recipe the stage is decided by all of its own folds.
+    """
+    shared = set.intersection(*({fold.part for fold in of_recipe} for of_recipe in folds.values()))
+    errors = {}
+    for name, of_recipe in folds.items():
+        stage = tried(of_recipe).stage
+        errors[name] = sum(fold.wrong(stage) for fold in of_recipe if fold.part in shared)
+    return min(errors, key=lambda name: errors[name])
+
+
+def stage_words(name: str, found: Tried) -> str:
+    """What the folds say of a recipe, in a line."""
+    chosen, first = found.stage, min(found.wrong)
+    line = f"{name}: {int(found.wrong[chosen].sum()):,} of {found.of:,} held-out labels wrong after stage {chosen}"
+    others = [f"{int(found.wrong[stage].sum()):,} after stage {stage}" for stage in found.wrong if stage != chosen]
+    if others:
+        line += f", against {' and '.join(others)}"
+    if found.p_value is not None:
+        sure = "not by chance" if found.p_value < verdict.SURE else "a slight sign only"
+        line += f" ({verdict.told_p(found.p_value)}: {sure})"
+    if chosen == first and others:
+        line += "; unlabeled images did not help, so the labels alone decide"
+    return line
+
+
+def learning_curve_words(wrong_half: int, of_half: int, wrong_most: int, of_most: int, num_labels: int) -> str:
+    """What more labels would bring, of stage 1 trained on a half and on four fifths of the labels.
+
+    An error falls by about the same share for each doubling of the labels (a power law, Hestness et al. 2017): from the half to
+    four fifths they grow 1.6 times.
+    """
+    half, most = wrong_half / of_half, wrong_most / of_most
+    if not 0 < most < half:
+        return f"More labels: {num_labels:,} are too few to say what twice as many would bring."
+    power = np.log(half / most) / np.log(1.6)
+    return f"More labels: twice as many would bring the labels alone to about {100 * most * 2.5**-power:.0f} % of errors."

@@ -1,0 +1,125 @@
+"""Runs of a recipe in which a part of the labels is held out: what would come of it? They are ordinary runs, made in turn."""
+
+import contextlib
+import dataclasses
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.image_data import DatasetSpec, ImageData
+from r2d2_tf.recipes.recipe import Recipe
+from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs.outcome import stage_predictions
+from r2d2_tf.runs.run_state import HELD_OUT
+from r2d2_tf.system.interrupts import StopSignals
+
+_LOG_FILE = "log.txt"
+_KEPT = {
+    run_directory.CONFIG_FILE,
+    run_directory.SUMMARY_FILE,
+    run_directory.METRICS_FILE,
+    run_directory.HELD_OUT_FILE,
+    run_directory.LOCK_FILE,
+    _LOG_FILE,
+}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What the networks of one such run say of the labels that were held out.
+
+    Attributes:
+        part: which, counted from 1.
+        labels: of the images, `[images]`.
+        predictions: number of a stage -> classes `[images]`.
+        seconds: that the run took.
+    """
+
+    part: int
+    labels: np.ndarray
+    predictions: dict[int, np.ndarray]
+    seconds: float
+
+    def wrong(self, stage: int) -> int:
+        """Labels that the network after a stage gets wrong."""
+        return int((self.predictions[stage] != self.labels).sum())
+
+
+class FoldRuns:
+    """Makes such runs in a folder, each once: what was made before is read.
+
+    Args:
+        config: of the data alone.
+        folder: of the runs.
+        signals: may ask for a stop; what is unfinished goes on the next time.
+    """
+
+    def __init__(self, config: Config, folder: Path, signals: StopSignals) -> None:
+        self.config, self.folder, self.signals = config, folder, signals
+
+    def fold(self, recipe: Recipe, part: int, parts: int, *, stage_1_alone: bool = False) -> Fold:
+        """The run in which one of the parts is held out.
+
+        Raises:
+            RunStopped: if it has to stop.
+            RunInterrupted: if a signal asked for it.
+            ValueError, OSError: as any run.
+        """
+        applied = recipe.applied(self.config)
+        if stage_1_alone:
+            applied = dataclasses.replace(applied, rounds="", finetune_epochs=0)
+        name = f"{re.sub('[^a-z0-9]+', '-', recipe.name)}-{part}-of-{parts}{'-stage-1' * stage_1_alone}"
+        config = dataclasses.replace(
+            applied,
+            name=name,
+            run_dir=str(self.folder / name),
+            held_out=f"{part}/{parts}",
+            # What collapsed is told by its errors; a trial is to end with some.
+            stop_on_collapse=False,
+        )
+        began = time.perf_counter()
+        summary = run_directory.finished_summary(config)
+        if summary is None:
+            summary = self._run(config, began)
+        return _read(Path(config.run_dir), part, summary["seconds"]["total"])
+
+    def _run(self, config: Config, began: float) -> dict:
+        from r2d2_tf.training.experiment import Experiment
+
+        folder = Path(config.run_dir)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context((self.folder / _LOG_FILE).open("a", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(log))
+            experiment = Experiment(config, _spec_of(config), signals=self.signals)
+            stack.enter_context(experiment.claimed())
+            summary = experiment.run(folder, began)
+        for path in folder.iterdir():
+            if path.name not in _KEPT:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return summary
+
+
+def _spec_of(config: Config) -> DatasetSpec:
+    """The config's own, which sees images in its size, but for the test images."""
+    spec = spec_of(config)
+    return dataclasses.replace(spec, load=lambda data_dir: _with_one_test_image(spec.load(data_dir)))
+
+
+def _with_one_test_image(data: ImageData) -> ImageData:
+    """Nothing is chosen by test images; a run wants one."""
+    ids = None if data.test_ids is None else data.test_ids[:1]
+    return dataclasses.replace(data, test_images=data.test_images[:1], test_labels=data.test_labels[:1], test_ids=ids)
+
+
+def _read(folder: Path, part: int, seconds: float) -> Fold:
+    path = folder / stage_predictions.FILES[HELD_OUT]
+    with np.load(path, allow_pickle=False) as archive:
+        predictions = {int(name.removeprefix("stage_")): archive[name] for name in archive.files if name.startswith("stage_")}
+        return Fold(part, archive["labels"], predictions, seconds)

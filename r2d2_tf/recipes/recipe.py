@@ -1,0 +1,57 @@
+"""The recipes that somebody's own images may be trained by, the cheapest first."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from r2d2_tf.config.command_line import named_flags
+from r2d2_tf.config.config import Config
+from r2d2_tf.data.datasets import PHOTOGRAPH_SIZE
+from r2d2_tf.recipes import from_scratch, pretrained
+from r2d2_tf.recipes.facts import Facts
+from r2d2_tf.recipes.proposed import Choice
+
+HEAD, FROM_SCRATCH = "head", "from scratch"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to train.
+
+    Attributes:
+        name: in a word or two.
+        about: what it is, for people.
+        choices: its flags.
+        seconds: about how long a run of it takes.
+        trial_seconds: about how long another run on a part of the same images takes, in which features are known.
+    """
+
+    name: str
+    about: str
+    choices: tuple[Choice, ...]
+    seconds: float
+    trial_seconds: float
+
+    def applied(self, config: Config) -> Config:
+        """A config of the data alone with the recipe's flags."""
+        return dataclasses.replace(config, **named_flags([f"--{choice.flag}={choice.value}" for choice in self.choices]))
+
+
+def recipes_for(facts: Facts) -> list[Recipe]:
+    """All that suit the data."""
+    recipes = [_from_scratch(facts)]
+    if facts.has_weights:
+        choices = pretrained.head(facts)
+        seconds = pretrained.seconds_of(facts, choices)
+        size = pretrained.size_for(facts)
+        about = f"the head of {pretrained.BACKBONE} with ImageNet's weights, at {size} pixels"
+        features = pretrained.feature_seconds(facts, size)
+        recipes.insert(0, Recipe(HEAD, about, tuple(choices), seconds, seconds - features))
+    return recipes
+
+
+def _from_scratch(facts: Facts) -> Recipe:
+    choices = from_scratch.propose(facts)
+    value = {choice.flag: choice.value for choice in choices}
+    side = int(value.get("image_size", max(facts.image_shape or (PHOTOGRAPH_SIZE,))))
+    seconds = from_scratch.seconds_of(facts, from_scratch.nearest(facts), choices, side)
+    return Recipe(FROM_SCRATCH, f"{value['backbone']} from random weights, at {side} pixels", tuple(choices), seconds, seconds)

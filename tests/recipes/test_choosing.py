@@ -1,0 +1,175 @@
+"""One command from a folder: which recipes are tried, what is told, and what is trained in the end."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from own_photographs import colored_folder
+
+from r2d2_tf import train
+from r2d2_tf.config.command_line import from_command_line, named_flags
+from r2d2_tf.config.config import Config
+from r2d2_tf.recipes import choosing, fold_runs
+from r2d2_tf.recipes.choosing import Choosing, begun, data_of, is_open
+from r2d2_tf.recipes.fold_runs import Fold
+from r2d2_tf.recipes.proposed import Choice
+from r2d2_tf.recipes.recipe import Recipe
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
+
+FLAGS = {
+    "backbone": "small_network:strided",
+    "image_size": "16",
+    "translate": "0",
+    "supervised_epochs": "2",
+    "supervised_batch_size": "8",
+    "supervised_cosine_epochs": "0",
+    "rounds": "1:0.01",
+    "batch_size": "8",
+    "finetune_epochs": "1",
+    "finetune_batch_size": "8",
+    "finetune_cosine_epochs": "0",
+}
+
+
+def recipe(name, seconds=1.0, **flags):
+    choices = tuple(Choice(flag, value, "", "tried") for flag, value in (FLAGS | flags).items())
+    return Recipe(name, f"the {name} way", choices, seconds, seconds)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return colored_folder(tmp_path / "photos", kinds=("png",))
+
+
+def folds_of(wrong, of=4):
+    """Stands for runs: `wrong` is a function of (recipe, part) that gives how many are wrong after each stage."""
+
+    def fold(self, recipe, part, parts, *, stage_1_alone=False):
+        counts = wrong(recipe.name, part)
+        labels = np.zeros(of, np.int64)
+        stages = list(enumerate(counts, start=1))[: 1 if stage_1_alone else None]
+        return Fold(part, labels, {stage: (np.arange(of) < count).astype(np.int64) for stage, count in stages}, 1.0)
+
+    return fold
+
+
+def choosing_of(photos, tmp_path, recipes, monkeypatch, wrong=None, **flags):
+    monkeypatch.setattr(choosing, "recipes_for", lambda facts: recipes)
+    if wrong is not None:
+        monkeypatch.setattr(choosing.FoldRuns, "fold", folds_of(wrong))
+    config = Config(dataset="folder", data_dir=str(photos), translate=0, run_dir=str(tmp_path / "run"), **flags)
+    said = []
+    return Choosing(*data_of(config), StopSignals(), choosing.time.perf_counter(), said.append), said
+
+
+def test_only_a_command_that_leaves_open_how_to_train_is_chosen_for():
+    for arguments, expected in (
+        (["--dataset=folder", "--data_dir=x"], True),
+        (["--dataset=npz", "--data_dir=x.npz", "--seed=3", "--minutes=5", "--run_dir=y"], True),
+        (["--dataset=tfds:x", "--data_dir=x", "--num_labels=40"], True),
+        (["--dataset=folder", "--data_dir=x", "--backbone=lenet"], False),
+        (["--dataset=folder", "--data_dir=x", "--held_out=0.2"], False),
+        (["--dataset=mnist5k"], False),
+        ([], False),
+    ):
+        assert is_open(named_flags(arguments), from_command_line(arguments)) is expected, arguments
+
+
+def test_the_recipe_and_the_stage_with_the_fewest_held_out_errors_are_chosen(photos, tmp_path, monkeypatch):
+    wrong = {"first": (3, 2, 2), "second": (3, 0, 1)}
+    choice, said = choosing_of(photos, tmp_path, [recipe("first"), recipe("second")], monkeypatch, lambda name, _: wrong[name])
+    chosen = choice.chosen()
+    assert chosen.words[0] == "Chosen: the second way"
+    assert (
+        "second: 0 of 20 held-out labels wrong after stage 2, against 15 after stage 1 and 5 after stage 3" in chosen.words[1]
+    )
+    assert (chosen.config.rounds, chosen.config.finetune_epochs) == ("1:0.01", 0), "stage 2 is the last"
+    assert chosen.config.held_out == "none", "all labels are trained on"
+    assert "first, part 1 of 5 held out: 3 -> 2 -> 2 of 4 wrong" in said[0]
+    assert named_flags([f"--flagfile={choice.folder / 'recipe.cfg'}"])["backbone"] == FLAGS["backbone"]
+
+
+def test_where_unlabeled_images_do_harm_the_labels_alone_decide(photos, tmp_path, monkeypatch):
+    choice, _ = choosing_of(photos, tmp_path, [recipe("first")], monkeypatch, lambda name, part: (1, 2, 2))
+    chosen = choice.chosen()
+    assert (chosen.config.rounds, chosen.config.finetune_epochs) == ("", 0)
+    assert "unlabeled images did not help" in chosen.words[1]
+
+
+def test_a_recipe_that_is_far_behind_is_given_up_after_one_look(photos, tmp_path, monkeypatch):
+    looked_at = []
+
+    def wrong(name, part):
+        looked_at.append((name, part))
+        return (0, 0, 0) if name == "first" else (4, 0, 0)
+
+    choice, said = choosing_of(photos, tmp_path, [recipe("first"), recipe("second")], monkeypatch, wrong)
+    assert choice.chosen().words[0] == "Chosen: the first way"
+    assert [part for name, part in looked_at if name == "second"] == [1]
+    assert "second is given up: it is far behind first" in said[-1]
+
+
+def test_what_the_minutes_do_not_allow_is_not_tried_and_that_is_said(photos, tmp_path, monkeypatch):
+    recipes = [recipe("first"), recipe("second", seconds=3600)]
+    choice, said = choosing_of(photos, tmp_path, recipes, monkeypatch, lambda name, part: (0, 0, 0), minutes=5.0)
+    assert choice.chosen().words[0] == "Chosen: the first way"
+    assert "second is not tried: it takes about 120 minutes, more than are left (--minutes)" in said[-1]
+    alone = [recipe("only", seconds=3600)]
+    choice, said = choosing_of(photos, tmp_path, alone, monkeypatch, lambda name, part: (0, 0, 0), minutes=5.0)
+    chosen = choice.chosen()
+    assert chosen.config.held_out == "0.2", "a fifth of the labels judges"
+    assert "too few labels or minutes" in chosen.words[0]
+
+
+def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(choosing, "recipes_for", lambda facts: [recipe("first")])
+    monkeypatch.setattr(choosing, "_PARTS", 2)
+    whole = choosing.FoldRuns.fold
+
+    def stopped(self, recipe, part, parts, *, stage_1_alone=False):
+        if part == 2:
+            raise RunInterrupted(2)
+        return whole(self, recipe, part, parts, stage_1_alone=stage_1_alone)
+
+    monkeypatch.setattr(choosing.FoldRuns, "fold", stopped)
+    command = ["--dataset=folder", f"--data_dir={photos}", f"--run_dir={tmp_path / 'run'}"]
+    assert train.main(command) == 130
+    out, error = capsys.readouterr()
+    assert "Your images: 12 labeled + 12 unlabeled, 9 to test on; 3 classes" in out
+    assert "the same command goes on with what is not tried yet" in error
+    first = tmp_path / "run-choice" / "first-1-of-2"
+    assert {path.name for path in first.iterdir()} <= fold_runs._KEPT, "networks of trials are not kept"
+    made = (first / "summary.json").stat().st_mtime_ns
+    monkeypatch.setattr(choosing.FoldRuns, "fold", whole)
+    assert train.main(command) == 0
+    out = capsys.readouterr().out
+    assert (first / "summary.json").stat().st_mtime_ns == made, "what was tried is not tried again"
+    assert "Chosen: the first way" in out
+    summary = run_directory.read_summary(tmp_path / "run")
+    assert summary["num_labels"] == 12, "all labels are trained on"
+    assert summary["result"]["why"].startswith("Chosen: the first way")
+    record = json.loads((tmp_path / "run" / "choice.json").read_text())
+    assert record["tried"]["first"]["stage_1"]["of"] == 12, "each label was held out once"
+    assert train.main(command) == 0
+    assert "finished already" in capsys.readouterr().out
+    assert train.main([*command, "--seed=1"]) == 2
+    assert "--seed: 0 -> 1" in capsys.readouterr().err
+
+
+def test_a_choice_is_taken_up_with_the_flags_of_today(tmp_path):
+    config = Config(dataset="folder", data_dir="x", translate=0, run_dir=str(tmp_path))
+    assert begun(config, ["dataset"]) is None
+    (tmp_path / "config.cfg").write_text(dataclasses.replace(config, supervised_epochs=7, seed=0).to_flagfile())
+    (tmp_path / "choice.json").write_text("{}")
+    assert begun(config, ["dataset", "data_dir"]).supervised_epochs == 7
+    assert begun(dataclasses.replace(config, checkpoint_minutes=1.0), ["checkpoint_minutes"]).checkpoint_minutes == 1
+    assert begun(dataclasses.replace(config, new_run=True), ["new_run"]) is None
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(choosing, "recipes_for", lambda facts: [recipe("first", seconds=600)])
+    assert train.main(["--dataset=folder", f"--data_dir={photos}", f"--run_dir={tmp_path / 'run'}", "--dry_run"]) == 0
+    assert "the first way; a run takes about 10 minutes" in capsys.readouterr().out
+    assert not list(tmp_path.glob("run*"))
