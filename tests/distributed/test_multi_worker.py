@@ -15,8 +15,10 @@ import pytest
 import tensorflow as tf
 from conftest import LIGHT, ROOT, SHORT, batches_of, make_model, make_strategy, table_values, tiny_images, tiny_labels
 
+from r2d2_tf import backbones
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
+from r2d2_tf.data import cache
 from r2d2_tf.data.augment import Augmentation
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.distributed import workers
@@ -25,6 +27,7 @@ from r2d2_tf.distributed.sharding import Shard
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.experiment import Experiment
+from r2d2_tf.training.features.store import FeatureStore
 from r2d2_tf.training.stages import plan
 from tools.torture.exactness import differences
 
@@ -177,6 +180,21 @@ def test_batch_statistics_of_each_worker_survive_a_kill(tmp_path):
     for worker in range(2):
         for name, value in learned(undisturbed, worker).items():
             np.testing.assert_array_equal(value, ours[worker][name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_workers_train_a_head_on_features_that_one_of_them_computes_and_then_all(tmp_path, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, cache.FOLDER_VARIABLE, str(tmp_path / "kept"))
+    run, name = tmp_path / "run", "small_network:normalized"
+    backbones.build(name, (28, 28, 1), 10, mean=(0.1,), std=(0.3,)).save(tmp_path / "body.keras")
+    flags = [f"--backbone={name}", f"--weights={tmp_path / 'body.keras'}", "--trainable=head_then_all", "--max_steps=4"]
+    assert end_of(start_pair(run, *FLAGS, *flags, "--synchronized_batch_norm")) == [0, 0], logs_of(run)
+    ours, theirs = learned(run, 0), learned(run, 1)
+    for key, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[key], err_msg=key)
+    # 4,000 images in two views and 1,000 in one, once.
+    (kept,) = (tmp_path / "kept").glob("r2d2_tf-features-*.bin")
+    assert kept.stat().st_size == 9000 * FeatureStore(None, "", 288).record.itemsize
 
 
 @pytest.mark.slow
