@@ -64,17 +64,17 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
             return _run(before, signals, began)
     except (ValueError, OSError) as error:
         return _ended(f"error: {one_line(error)}", 2)
-    return _choose_and_run(config, signals, began)
+    return _choose_and_run(config, signals, began, weights_allowed="weights" not in named)
 
 
-def _choose_and_run(config: Config, signals: StopSignals, began: float) -> int:
+def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weights_allowed: bool) -> int:
     """Trains by the recipe that held-out labels choose."""
     try:
         config, spec = choosing.data_of(config)
         import_tensorflow_quietly()
         from r2d2_tf.training.callbacks.collapse import RunStopped
 
-        choice = choosing.Choosing(config, spec, signals, began)
+        choice = choosing.Choosing(config, spec, signals, began, weights_allowed=weights_allowed)
         print(choice.plan_text(), flush=True)
         if config.dry_run:
             print("A dry run: nothing was tried.")

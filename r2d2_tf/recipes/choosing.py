@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_checks import NO_WEIGHTS
 from r2d2_tf.data.datasets import OWN_SETS, TFDS_PREFIX
 from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.data.readers.folder import NoTestImages
@@ -56,9 +57,12 @@ class Chosen:
 
 
 def is_open(named: Collection[str], config: Config) -> bool:
-    """Whether a command line, of the flags `named`, leaves open how somebody's own images are to be trained."""
+    """Whether a command line, of the flags `named`, leaves open how somebody's own images are to be trained.
+
+    `--weights=none` leaves it open among networks at random.
+    """
     own = config.dataset in OWN_SETS or config.dataset.startswith(TFDS_PREFIX)
-    return own and set(named) <= set(_OF_THE_DATA)
+    return own and set(named) - {"weights"} <= set(_OF_THE_DATA) and config.weights == NO_WEIGHTS
 
 
 def begun(config: Config, named: Collection[str]) -> Config | None:
@@ -104,14 +108,23 @@ class Choosing:
         spec: of the data.
         signals: may ask for a stop: the same command then goes on.
         began: `time.perf_counter()` when the program started.
+        weights_allowed: whether recipes may begin with ImageNet's weights.
         say: tells people a line.
     """
 
     def __init__(
-        self, config: Config, spec: DatasetSpec, signals: StopSignals, began: float, say: Callable[[str], object] = print
+        self,
+        config: Config,
+        spec: DatasetSpec,
+        signals: StopSignals,
+        began: float,
+        *,
+        weights_allowed: bool = True,
+        say: Callable[[str], object] = print,
     ) -> None:
         self.config, self.began, self.say = config, began, say
-        self.facts = facts_about(config, spec)
+        facts = facts_about(config, spec)
+        self.facts = facts if weights_allowed else dataclasses.replace(facts, has_weights=False)
         self.recipes = recipes_for(self.facts)
         run_dir = config.resolved_run_dir
         self.folder = run_dir.with_name(f"{run_dir.name}-choice")

@@ -61,7 +61,7 @@ def choosing_of(photos, tmp_path, recipes, monkeypatch, wrong=None, **flags):
         monkeypatch.setattr(choosing.FoldRuns, "fold", folds_of(wrong))
     config = Config(dataset="folder", data_dir=str(photos), translate=0, run_dir=str(tmp_path / "run"), **flags)
     said = []
-    return Choosing(*data_of(config), StopSignals(), choosing.time.perf_counter(), said.append), said
+    return Choosing(*data_of(config), StopSignals(), choosing.time.perf_counter(), say=said.append), said
 
 
 def test_only_a_command_that_leaves_open_how_to_train_is_chosen_for():
@@ -69,6 +69,7 @@ def test_only_a_command_that_leaves_open_how_to_train_is_chosen_for():
         (["--dataset=folder", "--data_dir=x"], True),
         (["--dataset=npz", "--data_dir=x.npz", "--seed=3", "--minutes=5", "--run_dir=y"], True),
         (["--dataset=tfds:x", "--data_dir=x", "--num_labels=40"], True),
+        (["--dataset=folder", "--data_dir=x", "--weights=none"], True),
         (["--dataset=folder", "--data_dir=x", "--backbone=lenet"], False),
         (["--dataset=folder", "--data_dir=x", "--held_out=0.2"], False),
         (["--dataset=mnist5k"], False),

@@ -54,6 +54,7 @@ class Trial:
     num_test: int
     tested_on: str
     minutes: float
+    weights: bool
     folder: Path
 
 
@@ -121,7 +122,8 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
             write_folder(photos, data, drawn(data.train_labels, spec.num_classes, trial, seed), tested)
         try:
             asked = ["--dataset=folder", f"--data_dir={photos}", f"--minutes={trial.minutes:g}", f"--name={trial.dataset}"]
-            train([*asked, f"--seed={seed}", f"--run_dir={run_dir}"])
+            without = [] if trial.weights else ["--weights=none"]
+            train([*asked, *without, f"--seed={seed}", f"--run_dir={run_dir}"])
         except RunFailed as error:
             raise ValueError(error) from error
     return run_directory.read_summary(run_dir)
@@ -167,6 +169,7 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_integer("num_test", 500, "images to test on", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_enum("tested_on", _TRAIN, [_TRAIN, _TEST], "whose images are tested on", flag_values=flag_values)
     flags.DEFINE_float("minutes", 20.0, "that a run may take", 0.01, flag_values=flag_values)
+    flags.DEFINE_bool("weights", True, "networks that come with weights may be chosen", flag_values=flag_values)
     flags.DEFINE_bool("compare", False, "scikit-learn's methods on the features of such a run, too", flag_values=flag_values)
     flags.DEFINE_list("seeds", "0", "what images are drawn, and the run's seed", flag_values=flag_values)
     define_path("output_dir", "runs/proposal_trial", "folder of images and runs", flag_values=flag_values)
@@ -190,7 +193,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     seeds = parse_seeds(flag_values["seeds"].value)
     data_dir = flag_values["data_dir"].value
     counts = {
-        name: flag_values[name].value for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "tested_on", "minutes")
+        name: flag_values[name].value
+        for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "tested_on", "minutes", "weights")
     }
     folder = Path(flag_values["output_dir"].value)
     trial = Trial(data_dir=Path(data_dir).expanduser() if data_dir else None, folder=folder, **counts)

@@ -18,7 +18,15 @@ FLAGS = ("--num_labels=20", "--num_unlabeled=60", "--num_test=30")
 @pytest.fixture
 def trial(tmp_path):
     return Trial(
-        "mnist5k", None, num_labels=20, num_unlabeled=60, num_test=30, tested_on="train", minutes=20.0, folder=tmp_path
+        "mnist5k",
+        None,
+        num_labels=20,
+        num_unlabeled=60,
+        num_test=30,
+        tested_on="train",
+        minutes=20.0,
+        weights=True,
+        folder=tmp_path,
     )
 
 
