@@ -7,9 +7,7 @@ import numpy as np
 
 from r2d2_tf.recipes.fold_runs import Fold
 from r2d2_tf.runs.outcome import verdict
-
-_POOR = 0.5
-"""Share of errors after stage 1 from which most pseudo-labels are wrong, so that later stages must be surely better."""
+from r2d2_tf.runs.outcome.result import best_stage
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,12 @@ class Tried:
 
 
 def tried(folds: Sequence[Fold]) -> Tried:
-    """Decides the stage: the one with the fewest errors; of equal ones the latest.
-
-    A later stage learns from the predictions of the first. Where most of those are wrong, it mostly learns errors, and is taken
-    only if it is better by more than chance; see `verdict.SURE`.
-    """
+    """What all folds say together; `best_stage` decides the stage."""
     stages = sorted(set.intersection(*(set(fold.predictions) for fold in folds)))
     wrong = {stage: np.concatenate([fold.predictions[stage] != fold.labels for fold in folds]) for stage in stages}
-    counts = {stage: int(values.sum()) for stage, values in wrong.items()}
-    first, last = stages[0], stages[-1]
-    stage = min(stages, key=lambda stage: (counts[stage], -stage))
-    if wrong[first].mean() > _POOR and stage != first and _p_value(wrong[first], wrong[stage]) >= verdict.SURE:
-        stage = first
-    other = last if stage == first else first
-    return Tried(wrong, stage, _p_value(wrong[other], wrong[stage]) if other != stage else None)
-
-
-def _p_value(one: np.ndarray, other: np.ndarray) -> float:
-    return verdict.sign_test(int((one & ~other).sum()), int((other & ~one).sum()))
+    stage = best_stage(wrong)
+    other = stages[-1] if stage == stages[0] else stages[0]
+    return Tried(wrong, stage, verdict.sign_test_of(wrong[other], wrong[stage]) if other != stage else None)
 
 
 def best_of(folds: Mapping[str, Sequence[Fold]]) -> str:

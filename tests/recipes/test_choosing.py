@@ -124,8 +124,9 @@ def test_what_the_minutes_do_not_allow_is_not_tried_and_that_is_said(photos, tmp
     assert "too few labels or minutes" in chosen.words[0]
 
 
-def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(choosing, "recipes_for", lambda facts: [recipe("first")])
+@pytest.mark.parametrize("flags", [{"rounds": "", "finetune_epochs": "0"}, pytest.param({}, marks=pytest.mark.slow)])
+def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_path, monkeypatch, capsys, flags):
+    monkeypatch.setattr(choosing, "recipes_for", lambda facts: [recipe("first", **flags)])
     monkeypatch.setattr(choosing, "_PARTS", 2)
     whole = choosing.FoldRuns.fold
 

@@ -28,14 +28,30 @@ class Result:
     p_value: float | None = None
 
 
-def decided(
-    asked: int, stages: Sequence[int], predictions: Mapping[str, np.ndarray], labels: np.ndarray | None, reason: str
-) -> Result:
-    """The result of a run.
+POOR = 0.5
+"""Share of errors after the first stage from which most pseudo-labels are wrong."""
+
+
+def best_stage(wrong: Mapping[int, np.ndarray]) -> int:
+    """The stage that held-out labels choose, by which of them each stage's network gets wrong, `[labels]` bool.
 
     The stage with the fewest held-out errors; of equal ones the latest: what is held out says nothing against it, it was
     trained on more images, and it is what the method promises to be best. So no stage is taken that looks worse on the
     held-out labels than an earlier one, by however little: a gain that is real and small is worth less than no harm.
+
+    A later stage learns from the predictions of the first. Where most of those are wrong (POOR), it mostly learns errors, and
+    is taken only if it is better by more than chance.
+    """
+    first = min(wrong)
+    stage = min(wrong, key=lambda stage: (int(wrong[stage].sum()), -stage))
+    is_unsure = verdict.sign_test_of(wrong[first], wrong[stage]) >= verdict.SURE
+    return first if wrong[first].mean() > POOR and is_unsure else stage
+
+
+def decided(
+    asked: int, stages: Sequence[int], predictions: Mapping[str, np.ndarray], labels: np.ndarray | None, reason: str
+) -> Result:
+    """The result of a run: the stage that `best_stage` says, or that was asked for.
 
     Args:
         asked: `--result_stage`, 0 to decide.
@@ -49,7 +65,7 @@ def decided(
     by_stage = {stage: predictions[f"stage_{stage}"] for stage in stages if f"stage_{stage}" in predictions}
     wrong = {stage: int((predicted != labels).sum()) for stage, predicted in by_stage.items()}
     counts = {f"stage_{stage}": {"wrong": count, "of": len(labels)} for stage, count in wrong.items()}
-    chosen = asked or min(wrong, key=lambda stage: (wrong[stage], -stage))
+    chosen = asked or best_stage({stage: predicted != labels for stage, predicted in by_stage.items()})
     other = next(iter(by_stage)) if chosen != next(iter(by_stage)) else list(by_stage)[-1]
     if other == chosen or chosen not in by_stage:
         p_value = None

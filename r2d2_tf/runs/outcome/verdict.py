@@ -47,11 +47,16 @@ def sign_test(fewer: int, more: int) -> float:
     return float(min(Fraction(1), Fraction(2 * total, 2**count)))
 
 
+def sign_test_of(one: np.ndarray, other: np.ndarray) -> float:
+    """The same of which images two networks get wrong, `[images]` bool each."""
+    return sign_test(int((one & ~other).sum()), int((other & ~one).sum()))
+
+
 def compared(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
     """Of predicted classes of the same images and their labels, `[images]` each."""
     first_wrong, second_wrong = first != labels, second != labels
-    lost, gained = (int(np.sum(one & ~other)) for one, other in ((second_wrong, first_wrong), (first_wrong, second_wrong)))
-    return Comparison(int(first_wrong.sum()), int(second_wrong.sum()), len(labels), sign_test(lost, gained))
+    p_value = sign_test_of(first_wrong, second_wrong)
+    return Comparison(int(first_wrong.sum()), int(second_wrong.sum()), len(labels), p_value)
 
 
 def told_p(p_value: float) -> str:
