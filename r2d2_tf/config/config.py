@@ -58,6 +58,9 @@ class Config:
         unnamed=(AUTO, "none"),
     )
     image_size: int = data(PHOTOGRAPH_SIZE, "side of what a network sees of a photograph, in pixels", low=8, high=2048)
+    whole_images: bool = data(
+        False, "photographs are seen to the edges of the shorter side, not but for an eighth at the margins"
+    )
     image_view: str = data(
         SHOWN,
         "photographs as viewers show them (EXIF, on white), or as stored",

@@ -28,9 +28,12 @@ TFDS_PREFIX = "tfds:"
 """How --dataset begins that names any other set of TFDS."""
 
 
-def resize_for(size: int) -> int:
-    """Length of a photograph's shorter side before the central square of `size` is cut out, in pixels."""
-    return round(size * 256 / 224)
+def resize_for(size: int, *, whole: bool = False) -> int:
+    """Length of a photograph's shorter side before the central square of `size` is cut out, in pixels.
+
+    `whole`: nothing is cut off of the shorter side; else an eighth is, as networks for ImageNet are evaluated.
+    """
+    return size if whole else round(size * 256 / 224)
 
 
 def crop_side_for(size: int, crop_scale: float) -> int:

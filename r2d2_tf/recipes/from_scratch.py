@@ -13,7 +13,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.method.schedules import Round
 from r2d2_tf.recipes.facts import Facts
 from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
-from r2d2_tf.recipes.proposed import Choice
+from r2d2_tf.recipes.proposed import WHOLE, Choice
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 UNTESTED = "adopted, untested"
@@ -77,6 +77,8 @@ def propose(facts: Facts) -> list[Choice]:
     choices += _augmentation(facts, base, whence)
     if facts.image_shape is None:
         choices.append(_size(facts, recipe, choices))
+        if not facts.has_photographs:
+            choices.append(WHOLE)
         choices.append(Choice("image_copy", "auto", "decoded once, not in every epoch", UNTESTED))
     choices.append(Choice("weight_decay", f"{base.weight_decay:g}", "", whence))
     if base.supervised_weight_decay >= 0:

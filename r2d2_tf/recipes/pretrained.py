@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from r2d2_tf.recipes.facts import BACKBONE, Facts
 from r2d2_tf.recipes.image_cost import GPU
-from r2d2_tf.recipes.proposed import Choice
+from r2d2_tf.recipes.proposed import WHOLE, Choice
 
 _SIZES = (224, 192, 160, 128)
 """Sides in which images are shown to the network, the largest first that is affordable; smaller ones are enlarged."""
@@ -64,6 +64,7 @@ def head(facts: Facts) -> list[Choice]:
         Choice("weights", "imagenet", "", TRIED),
         Choice("trainable", "head", "the rest stays as it is: its features are computed once", TRIED),
         Choice("image_size" if facts.image_shape is None else "network_size", f"{size}", shown, TRIED),
+        *([] if facts.has_photographs or facts.image_shape else [WHOLE]),
         Choice("feature_views", f"{_VIEWS}", "each image and another view of it", TRIED),
         *_augmentation(facts),
         *_stage_1(facts),

@@ -13,6 +13,9 @@ class Choice(NamedTuple):
     status: str
 
 
+WHOLE = Choice("whole_images", "true", "small images have no margins to spare", "adopted, untested")
+
+
 def flagfile(choices: Sequence[Choice], title: str) -> str:
     """The text of a flagfile, a comment above each flag that has a reason."""
     lines = [f"# {line}" for line in title.splitlines()]

@@ -105,7 +105,12 @@ def _seen(spec: DatasetSpec, config: Config) -> DatasetSpec:
     def load(data_dir: Path | None) -> ImageData:
         data = spec.load(data_dir)
         side = crop_side_for(size, config.crop_scale) if config.image_copy != NO_COPY else 0
-        seen = {"size": size, "resize": resize_for(size), "as_shown": config.image_view == SHOWN, "crop_side": side}
+        seen = {
+            "as_shown": config.image_view == SHOWN,
+            "size": size,
+            "resize": resize_for(size, whole=config.whole_images),
+            "crop_side": side,
+        }
         parts: dict[str, Any] = {"train_images": data.train_images, "test_images": data.test_images}
         return dataclasses.replace(data, **{name: dataclasses.replace(part, **seen) for name, part in parts.items()})
 

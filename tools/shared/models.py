@@ -127,7 +127,7 @@ def load(path: Path, stage: int = 0) -> Model:
         file = finished.network_of(path, config, run_directory.read_summary(path), stage)
         import_tensorflow_quietly()
         network = NetworkPredictor(file, config.backbone)
-        resize = resize_for(network.image_shape[0]) if has_photographs(config) else None
+        resize = resize_for(network.image_shape[0], whole=config.whole_images) if has_photographs(config) else None
         return Model(path, network, _class_names_of_run(path, config), resize, config.image_view == SHOWN)
     metadata = inference.metadata(path)
     if path.is_dir():
