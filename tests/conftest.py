@@ -25,6 +25,7 @@ from r2d2_tf.method.losses import CLASS_LOSSES
 from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.system.interrupts import StopSignals
+from r2d2_tf.training import ending
 
 # Tests leave nothing beside somebody's data, nor do the programs that they start.
 _CACHE = tempfile.TemporaryDirectory()
@@ -50,6 +51,15 @@ def real_data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"NO REAL DATA: {folder} is absent; set TFDS_DATA_DIR to a folder of prepared TFDS sets")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture of a run that a test makes itself stays empty: to draw it took a tenth of the run's time.
+
+    The runs of fixtures for several tests are made before this, and have theirs.
+    """
+    monkeypatch.setattr(ending, "plot_run", lambda rows, title, path: path.touch())
 
 
 @pytest.fixture
