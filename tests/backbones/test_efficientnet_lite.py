@@ -1,6 +1,7 @@
 """EfficientNet-Lite against its definition in PyTorch (package efficientnet-lite-pytorch 0.1.0), and its ImageNet weights."""
 
 import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
@@ -26,6 +27,12 @@ IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 
 def build(name, side, classes=10, channels=3, **options):
     return backbones.build(name, (side, side, channels), classes, mean=[0.2] * channels, std=[0.5] * channels, **options)
+
+
+@functools.cache
+def built(channels=3):
+    """An EfficientNet-Lite0 for images of 32x32 pixels that nobody may change."""
+    return build("efficientnet_lite0", 32, channels=channels)
 
 
 def inner_of(network):
@@ -100,7 +107,7 @@ def test_imagenets_weights_leave_the_head_at_random():
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "color"])
 def test_pixels_are_normalized_as_the_weights_want_whatever_the_data_set(channels):
-    network, pixels = build("efficientnet_lite0", 32, channels=channels), pixels_of(32, channels=channels)
+    network, pixels = built(channels), pixels_of(32, channels=channels)
     color = np.repeat(pixels, 3 // channels, axis=-1)
     np.testing.assert_array_equal(network(pixels), inner_of(network)((color - np.float32(127)) / 128))
 
@@ -111,7 +118,7 @@ def test_other_channels_are_one_line():
 
 
 def test_normalisation_has_the_networks_own_numbers_and_training_leaves_out_blocks():
-    layers = inner_of(build("efficientnet_lite0", 32)).layers
+    layers = inner_of(built()).layers
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert {(norm.epsilon, norm.momentum) for norm in norms} == {(1e-3, 0.99)}
     rates = [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
@@ -139,7 +146,7 @@ def test_the_head_of_the_features_gives_the_logits(name):
 
 
 def test_a_file_of_another_network_is_one_line_with_the_first_that_differs_and_changes_nothing(tmp_path):
-    network = build("efficientnet_lite0", 32)
+    network = built()
     good = drawn_weights(network)
     wide = {**good, "_blocks.2._bn0.bias": np.zeros(7, np.float32)}
     for change, message in (

@@ -107,6 +107,7 @@ def test_what_is_no_image_is_one_line_where_there_is_no_tensorflow(kind, tmp_pat
         inference.read_image(tmp_path / "x.jpg", (24, 24, 3), 28)
 
 
+@pytest.mark.slow
 def test_a_webp_that_moves_is_refused_before_tensorflow_can_crash_on_it(tmp_path):
     # In a process of its own: what TensorFlow 2.21 does to memory would end this one, now or later.
     (tmp_path / "moves.webp").write_bytes(two_frames("WEBP"))
