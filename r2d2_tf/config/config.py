@@ -42,7 +42,6 @@ class Config:
     )
     seed: int = daily(0, "draws the labels, the initial weights, the order and the augmentation", low=0)
     run_dir: str = daily("", "folder of the run; by default runs/NAME-HASH, the hash taken of the flags", cosmetic=True)
-    new_run: bool = daily(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
     minutes: float = daily(
         0.0, "that a recipe for your own images may take, if no other flag says how to train; 0 = 20", low=0.0, cosmetic=True
     )
@@ -196,6 +195,7 @@ class Config:
     )
 
     name: str = run("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
+    new_run: bool = run(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)
     checkpoint_minutes: float = run(
         15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
     )
