@@ -25,6 +25,7 @@ from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
 from r2d2_tf.recipes import choosing
+from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, note
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
@@ -60,8 +61,10 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         config, named = from_command_line(arguments), named_flags(arguments)
         if not choosing.is_open(named, config):
             return _run(config, signals, began)
-        if before := choosing.begun(config, named):
-            return _run(before, signals, began)
+        # Named by what was asked for, whatever is chosen.
+        config = dataclasses.replace(config, run_dir=str(config.resolved_run_dir))
+        if before := chosen_before(config, named):
+            return _run(before, signals, began, chosen=True)
     except (ValueError, OSError) as error:
         return _ended(f"error: {one_line(error)}", 2)
     return _choose_and_run(config, signals, began, weights_allowed="weights" not in named)
@@ -89,11 +92,11 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
         return _ended(f"error: {one_line(error)}", 2)
     except RunStopped as error:
         return _ended(f"error: {one_line(error)}", STOPPED)
-    print("\n".join(["", *chosen.words, f"Its flags are in {choice.folder / choosing.RECIPE_FILE}", ""]), flush=True)
-    return _run(chosen.config, signals, began, chosen)
+    print("\n".join(["", *chosen.words, f"Its flags are in {choice.folder / RECIPE_FILE}", ""]), flush=True)
+    return _run(chosen.config, signals, began, chosen=True)
 
 
-def _run(config: Config, signals: StopSignals, began: float, chosen: choosing.Chosen | None = None) -> int:
+def _run(config: Config, signals: StopSignals, began: float, *, chosen: bool = False) -> int:
     try:
         config = run_directory.as_begun(config)
         if config.dry_run:
@@ -126,8 +129,8 @@ def _run(config: Config, signals: StopSignals, began: float, chosen: choosing.Ch
         try:
             experiment = Experiment(config, spec, cluster, signals)
             folder = stack.enter_context(experiment.claimed())
-            if chosen is not None:
-                choosing.note(chosen, folder)
+            if chosen:
+                note(config)
         except OpError as error:
             if not (lost := lost_worker(error, cluster)):
                 raise

@@ -2,25 +2,25 @@
 
 import contextlib
 import dataclasses
-import json
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_checks import NO_WEIGHTS
 from r2d2_tf.data.datasets import OWN_SETS, TFDS_PREFIX
-from r2d2_tf.data.image_data import DatasetSpec
+from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
+from r2d2_tf.data.readers.file_search import find_images
 from r2d2_tf.data.readers.folder import NoTestImages
-from r2d2_tf.recipes import decision, proposed
+from r2d2_tf.recipes import decision
+from r2d2_tf.recipes.chosen import Chosen, folder_of, write
 from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
 from r2d2_tf.recipes.fold_runs import Fold, FoldRuns
 from r2d2_tf.recipes.recipe import HEAD, Recipe, recipes_for
 from r2d2_tf.runs import run_directory, run_labels
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.system import files
 from r2d2_tf.system.interrupts import StopSignals
 from r2d2_tf.system.messages import one_line
 
@@ -28,32 +28,16 @@ MINUTES = 20.0
 """That all of it may take, if --minutes does not say."""
 TEST_FRACTIONS = (0.2, 0.5)
 """Shares of the labels that are tested on where no test images are set apart; the second where the first is none of a class."""
-RECIPE_FILE = "recipe.cfg"
 _PARTS = 5
 _ENOUGH_LABELS = 2000
 """From so many labels on, two of the parts tell enough."""
 _FEWEST_LABELS = 10
 _OF_THE_DATA = (
     *("dataset", "data_dir", "labels", "num_labels", "test_fraction", "image_view", "skip_bad_images", "soft_labels"),
-    *("seed", "name", "run_dir", "new_run", "dry_run", "minutes", "download", "checkpoint_minutes", "deterministic"),
+    *("seed", "name", "run_dir", "new_run", "dry_run", "minutes", "checkpoint_minutes", "deterministic"),
     *("strategy", "num_logical_cpus", "eval_batch_size"),
 )
 """Flags that leave open how it is trained."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What is to be trained.
-
-    Attributes:
-        config: of the run.
-        words: what was chosen, why, and how sure that is, a line each.
-        record: the same for programs, and what each recipe came to.
-    """
-
-    config: Config
-    words: tuple[str, ...]
-    record: dict[str, Any]
 
 
 def is_open(named: Collection[str], config: Config) -> bool:
@@ -65,29 +49,29 @@ def is_open(named: Collection[str], config: Config) -> bool:
     return own and set(named) - {"weights"} <= set(_OF_THE_DATA) and config.weights == NO_WEIGHTS
 
 
-def begun(config: Config, named: Collection[str]) -> Config | None:
-    """The config that was chosen for this command before, if its run was begun: what is named now must still be so."""
-    path = config.resolved_run_dir / run_directory.CHOICE_FILE
-    if config.new_run or not path.is_file():
-        return None
-    before = run_directory.load_config(config.resolved_run_dir)
-    return dataclasses.replace(before, **{name: getattr(config, name) for name in named})
-
-
 def data_of(config: Config) -> tuple[Config, DatasetSpec]:
-    """The config with a share of the labels to test on, where no test images are set apart; and the spec of its data."""
+    """The config with a share of the labels to test on, where no test images are set apart; and the spec of its data.
+
+    Raises:
+        ValueError: if the data cannot be used, the folder of the run is taken, or several processes are to choose.
+    """
+    if config.strategy == "multi_worker":
+        raise ValueError(
+            "strategy (multi_worker) trains what is chosen: choose in one process, and give its recipe.cfg to all as --flagfile"
+        )
+    run_directory.finished_summary(config)
+    found = find_images(config.data_path) if config.dataset == "folder" and config.data_path is not None else None
     for fraction in dict.fromkeys((config.test_fraction, *TEST_FRACTIONS)):
         config = dataclasses.replace(config, test_fraction=fraction)
         with contextlib.suppress(NoTestImages):
-            return config, spec_of(config)
-    return config, spec_of(config)
+            return config, spec_of(config, found=found)
+    return config, spec_of(config, found=found)
 
 
-def facts_about(config: Config, spec: DatasetSpec) -> Facts:
-    """Imports TensorFlow."""
+def facts_about(config: Config, spec: DatasetSpec, data: ImageData) -> Facts:
+    """What recipes follow from, of the readable images `data`. Imports TensorFlow."""
     import tensorflow as tf
 
-    data = spec.load(config.data_path)
     shorter_side, is_grey = looks_of(data.train_images)
     return facts_of(
         data,
@@ -123,13 +107,22 @@ class Choosing:
         say: Callable[[str], object] = print,
     ) -> None:
         self.config, self.began, self.say = config, began, say
-        facts = facts_about(config, spec)
+        from r2d2_tf.data import health
+
+        # Once, and before anything is tried: of large photographs it takes long, and one of them may be bad.
+        data, left_out = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
+        facts = facts_about(config, spec, data)
         self.facts = facts if weights_allowed else dataclasses.replace(facts, has_weights=False)
+        given = run_labels.training_labels(data, config, spec.num_classes)
+        # Of a class with one label none can be held out.
+        counts = np.bincount(given[given != UNLABELED])
+        self._can_hold_out = int(counts[counts > 1].sum())
+        self._parts = min(self._can_hold_out, _PARTS if self.facts.num_labeled < _ENOUGH_LABELS else 2)
         self.recipes = recipes_for(self.facts)
-        run_dir = config.resolved_run_dir
-        self.folder = run_dir.with_name(f"{run_dir.name}-choice")
-        self._runs = FoldRuns(config, self.folder, signals)
-        self._parts = _PARTS if self.facts.num_labeled < _ENOUGH_LABELS else 2
+        self.folder = folder_of(config)
+        if config.new_run:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._runs = FoldRuns(config, spec.content, self.folder, signals, set(left_out))
 
     @property
     def seconds_left(self) -> float:
@@ -157,46 +150,54 @@ class Choosing:
         """
         tried = self._tried()
         if not tried:
-            recipe = self.recipes[0]
-            why = "as there are too few labels or minutes to try it first"
-            if self.facts.num_labeled >= _FEWEST_LABELS and recipe.name != HEAD:
-                # It decides which stage is the result.
-                return self._choice(
-                    recipe, held_out="0.2", words=(f"Chosen: {recipe.name}, {why}; a fifth of the labels judges it",)
-                )
-            return self._choice(recipe, words=(f"Chosen: {recipe.name}, all stages, {why}",))
+            recipe, why = self.recipes[0], "as there are too few labels or minutes to try it first"
+            if self._can_hold_out < _FEWEST_LABELS:
+                return self._choice(recipe, words=(f"Chosen: {recipe.name}, {why}",))
+            return self._choice(
+                recipe, held_out="0.2", words=(f"Chosen: {recipe.name}, {why}; a fifth of the labels judges it",)
+            )
         found = {name: decision.tried(folds) for name, folds in tried.items()}
         name = decision.best_of(tried)
-        lines = [decision.stage_words(name, found[name])]
-        lines += [decision.stage_words(other, found[other]) for other in found if other != name]
         recipe = next(recipe for recipe in self.recipes if recipe.name == name)
-        words = (f"Chosen: {recipe.about}", *(f"  {line}" for line in lines), *self._more_labels(recipe, found[name]))
-        return self._choice(recipe, words=words, found=found)
+        lines = [decision.stage_words(other, found[other]) for other in (name, *(found.keys() - {name}))]
+        lines += [decision.recipe_words(name, other, tried) for other in found if other != name]
+        return self._choice(
+            recipe,
+            words=(f"Chosen: {recipe.about}", *(f"  {line}" for line in lines), *self._more_labels(recipe, tried)),
+            found=found,
+        )
 
     def _tried(self) -> dict[str, list[Fold]]:
-        """The folds of each recipe that was tried."""
+        """The folds of each recipe that was tried. One that cannot be trained is left out, unless it is the last."""
+        from tensorflow.errors import OpError
+
+        from r2d2_tf.training.callbacks.collapse import RunStopped
+
         tried: dict[str, list[Fold]] = {}
-        if self.facts.num_labeled < _FEWEST_LABELS or self.facts.most < 2:
+        if self._can_hold_out < _FEWEST_LABELS:
             return tried
         for recipe in self.recipes:
-            if tried and not self._is_promising(recipe, tried):
+            try:
+                folds = self._folds(recipe) if not tried or self._is_promising(recipe, tried) else []
+            except (RunStopped, ValueError, OpError) as error:
+                if not tried and recipe is self.recipes[-1]:
+                    raise
+                self.say(f"  {recipe.name} is left out: {one_line(error)}")
                 continue
-            folds = self._folds(recipe)
             if folds:
                 tried[recipe.name] = folds
         return tried
 
     def _folds(self, recipe: Recipe) -> list[Fold]:
         folds: list[Fold] = []
-        expected = recipe.seconds
         for part in range(1, self._parts + 1):
             # The run itself comes after them, and takes about as long.
-            if self.seconds_left < expected + recipe.trial_seconds:
+            expected = max(recipe.trial_seconds, folds[-1].seconds) if folds else recipe.seconds
+            if self.seconds_left < expected + max(recipe.trial_seconds, folds[-1].seconds if folds else 0.0):
                 if not folds:
-                    self.say(f"{recipe.name} is not tried: a run takes about {_minutes(recipe.seconds)}")
+                    self.say(f"  {recipe.name} is not tried: a run takes about {_minutes(recipe.seconds)}")
                 break
             folds.append(self._fold(recipe, part))
-            expected = folds[-1].seconds
         return folds
 
     def _fold(self, recipe: Recipe, part: int, *, stage_1_alone: bool = False) -> Fold:
@@ -223,14 +224,16 @@ class Choosing:
             return False
         return True
 
-    def _more_labels(self, recipe: Recipe, found: decision.Tried) -> list[str]:
-        """What more labels would bring, if that can be had in a minute."""
-        if recipe.name != HEAD or self.facts.fewest < 4 or self.seconds_left < recipe.trial_seconds + 60:
+    def _more_labels(self, recipe: Recipe, tried: Mapping[str, list[Fold]]) -> list[str]:
+        """What more labels would bring, by stage 1 on halves of them, if there is time for that."""
+        folds = tried[recipe.name]
+        takes = 2 * folds[-1].seconds
+        if recipe.name != HEAD or len(folds) < _PARTS or self.facts.fewest < 4 or self.seconds_left < 2 * takes:
             return []
         halves = [self._runs.fold(recipe, part, 2, stage_1_alone=True) for part in (1, 2)]
         half, of = sum(fold.wrong(1) for fold in halves), sum(len(fold.labels) for fold in halves)
-        most = int(found.wrong[1].sum())
-        return [f"  {decision.learning_curve_words(half, of, most, found.of, self.facts.num_labeled)}"]
+        most, of_most = sum(fold.wrong(1) for fold in folds), sum(len(fold.labels) for fold in folds)
+        return [f"  {decision.learning_curve_words(half, of, most, of_most, self.facts.num_labeled)}"]
 
     def _choice(
         self,
@@ -253,15 +256,10 @@ class Choosing:
             "p_value": tried.p_value if tried else None,
             "tried": {name: own.counts for name, own in (found or {}).items()},
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         title = one_line(f"{self.config.data_dir}: {self.facts.num_labeled:,} labeled + {self.facts.num_unlabeled:,} unlabeled")
-        files.write_text(self.folder / RECIPE_FILE, proposed.flagfile(recipe.choices, title))
-        return Chosen(config, words, record)
-
-
-def note(chosen: Chosen, folder: Path) -> None:
-    """Writes what was chosen into the folder of the run that was begun for it."""
-    files.write_text(folder / run_directory.CHOICE_FILE, json.dumps(chosen.record, indent=2) + "\n")
+        chosen = Chosen(config, words, record)
+        write(chosen, recipe.choices, title)
+        return chosen
 
 
 def _minutes(seconds: float) -> str:

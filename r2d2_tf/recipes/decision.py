@@ -59,17 +59,28 @@ def best_of(folds: Mapping[str, Sequence[Fold]]) -> str:
 
 def stage_words(name: str, found: Tried) -> str:
     """What the folds say of a recipe, in a line."""
-    chosen, first = found.stage, min(found.wrong)
-    line = f"{name}: {int(found.wrong[chosen].sum()):,} of {found.of:,} held-out labels wrong after stage {chosen}"
-    others = [f"{int(found.wrong[stage].sum()):,} after stage {stage}" for stage in found.wrong if stage != chosen]
-    if others:
-        line += f", against {' and '.join(others)}"
-    if found.p_value is not None:
-        sure = "not by chance" if found.p_value < verdict.SURE else "a slight sign only"
-        line += f" ({verdict.told_p(found.p_value)}: {sure})"
-    if chosen == first and others:
-        line += "; unlabeled images did not help, so the labels alone decide"
-    return line
+    counts = {stage: int(wrong.sum()) for stage, wrong in found.wrong.items()}
+    first, chosen = min(counts), found.stage
+    words = f"{name}: {verdict.held_out_words(counts, found.of, chosen, 1.0 if found.p_value is None else found.p_value)}"
+    if chosen != first or len(counts) == 1:
+        return words
+    if min(counts.values()) < counts[first]:
+        return f"{words}; most of stage 1 is wrong, and later stages learn from it: they must be better by more than chance"
+    return f"{words}; unlabeled images did not help, so the labels alone decide"
+
+
+def recipe_words(name: str, other: str, folds: Mapping[str, Sequence[Fold]]) -> str:
+    """How sure it is that a recipe is better than another, by the labels that both held out, in a line."""
+    shared = {fold.part for fold in folds[name]} & {fold.part for fold in folds[other]}
+    wrong = {}
+    for one in (name, other):
+        stage, own = tried(folds[one]).stage, sorted(folds[one], key=lambda fold: fold.part)
+        wrong[one] = np.concatenate([fold.predictions[stage] != fold.labels for fold in own if fold.part in shared])
+    p_value = verdict.sign_test_of(wrong[other], wrong[name])
+    return (
+        f"{name} against {other}: {int(wrong[name].sum()):,} and {int(wrong[other].sum()):,} wrong of the {len(wrong[name]):,} "
+        f"labels that both held out ({verdict.told_p(p_value)})"
+    )
 
 
 def learning_curve_words(wrong_half: int, of_half: int, wrong_most: int, of_most: int, num_labels: int) -> str:

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import re
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +58,14 @@ class FoldRuns:
 
     Args:
         config: of the data alone.
+        content: of the data: see DatasetSpec. Runs on what it was before are not read.
         folder: of the runs.
         signals: may ask for a stop; what is unfinished goes on the next time.
+        left_out: images that cannot be read, as `health.checked` names them.
     """
 
-    def __init__(self, config: Config, folder: Path, signals: StopSignals) -> None:
-        self.config, self.folder, self.signals = config, folder, signals
+    def __init__(self, config: Config, content: str, folder: Path, signals: StopSignals, left_out: Collection[str]) -> None:
+        self.config, self.content, self.folder, self.signals, self.left_out = config, content, folder, signals, left_out
 
     def fold(self, recipe: Recipe, part: int, parts: int, *, stage_1_alone: bool = False) -> Fold:
         """The run in which one of the parts is held out.
@@ -74,11 +78,13 @@ class FoldRuns:
         applied = recipe.applied(self.config)
         if stage_1_alone:
             applied = dataclasses.replace(applied, rounds="", finetune_epochs=0)
-        name = f"{re.sub('[^a-z0-9]+', '-', recipe.name)}-{part}-of-{parts}{'-stage-1' * stage_1_alone}"
+        digest = hashlib.sha256(f"{applied.digest} {self.content}".encode()).hexdigest()[:6]
+        name = f"{re.sub('[^a-z0-9]+', '-', recipe.name)}-{part}-of-{parts}{'-stage-1' * stage_1_alone}-{digest}"
         config = dataclasses.replace(
             applied,
             name=name,
             run_dir=str(self.folder / name),
+            new_run=False,
             held_out=f"{part}/{parts}",
             # What collapsed is told by its errors; a trial is to end with some.
             stop_on_collapse=False,
@@ -97,7 +103,7 @@ class FoldRuns:
         with contextlib.ExitStack() as stack:
             log = stack.enter_context((self.folder / _LOG_FILE).open("a", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(log))
-            experiment = Experiment(config, _spec_of(config), signals=self.signals)
+            experiment = Experiment(config, self._spec_of(config), signals=self.signals)
             stack.enter_context(experiment.claimed())
             summary = experiment.run(folder, began)
         for path in folder.iterdir():
@@ -105,17 +111,19 @@ class FoldRuns:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return summary
 
+    def _spec_of(self, config: Config) -> DatasetSpec:
+        """The config's own, which sees images in its size, but with one test image: nothing is chosen by those."""
+        spec = spec_of(config)
 
-def _spec_of(config: Config) -> DatasetSpec:
-    """The config's own, which sees images in its size, but for the test images."""
-    spec = spec_of(config)
-    return dataclasses.replace(spec, load=lambda data_dir: _with_one_test_image(spec.load(data_dir)))
+        def load(data_dir: Path | None) -> ImageData:
+            data = spec.load(data_dir)
+            names = data.test_ids or [str(row) for row in range(len(data.test_labels))]
+            row = next(row for row, name in enumerate(names) if f"test {name}" not in self.left_out)
+            one = slice(row, row + 1)
+            ids = None if data.test_ids is None else data.test_ids[one]
+            return dataclasses.replace(data, test_images=data.test_images[one], test_labels=data.test_labels[one], test_ids=ids)
 
-
-def _with_one_test_image(data: ImageData) -> ImageData:
-    """Nothing is chosen by test images; a run wants one."""
-    ids = None if data.test_ids is None else data.test_ids[:1]
-    return dataclasses.replace(data, test_images=data.test_images[:1], test_labels=data.test_labels[:1], test_ids=ids)
+        return dataclasses.replace(spec, load=load)
 
 
 def _read(folder: Path, part: int, seconds: float) -> Fold:

@@ -219,7 +219,8 @@ class Experiment:
             ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
         print(self.plan_text(folder))
-        if self.labels_held_out and (told := verdict.too_few(len(self.labels_held_out[0]))):
+        # Parts are there to be added up.
+        if self.labels_held_out and "/" not in self.config.held_out and (told := verdict.too_few(len(self.labels_held_out[0]))):
             warn(told)
         training = Training(
             self.config,

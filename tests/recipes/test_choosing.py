@@ -11,7 +11,8 @@ from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.recipes import choosing, fold_runs
-from r2d2_tf.recipes.choosing import Choosing, begun, data_of, is_open
+from r2d2_tf.recipes.choosing import Choosing, data_of, is_open
+from r2d2_tf.recipes.chosen import chosen_before
 from r2d2_tf.recipes.fold_runs import Fold
 from r2d2_tf.recipes.proposed import Choice
 from r2d2_tf.recipes.recipe import Recipe
@@ -83,9 +84,8 @@ def test_the_recipe_and_the_stage_with_the_fewest_held_out_errors_are_chosen(pho
     choice, said = choosing_of(photos, tmp_path, [recipe("first"), recipe("second")], monkeypatch, lambda name, _: wrong[name])
     chosen = choice.chosen()
     assert chosen.words[0] == "Chosen: the second way"
-    assert (
-        "second: 0 of 20 held-out labels wrong after stage 2, against 15 after stage 1 and 5 after stage 3" in chosen.words[1]
-    )
+    assert "second: the network of stage 2: 0 of 20 held-out labels wrong, against 15 after stage 1" in chosen.words[1]
+    assert "second against first: 0 and 15 wrong of the 20 labels that both held out (p < 0.001)" in chosen.words[-1]
     assert (chosen.config.rounds, chosen.config.finetune_epochs) == ("1:0.01", 0), "stage 2 is the last"
     assert chosen.config.held_out == "none", "all labels are trained on"
     assert "first, part 1 of 5 held out: 3 -> 2 -> 2 of 4 wrong" in said[0]
@@ -141,7 +141,7 @@ def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_p
     out, error = capsys.readouterr()
     assert "Your images: 12 labeled + 12 unlabeled, 9 to test on; 3 classes" in out
     assert "the same command goes on with what is not tried yet" in error
-    first = tmp_path / "run-choice" / "first-1-of-2"
+    [first] = (tmp_path / "run-choice").glob("first-1-of-2-*")
     assert {path.name for path in first.iterdir()} <= fold_runs._KEPT, "networks of trials are not kept"
     made = (first / "summary.json").stat().st_mtime_ns
     monkeypatch.setattr(choosing.FoldRuns, "fold", whole)
@@ -161,13 +161,63 @@ def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_p
 
 
 def test_a_choice_is_taken_up_with_the_flags_of_today(tmp_path):
-    config = Config(dataset="folder", data_dir="x", translate=0, run_dir=str(tmp_path))
-    assert begun(config, ["dataset"]) is None
-    (tmp_path / "config.cfg").write_text(dataclasses.replace(config, supervised_epochs=7, seed=0).to_flagfile())
-    (tmp_path / "choice.json").write_text("{}")
-    assert begun(config, ["dataset", "data_dir"]).supervised_epochs == 7
-    assert begun(dataclasses.replace(config, checkpoint_minutes=1.0), ["checkpoint_minutes"]).checkpoint_minutes == 1
-    assert begun(dataclasses.replace(config, new_run=True), ["new_run"]) is None
+    config = Config(dataset="folder", data_dir="x", translate=0, run_dir=str(tmp_path / "run"), test_fraction=0.01)
+    assert chosen_before(config, ["dataset"]) is None
+    (tmp_path / "run-choice").mkdir()
+    chosen = dataclasses.replace(config, supervised_epochs=7, test_fraction=0.2)
+    (tmp_path / "run-choice" / "config.cfg").write_text(chosen.to_flagfile())
+    before = chosen_before(config, ["dataset", "test_fraction"])
+    assert (before.supervised_epochs, before.test_fraction, before.run_dir) == (7, 0.2, config.run_dir), "not begun yet"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.cfg").write_text(dataclasses.replace(chosen, supervised_epochs=8).to_flagfile())
+    assert chosen_before(config, []).supervised_epochs == 8
+    assert chosen_before(dataclasses.replace(config, checkpoint_minutes=1.0), ["checkpoint_minutes"]).checkpoint_minutes == 1
+    assert chosen_before(dataclasses.replace(config, new_run=True), ["new_run"]) is None
+
+
+def test_a_run_without_a_folder_of_its_own_is_found_again(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(choosing, "recipes_for", lambda facts: [recipe("first")])
+    monkeypatch.setattr(choosing.FoldRuns, "fold", folds_of(lambda name, part: (0, 1, 1)))
+    command = ["--dataset=folder", f"--data_dir={photos}"]
+    began = []
+    monkeypatch.setattr(train, "_run", lambda config, *_, **__: began.append(config.resolved_run_dir) or 0)
+    assert [train.main(command), train.main(command)] == [0, 0]
+    assert began[0] == began[1]
+    assert capsys.readouterr().out.count("Chosen: ") == 1
+
+
+def test_labels_that_are_too_few_to_be_held_out_are_all_trained_on(photos, tmp_path, monkeypatch):
+    for folder in ("green", "red"):
+        for path in sorted((photos / "train" / folder).iterdir())[1:]:
+            path.unlink()
+    choice, said = choosing_of(photos, tmp_path, [recipe("first")], monkeypatch)
+    chosen = choice.chosen()
+    assert (chosen.config.held_out, said) == ("none", [])
+    assert "too few labels" in chosen.words[0]
+
+
+def test_a_recipe_that_fails_is_left_out_unless_it_is_the_last(photos, tmp_path, monkeypatch):
+    def wrong(name, part):
+        if name == "first":
+            raise ValueError("no memory")
+        return (1, 0, 0)
+
+    choice, said = choosing_of(photos, tmp_path, [recipe("first"), recipe("second")], monkeypatch, wrong)
+    assert choice.chosen().words[0] == "Chosen: the second way"
+    assert said[0] == "  first is left out: no memory"
+    choice, _ = choosing_of(photos, tmp_path, [recipe("first")], monkeypatch, wrong)
+    with pytest.raises(ValueError, match="no memory"):
+        choice.chosen()
+
+
+def test_a_folder_that_is_taken_is_told_before_anything_is_tried(photos, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    assert train.main(["--dataset=folder", f"--data_dir={photos}", f"--run_dir={tmp_path / 'mine'}"]) == 2
+    assert "is not the folder of a run" in capsys.readouterr().err
+    assert train.main(["--dataset=folder", f"--data_dir={photos}", "--strategy=multi_worker"]) == 2
+    assert "choose in one process" in capsys.readouterr().err
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(photos, tmp_path, monkeypatch, capsys):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from r2d2_tf.recipes.decision import best_of, learning_curve_words, stage_words, tried
+from r2d2_tf.recipes.decision import best_of, learning_curve_words, recipe_words, stage_words, tried
 from r2d2_tf.recipes.fold_runs import Fold
 
 
@@ -36,11 +36,18 @@ def test_the_best_recipe_is_told_by_the_parts_that_all_were_tried_on():
 
 def test_words_say_counts_and_chance():
     words = stage_words("head", tried([fold(9, 2, 3)]))
-    assert words.startswith("head: 2 of 20 held-out labels wrong after stage 2, against 9 after stage 1 and 3 after stage 3")
-    assert "p = 0.016: not by chance" in words
-    assert "slight sign only" in stage_words("head", tried([fold(4, 3, 3)]))
+    assert words.startswith("head: the network of stage 2: 2 of 20 held-out labels wrong, against 9 after stage 1")
+    assert "p = 0.016: hardly chance" in words
+    assert "no sign that it is better" in stage_words("head", tried([fold(4, 4, 4)]))
     assert "unlabeled images did not help" in stage_words("head", tried([fold(3, 4, 5)]))
+    assert "must be better by more than chance" in stage_words("head", tried([fold(13, 11, 11)]))
     assert "against" not in stage_words("head", tried([fold(3)]))
+
+
+def test_how_sure_a_recipe_is_better_is_told_by_the_labels_that_both_held_out():
+    folds = {"head": [fold(9, 2, 2), fold(9, 9, 9, part=2)], "from scratch": [fold(9, 9, 9)]}
+    words = recipe_words("head", "from scratch", folds)
+    assert words == "head against from scratch: 2 and 9 wrong of the 20 labels that both held out (p = 0.016)"
 
 
 def test_the_learning_curve_is_a_power_law_of_the_number_of_labels():

@@ -1,4 +1,4 @@
-"""What scikit-learn makes of the features on which a head is trained: what a user would do instead."""
+"""What scikit-learn makes of the features of images as they are, on which a head is trained: what a user would do instead."""
 
 import dataclasses
 import re
@@ -43,7 +43,7 @@ def errors_of(run_dir: Path, true_classes: Sequence[str]) -> dict[str, float]:
     scaler = StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
     labeled = given >= 0
-    parts = StratifiedKFold(int(min(5, np.bincount(given[labeled]).min())), shuffle=True, random_state=0)
+    parts = StratifiedKFold(int(max(2, min(5, np.bincount(given[labeled]).min()))), shuffle=True, random_state=0)
     plain = LogisticRegression(max_iter=500)
     chosen = GridSearchCV(plain, {"C": _INVERSE_STRENGTHS}, cv=parts).fit(train[labeled], given[labeled]).best_estimator_
     # Two are enough: each costs a fit of all images.
@@ -87,7 +87,7 @@ def _features(config: Config, spec: DatasetSpec, data: ImageData) -> tuple[np.nd
     from r2d2_tf.training.features.heads import Head
     from r2d2_tf.training.features.run_features import RunFeatures
 
-    facts = facts_about(config, spec)
+    facts = facts_about(config, spec, spec.load(config.data_path))
     recipe = next((recipe for recipe in recipes_for(facts) if recipe.name == HEAD), None)
     if recipe is None:
         raise ValueError("the weights of the network that gives features are not here: install them, or leave --compare out")
@@ -98,6 +98,6 @@ def _features(config: Config, spec: DatasetSpec, data: ImageData) -> tuple[np.nd
     found, _, _ = RunFeatures(own, images, Head(network, own.head_dropout).body, lambda: None).computed()
     parts = []
     for features in (found.train_images, found.test_images):
-        assert isinstance(features, Features)
-        parts.append(np.array(features.numbers[features.places[:, 0]]))
+        if isinstance(features, Features):
+            parts.append(np.array(features.numbers[features.places[:, 0]]))
     return parts[0], parts[1]
