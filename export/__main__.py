@@ -99,7 +99,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     images, labels = _test_images(data)
     with formats.staging(options.folder) as unchecked:
         rows = _checked(model, network, Path(unchecked), images, labels, config.eval_batch_size, options)
-        bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement)]
+        bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement, row.worse)]
         for row in rows[1:]:
             if row not in bad:
                 formats.place(row.name, Path(unchecked), options.folder, options.model_version)
@@ -194,12 +194,13 @@ def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, opti
         else ""
     )
     is_quantized = any(row.name == "tflite_int8" for row in rows)
+    words = "".join(f"{row}\n" for row in rows[1:] if row.agreement < 100)
     scales = f"8-bit scales come from {NUM_REPRESENTATIVE} training images at most.\n" * is_quantized
     stage = f", stage {options.stage}" * bool(options.stage)
     return (
         f"# Exports of {run_directory.title_of(summary)}{stage}\n\n{fake}{checking.table(rows, sizes)}\n\n"
         f"On {len(labels):,} test images. Difference: of a probability, to the network's. Agreement: images with the network's "
-        f"most probable class.\n{timed}{scales}"
+        f"most probable class.\n{words}{timed}{scales}"
         f"Run of commit {summary['git_commit']}; {provenance.machine()}; {versions}.\n"
     )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from r2d2_tf.runs.outcome import verdict
 from r2d2_tf.system.messages import markdown
 
 SECONDS_A_TURN = 0.25
@@ -37,6 +38,7 @@ class Row(NamedTuple):
         difference: largest of a probability to the network's.
         agreement: percent of images whose most probable class is the network's.
         error: percent of wrong images.
+        wrong: images that the network and it get wrong.
         latency: by batch size; empty until it is measured.
     """
 
@@ -46,7 +48,23 @@ class Row(NamedTuple):
     difference: float
     agreement: float
     error: float
+    wrong: verdict.Comparison
     latency: dict[int, Latency]
+
+    @property
+    def worse(self) -> float:
+        """Points by which the error is above the network's; 0 where that may be chance, or it is below."""
+        points = 100 * (self.wrong.second - self.wrong.first) / self.wrong.of
+        return max(0.0, points) if self.wrong.is_sure else 0.0
+
+    def __str__(self) -> str:
+        """How wrong it is beside the network, in words."""
+        first, second, of = self.wrong.first, self.wrong.second, self.wrong.of
+        counts = f"{self.name} is wrong on {second:,} of {of:,} test images, the network on {first:,}"
+        if first == second:
+            return f"{counts}: on as many."
+        how = ("worse" if second > first else "better") if self.wrong.is_sure else "no more than chance"
+        return f"{counts}: {how} (p = {self.wrong.p_value:.2g})."
 
 
 def in_batches(predict: Predict, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -86,13 +104,15 @@ def size_kib(path: Path) -> float:
 
 def compared(name: str, where: Path, kib: float, *, actual: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> Row:
     """The row of a model whose probabilities are `actual` where the network's are `expected`, both `[images, classes]`."""
+    actual_class, expected_class = actual.argmax(1), expected.argmax(1)
     return Row(
         name,
         str(where),
         kib,
         difference=float(np.abs(actual - expected).max()),
-        agreement=100 * float(np.mean(actual.argmax(1) == expected.argmax(1))),
-        error=100 * float(np.mean(actual.argmax(1) != labels)),
+        agreement=100 * float(np.mean(actual_class == expected_class)),
+        error=100 * float(np.mean(actual_class != labels)),
+        wrong=verdict.compared(expected_class, actual_class, labels),
         latency={},
     )
 

@@ -304,8 +304,25 @@ def test_eight_bit_scales_come_from_the_runs_own_training_images(finished_run):
 
 
 def test_a_difference_that_is_no_number_is_never_allowed():
-    assert all(format.allows(0.0, 100.0) for format in formats.EXPORTERS.values())
-    assert not any(format.allows(float("nan"), 100.0) for format in formats.EXPORTERS.values())
+    assert all(format.allows(0.0, 100.0, 0.0) for format in formats.EXPORTERS.values())
+    assert not any(format.allows(float("nan"), 100.0, 0.0) for format in formats.EXPORTERS.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "allowed", "words"),
+    [
+        (0, True, "as many"),
+        (3, True, "the network on 0: no more than chance (p = 0.25)"),
+        (9, True, "worse (p = 0.0039)"),
+        (11, False, "is wrong on 11 of 1,000 test images, the network on 0: worse (p = 0.00098)"),
+    ],
+)
+def test_eight_bits_may_be_wrong_a_point_more_often_and_by_chance(wrong, allowed, words):
+    expected = np.eye(2, dtype=np.float32)[np.zeros(1000, int)]
+    actual = np.concatenate([1 - expected[:wrong], expected[wrong:]])
+    row = checking.compared("x", ROOT, 0, actual=actual, expected=expected, labels=np.zeros(1000, int))
+    assert formats.EXPORTERS["tflite_int8"].allows(row.difference, row.agreement, row.worse) == allowed
+    assert words in str(row)
 
 
 def test_latency_is_of_each_call_in_turn():
