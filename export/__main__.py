@@ -98,7 +98,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
     with formats.staging(options.folder) as unchecked:
-        rows = _checked(model, network, Path(unchecked), images, labels, config.eval_batch_size, options)
+        rows = _checked(model, network, Path(unchecked), images, labels, options)
         bad = [row for row in rows[1:] if not formats.EXPORTERS[row.name].allows(row.difference, row.agreement, row.worse)]
         for row in rows[1:]:
             if row not in bad:
@@ -117,13 +117,12 @@ def _checked(
     unchecked: Path,
     images: np.ndarray,
     labels: np.ndarray,
-    batch_size: int,
     options: Options,
 ) -> "list[Row]":
     """Writes all formats into the folder `unchecked`; the row of the network, and those of its exports beside it."""
     from export import checking, formats, inference
 
-    expected = checking.in_batches(model.predict, images, batch_size)
+    expected = checking.in_batches(model.predict, images)
     size = checking.size_kib(network)
     rows = [checking.compared("network", network, size, actual=expected, expected=expected, labels=labels)]
     models: dict[str, checking.Predict] = {"network": model.predict}
@@ -133,7 +132,7 @@ def _checked(
         # LiteRT tells how it computes.
         with output_held_back():
             models[name] = inference.load(path, num_threads=options.threads).predict
-        actual = checking.in_batches(models[name], images, batch_size)
+        actual = checking.in_batches(models[name], images)
         where, size = formats.final_path(name, options.folder, options.model_version), checking.size_kib(path)
         rows.append(checking.compared(name, where, size, actual=actual, expected=expected, labels=labels))
     if options.latency_rounds:

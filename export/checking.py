@@ -67,9 +67,13 @@ class Row(NamedTuple):
         return f"{counts}: {how} (p = {self.wrong.p_value:.2g})."
 
 
-def in_batches(predict: Predict, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Probabilities of many images, a batch at a time: what a model computes for thousands may not fit into memory."""
-    return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+def in_batches(predict: Predict, images: np.ndarray) -> np.ndarray:
+    """Probabilities of many images, LARGE_BATCH at a time.
+
+    Not as many as in evaluation: LiteRT and ONNX Runtime keep the memory of their largest call, of 500 photographs some GiB
+    a model.
+    """
+    return np.concatenate([predict(images[i : i + LARGE_BATCH]) for i in range(0, len(images), LARGE_BATCH)])
 
 
 def latencies(models: Mapping[str, Predict], images: np.ndarray, rounds: int) -> dict[str, Latency]:

@@ -325,6 +325,13 @@ def test_eight_bits_may_be_wrong_a_point_more_often_and_by_chance(wrong, allowed
     assert words in str(row)
 
 
+def test_many_images_are_checked_a_few_at_a_time():
+    sizes = []
+    images = np.arange(100)
+    np.testing.assert_array_equal(checking.in_batches(lambda part: sizes.append(len(part)) or part, images), images)
+    assert max(sizes) == checking.LARGE_BATCH
+
+
 def test_latency_is_of_each_call_in_turn():
     calls = []
 
