@@ -324,7 +324,7 @@ def test_a_server_and_its_client_see_what_training_and_inference_see(client, tmp
         (tmp_path / "x").write_bytes(FILES[kind])
         by_inference = picture_files.read_image(tmp_path / "x", (SIDE, SIDE, 3), 28).astype(int)
         assert np.abs(seen - in_training).max() == 0, kind
-        # Pillow resizes in other arithmetic.
+        # Pillow sums in another order.
         assert np.abs(by_inference - in_training).max() <= 1, kind
 
 

@@ -169,6 +169,7 @@ def test_training_and_serving_see_the_same_pixels(kind, shape, tmp_path):
     served = inference.read_image(path, (24, 24, 3), resize_shorter_side=28)
     trained = central_crop(decode(tf.constant(path.read_bytes())), 28, 24).numpy()
     assert np.abs(served.astype(int) - trained).max() <= 1
+    assert np.mean(served != trained) < 0.01
 
 
 def test_real_photographs_have_stable_ids_and_labels_and_are_served_as_trained(data_dir, tmp_path):
