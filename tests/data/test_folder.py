@@ -532,7 +532,7 @@ def test_the_photographs_of_imagenette_are_trained_on_from_a_folder_killed_resum
     np.testing.assert_array_equal(tables[0]["ids"], tables[1]["ids"])
     assert export_command.main([f"--run_dir={tmp_path / 'run'}", "--format=saved_model", "--latency_rounds=0"]) == 0
     model = inference.load(tmp_path / "run" / "export" / "saved_model")
-    names, resize = inference.metadata(tmp_path / "run" / "export" / "saved_model")
+    names, resize, _ = inference.metadata(tmp_path / "run" / "export" / "saved_model")
     images = sorted((folder / "test").rglob("*.jpg"))[:8]
     pixels = np.stack([inference.read_image(path, (32, 32, 3), resize) for path in images])
     from_pixels = model.predict(pixels)
