@@ -25,7 +25,7 @@ from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
 from r2d2_tf.recipes import choosing
-from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, note
+from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, copy_into_run
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
@@ -75,6 +75,8 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
     try:
         config, spec = choosing.data_of(config)
         import_tensorflow_quietly()
+        from tensorflow.errors import OpError
+
         from r2d2_tf.training.callbacks.collapse import RunStopped
 
         choice = choosing.Choosing(config, spec, signals, began, weights_allowed=weights_allowed)
@@ -82,14 +84,20 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
         if config.dry_run:
             print("A dry run: nothing was tried.")
             return 0
-        # From now on there is something to lose.
-        signals.defer()
+    except (ValueError, OSError) as error:
+        return _ended(f"error: {one_line(error)}", 2)
+    # From now on there is something to lose.
+    signals.defer()
+    how_to_go_on = "the same command " + ("begins to choose anew" if config.new_run else "goes on with what is not tried yet")
+    try:
         with warnings_held_back():
             chosen = choice.chosen()
     except RunInterrupted as interrupted:
-        return _ended(f"{interrupted}; the same command goes on with what is not tried yet", interrupted.exit_code)
-    except (ValueError, OSError) as error:
+        return _ended(f"{interrupted}; {how_to_go_on}", interrupted.exit_code)
+    except ValueError as error:
         return _ended(f"error: {one_line(error)}", 2)
+    except (OSError, OpError) as error:
+        return _ended(f"error: {one_line(error)}; once that is mended, {how_to_go_on}", 1)
     except RunStopped as error:
         return _ended(f"error: {one_line(error)}", STOPPED)
     print("\n".join(["", *chosen.words, f"Its flags are in {choice.folder / RECIPE_FILE}", ""]), flush=True)
@@ -130,7 +138,7 @@ def _run(config: Config, signals: StopSignals, began: float, *, chosen: bool = F
             experiment = Experiment(config, spec, cluster, signals)
             folder = stack.enter_context(experiment.claimed())
             if chosen:
-                note(config)
+                copy_into_run(config)
         except OpError as error:
             if not (lost := lost_worker(error, cluster)):
                 raise
