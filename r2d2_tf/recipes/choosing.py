@@ -49,8 +49,26 @@ def is_open(named: Collection[str], config: Config) -> bool:
     return own and set(named) - {"weights"} <= set(_OF_THE_DATA) and config.weights == NO_WEIGHTS
 
 
-def data_of(config: Config) -> tuple[Config, DatasetSpec]:
+def with_test_images(config: Config) -> tuple[Config, DatasetSpec]:
     """The config with a share of the labels to test on, where no test images are set apart; and the spec of its data.
+
+    Raises:
+        NoTestImages: if no share of TEST_FRACTIONS has any.
+        ValueError: if the data cannot be used.
+    """
+    # Once for all shares that are tried: of many files it takes a while.
+    found = find_images(config.data_path) if config.dataset == "folder" and config.data_path is not None else None
+    *fractions, last = dict.fromkeys((config.test_fraction, *TEST_FRACTIONS))
+    for fraction in fractions:
+        config = dataclasses.replace(config, test_fraction=fraction)
+        with contextlib.suppress(NoTestImages):
+            return config, spec_of(config, found=found)
+    config = dataclasses.replace(config, test_fraction=last)
+    return config, spec_of(config, found=found)
+
+
+def data_of(config: Config) -> tuple[Config, DatasetSpec]:
+    """What `with_test_images` gives, for a run that can be begun.
 
     Raises:
         ValueError: if the data cannot be used, the folder of the run is taken, or several processes are to choose.
@@ -60,12 +78,7 @@ def data_of(config: Config) -> tuple[Config, DatasetSpec]:
             "strategy (multi_worker) trains what is chosen: choose in one process, and give its recipe.cfg to all as --flagfile"
         )
     run_directory.finished_summary(config)
-    found = find_images(config.data_path) if config.dataset == "folder" and config.data_path is not None else None
-    for fraction in dict.fromkeys((config.test_fraction, *TEST_FRACTIONS)):
-        config = dataclasses.replace(config, test_fraction=fraction)
-        with contextlib.suppress(NoTestImages):
-            return config, spec_of(config, found=found)
-    return config, spec_of(config, found=found)
+    return with_test_images(config)
 
 
 def facts_about(config: Config, spec: DatasetSpec, data: ImageData) -> Facts:
@@ -80,7 +93,7 @@ def facts_about(config: Config, spec: DatasetSpec, data: ImageData) -> Facts:
         is_grey=is_grey,
         num_test=len(data.test_labels),
         has_gpu=bool(tf.config.list_physical_devices("GPU")),
-        hours=(config.minutes or MINUTES) / 60,
+        minutes=config.minutes or MINUTES,
     )
 
 
@@ -106,9 +119,9 @@ class Choosing:
         weights_allowed: bool = True,
         say: Callable[[str], object] = print,
     ) -> None:
-        self.config, self.began, self.say = config, began, say
         from r2d2_tf.data import health
 
+        self.config, self.began, self.say = config, began, say
         # Once, and before anything is tried: of large photographs it takes long, and one of them may be bad.
         data, left_out = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
         facts = facts_about(config, spec, data)
@@ -251,7 +264,7 @@ class Choosing:
             config = dataclasses.replace(config, rounds="")
         record = {
             "recipe": recipe.name,
-            "words": list(words),
+            "why": "; ".join(line.strip().removeprefix("Chosen: ") for line in words),
             "held_out": tried.counts if tried else {},
             "p_value": tried.p_value if tried else None,
             "tried": {name: own.counts for name, own in (found or {}).items()},

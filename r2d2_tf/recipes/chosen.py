@@ -22,7 +22,7 @@ class Chosen:
     Attributes:
         config: of the run.
         words: what was chosen, why, and how sure that is, a line each.
-        record: the same for programs, and what each recipe came to.
+        record: for programs: the recipe, why in one line, and what each recipe came to.
     """
 
     config: Config
@@ -31,7 +31,7 @@ class Chosen:
 
 
 def folder_of(config: Config) -> Path:
-    """Of the trials for a run."""
+    """Where the trials for a run are, and what was chosen by them: RUN-choice, beside it."""
     run_dir = config.resolved_run_dir
     return run_dir.parent / f"{run_dir.absolute().name}-choice"
 
@@ -55,7 +55,11 @@ def chosen_before(config: Config, named: Collection[str]) -> Config | None:
 
 
 def write(chosen: Chosen, choices: Sequence[proposed.Choice], title: str) -> None:
-    """Writes what was chosen: as a flagfile with the reasons of a recipe's `choices`, for programs, and as a config."""
+    """Writes what was chosen: as a flagfile with the reasons of a recipe's `choices`, for programs, and as a config.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     config, folder = chosen.config, folder_of(chosen.config)
     folder.mkdir(parents=True, exist_ok=True)
     about = [
@@ -71,8 +75,12 @@ def write(chosen: Chosen, choices: Sequence[proposed.Choice], title: str) -> Non
     files.write_text(folder / run_directory.CONFIG_FILE, config.to_flagfile())
 
 
-def note(config: Config) -> None:
-    """Copies what was chosen into the folder of the run that was begun for it."""
+def copy_into_run(config: Config) -> None:
+    """Copies what was chosen into the folder of the run that was begun for it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     source = folder_of(config) / run_directory.CHOICE_FILE
     if source.is_file():
         files.write_text(config.resolved_run_dir / run_directory.CHOICE_FILE, source.read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ class Facts:
         most: of the largest.
         image_shape: (height, width, channels) of images in memory; None for photographs.
         shorter_side: median of the photographs' shorter sides, in pixels.
-        hours: that the run may take.
+        minutes: that everything may take.
         is_grey: whether the images have no color.
         has_weights: whether the package with ImageNet's weights for BACKBONE is installed.
     """
@@ -46,7 +46,7 @@ class Facts:
     image_shape: tuple[int, int, int] | None
     shorter_side: int
     has_gpu: bool
-    hours: float
+    minutes: float
     is_grey: bool = False
     has_weights: bool = False
 
@@ -62,7 +62,7 @@ class Facts:
 
 
 def facts_of(
-    data: ImageData, given: np.ndarray, *, shorter_side: int, is_grey: bool, num_test: int, has_gpu: bool, hours: float
+    data: ImageData, given: np.ndarray, *, shorter_side: int, is_grey: bool, num_test: int, has_gpu: bool, minutes: float
 ) -> Facts:
     """The facts of a data set; `given` are the labels that may be trained on, of readable images `[rows]`, -1 for none."""
     counts = np.bincount(given[given != UNLABELED], minlength=len(data.class_names))
@@ -77,7 +77,7 @@ def facts_of(
         image_shape=images.shape[1:] if isinstance(images, np.ndarray) else None,
         shorter_side=shorter_side,
         has_gpu=has_gpu,
-        hours=hours,
+        minutes=minutes,
         is_grey=is_grey,
         has_weights=has_weights(),
     )
@@ -93,9 +93,9 @@ def has_weights() -> bool:
 
 
 def looks_of(images: "np.ndarray | Photographs") -> tuple[int, bool]:
-    """The median shorter side, in pixels, and whether all are grey: by their headers alone, of up to 200 photographs.
+    """The median shorter side, in pixels, and whether all are grey: of photographs by the headers of up to 200 alone.
 
-    Files that are no images do not count; where there are others in none, they count as photographs.
+    Those that cannot be read do not count; if there are no others, the side is PHOTOGRAPH_SIZE.
     """
     if isinstance(images, np.ndarray):
         return min(images.shape[1:3]), images.shape[-1] == 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +23,15 @@ from r2d2_tf.runs.run_state import HELD_OUT
 from r2d2_tf.system.interrupts import StopSignals
 
 _LOG_FILE = "log.txt"
+"""What the runs print, one after the other, beside their folders."""
 _KEPT = {
     run_directory.CONFIG_FILE,
     run_directory.SUMMARY_FILE,
     run_directory.METRICS_FILE,
     run_directory.HELD_OUT_FILE,
     run_directory.LOCK_FILE,
-    _LOG_FILE,
 }
+"""Files that stay of such a run."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ class FoldRuns:
             # What collapsed is told by its errors; a trial is to end with some.
             stop_on_collapse=False,
         )
-        began = time.perf_counter()
-        summary = run_directory.finished_summary(config)
-        if summary is None:
-            summary = self._run(config, began)
-        return _read(Path(config.run_dir), part, summary["seconds"]["total"])
+        summary = run_directory.finished_summary(config) or self._run(config)
+        stages = (int(name.removeprefix("stage_")) for name in summary["test_error_percent"])
+        predictions, labels = stage_predictions.by_stage(Path(config.run_dir), HELD_OUT, stages)
+        return Fold(part, labels, predictions, summary["seconds"]["total"])
 
-    def _run(self, config: Config, began: float) -> dict:
+    def _run(self, config: Config) -> dict[str, Any]:
+        """The summary of a run that is made now; of its folder only what tells of it is kept."""
         from r2d2_tf.training.experiment import Experiment
 
-        folder = Path(config.run_dir)
+        began, folder = time.perf_counter(), Path(config.run_dir)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             log = stack.enter_context((self.folder / _LOG_FILE).open("a", encoding="utf-8"))
@@ -124,10 +126,3 @@ class FoldRuns:
             return dataclasses.replace(data, test_images=data.test_images[one], test_labels=data.test_labels[one], test_ids=ids)
 
         return dataclasses.replace(spec, load=load)
-
-
-def _read(folder: Path, part: int, seconds: float) -> Fold:
-    path = folder / stage_predictions.FILES[HELD_OUT]
-    with np.load(path, allow_pickle=False) as archive:
-        predictions = {int(name.removeprefix("stage_")): archive[name] for name in archive.files if name.startswith("stage_")}
-        return Fold(part, archive["labels"], predictions, seconds)

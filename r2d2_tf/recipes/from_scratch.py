@@ -13,10 +13,9 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.method.schedules import Round
 from r2d2_tf.recipes.facts import Facts
 from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
-from r2d2_tf.recipes.proposed import WHOLE, Choice
+from r2d2_tf.recipes.proposed import UNTESTED, WHOLE, Choice
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-UNTESTED = "adopted, untested"
 _SIZES = (224, 160, 128, 96, 64)
 """Sides of a photograph that are proposed, the largest first that is affordable."""
 _LEAST_SIDE = 16
@@ -27,8 +26,10 @@ _LEAST_BATCH = 4
 _ABOUT_EQUAL = 1.1
 _LEAST_FINETUNING = 3
 """Epochs of stage 3: its rate falls from epoch to epoch, and one alone would end at the rate with which it began."""
+_SHARE_OF_TIME = 1 / 3
+"""That one run may take of the whole: it is tried before it is made."""
 _SECONDS_AN_EPOCH = 0.3
-"""That an epoch takes beside its steps: shuffling, evaluation, a row of the table."""
+"""That an epoch is reckoned to take beside its steps: shuffling, a row of the table."""
 _LONGER = 4
 """How many times as many epochs as its config's a stage may have at most."""
 
@@ -65,18 +66,18 @@ def nearest(facts: Facts) -> NearestConfig:
 
 def propose(facts: Facts) -> list[Choice]:
     """The flags that suit the data, beside those that name them."""
-    recipe = nearest(facts)
-    base = from_command_line([f"--flagfile={CONFIGS / recipe.config}.cfg"])
-    whence = f"as configs/{recipe.config}.cfg"
-    choices = [Choice("backbone", base.backbone, _why_backbone(facts, recipe), whence), *_stage_1(facts, base, recipe, whence)]
+    near = nearest(facts)
+    base = from_command_line([f"--flagfile={CONFIGS / near.config}.cfg"])
+    whence = f"as configs/{near.config}.cfg"
+    choices = [Choice("backbone", base.backbone, _why_backbone(facts, near), whence), *_stage_1(facts, base, near, whence)]
     if not has_stage_2(facts):
         why = f"{facts.num_unlabeled} unlabeled images are too few to learn from"
         choices += [Choice("rounds", "", why, UNTESTED), Choice("finetune_epochs", "0", why, UNTESTED)]
     else:
-        choices += _later_stages(facts, base, recipe, whence)
+        choices += _later_stages(facts, base, near, whence)
     choices += _augmentation(facts, base, whence)
     if facts.image_shape is None:
-        choices.append(_size(facts, recipe, choices))
+        choices.append(_size(facts, near, choices))
         if not facts.has_photographs:
             choices.append(WHOLE)
         choices.append(Choice("image_copy", "auto", "decoded once, not in every epoch", UNTESTED))
@@ -95,22 +96,22 @@ def _unlabeled_in(batch: int) -> int:
     return batch * 3 // 4
 
 
-def _why_backbone(facts: Facts, recipe: NearestConfig) -> str:
+def _why_backbone(facts: Facts, near: NearestConfig) -> str:
     where = "a GPU" if facts.has_gpu else "a CPU"
     height, width = (facts.shorter_side,) * 2 if facts.image_shape is None else facts.image_shape[:2]
     what = "photographs" if facts.has_photographs else f"{width}x{height} pixels"
     return f"{what} on {where}"
 
 
-def _stage_1(facts: Facts, base: Config, recipe: NearestConfig, whence: str) -> Iterator[Choice]:
+def _stage_1(facts: Facts, base: Config, near: NearestConfig, whence: str) -> Iterator[Choice]:
     batch = max(_LEAST_BATCH, min(base.supervised_batch_size, facts.num_labeled // 5))
     share = batch / base.supervised_batch_size
     own = batch == base.supervised_batch_size
     why = f"{facts.num_labeled:,} labeled images: five steps an epoch or more"
     yield Choice("supervised_batch_size", f"{batch}", "" if own else why, whence if own else UNTESTED)
-    longer = _longer(recipe.labeled / base.supervised_batch_size, facts.num_labeled / batch)
+    longer = _longer(near.labeled / base.supervised_batch_size, facts.num_labeled / batch)
     epochs = round(base.supervised_epochs * longer)
-    reason = f"as many steps as its {recipe.labeled:,} labeled images have, in 1 to {_LONGER} times its epochs"
+    reason = f"as many steps as its {near.labeled:,} labeled images have, in 1 to {_LONGER} times its epochs"
     yield Choice("supervised_epochs", f"{epochs}", reason, whence if longer == 1 else UNTESTED)
     cosine = round(epochs * base.supervised_cosine_epochs / base.supervised_epochs)
     yield Choice("supervised_cosine_epochs", f"{max(epochs, cosine)}", "in its proportion to the epochs", whence)
@@ -128,7 +129,7 @@ def _rate(flag: str, rate: float, share: float, whence: str) -> Choice:
     return Choice(flag, f"{rate * share:.3g}", "" if own else "in proportion to the batch", whence if own else UNTESTED)
 
 
-def _later_stages(facts: Facts, base: Config, recipe: NearestConfig, whence: str) -> Iterator[Choice]:
+def _later_stages(facts: Facts, base: Config, near: NearestConfig, whence: str) -> Iterator[Choice]:
     batch = base.batch_size
     while batch > _LEAST_BATCH and facts.num_unlabeled // _unlabeled_in(batch) < _FEWEST_STEPS:
         batch //= 2
@@ -136,7 +137,7 @@ def _later_stages(facts: Facts, base: Config, recipe: NearestConfig, whence: str
     steps = facts.num_unlabeled // _unlabeled_in(batch)
     why = f"{facts.num_unlabeled:,} unlabeled images: {steps:,} steps an epoch"
     yield Choice("batch_size", f"{batch}", why, whence if own else UNTESTED)
-    longer = _longer(recipe.unlabeled / _unlabeled_in(base.batch_size), steps)
+    longer = _longer(near.unlabeled / _unlabeled_in(base.batch_size), steps)
     rounds = [Round(max(1, round(r.epochs * longer)), r.learning_rate * share) for r in base.parsed_rounds]
     same = own and longer == 1
     text = ",".join(f"{r.epochs}:{r.learning_rate:.3g}" for r in rounds)
@@ -171,21 +172,23 @@ def _augmentation(facts: Facts, base: Config, whence: str) -> Iterator[Choice]:
     yield Choice("flip", "false", "put it in if a mirrored image is of the same class", UNTESTED)
 
 
-def _size(facts: Facts, recipe: NearestConfig, choices: Sequence[Choice]) -> Choice:
+def _size(facts: Facts, near: NearestConfig, choices: Sequence[Choice]) -> Choice:
     # Pixels that are made up teach nothing.
     if not facts.has_photographs:
         return Choice("image_size", f"{max(_LEAST_SIDE, facts.shorter_side)}", "the files' own", UNTESTED)
     sizes = [size for size, smaller in zip(_SIZES, (*_SIZES[1:], 0), strict=True) if smaller < facts.shorter_side]
-    seconds = {size: seconds_of(facts, recipe, choices, size) for size in sizes}
-    size = next((size for size in sizes if seconds[size] <= 3600 * facts.hours), sizes[-1])
-    reason = f"the largest of {', '.join(map(str, sizes))} that {facts.hours:g} hours carry; files have {facts.shorter_side}"
-    if seconds[size] > 3600 * facts.hours:
-        reason = f"the smallest that is proposed; it takes more than {facts.hours:g} hours"
-    return Choice("image_size", f"{size}", reason, f"as configs/{recipe.config}.cfg" if size == recipe.side else UNTESTED)
+    seconds = {size: seconds_of(facts, near, choices, size) for size in sizes}
+    most = 60 * facts.minutes * _SHARE_OF_TIME
+    size = next((size for size in sizes if seconds[size] <= most), sizes[-1])
+    reason = f"the largest of {', '.join(map(str, sizes))} that a third of {facts.minutes:g} minutes carries"
+    if seconds[size] > most:
+        reason = f"the smallest that is proposed; it takes more than a third of {facts.minutes:g} minutes"
+    reason += f"; files have {facts.shorter_side}"
+    return Choice("image_size", f"{size}", reason, f"as configs/{near.config}.cfg" if size == near.side else UNTESTED)
 
 
-def seconds_of(facts: Facts, recipe: NearestConfig, choices: Sequence[Choice], side: int) -> float:
-    """About how long a run takes, evaluation after each epoch included, on a GPU or one CPU core; see tools.shared.cost."""
+def seconds_of(facts: Facts, near: NearestConfig, choices: Sequence[Choice], side: int) -> float:
+    """About how long a run takes, evaluation after each epoch included, on a GPU or one CPU core; see image_cost."""
     value = {choice.flag: choice.value for choice in choices}
     epochs = int(value["supervised_epochs"])
     trained, predicted = epochs * facts.num_labeled, epochs * facts.num_test
@@ -195,7 +198,7 @@ def seconds_of(facts: Facts, recipe: NearestConfig, choices: Sequence[Choice], s
         total = facts.num_labeled + facts.num_unlabeled
         trained += sum(rounds) * facts.num_unlabeled * 4 // 3 + finetune * total
         predicted += (sum(rounds) + finetune) * facts.num_test + (len(rounds) + 1) * facts.num_unlabeled
-    multiply_adds = recipe.multiply_adds * (side / recipe.side) ** 2
+    multiply_adds = near.multiply_adds * (side / near.side) ** 2
     seconds = Cost(trained, predicted).seconds(multiply_adds, GPU if facts.has_gpu else CPU_CORE)
     all_epochs = epochs + (sum(rounds) + finetune if value["rounds"] else 0)
     return seconds + _SECONDS_AN_EPOCH * all_epochs

@@ -13,7 +13,8 @@ class Choice(NamedTuple):
     status: str
 
 
-WHOLE = Choice("whole_images", "true", "small images have no margins to spare", "adopted, untested")
+UNTESTED = "adopted, untested"
+WHOLE = Choice("whole_images", "true", "small images have no margins to spare", UNTESTED)
 
 
 def flagfile(choices: Sequence[Choice], title: str) -> str:

@@ -21,8 +21,8 @@ class Recipe:
         name: in a word or two.
         about: what it is, for people.
         choices: its flags.
-        seconds: about how long a run of it takes.
-        trial_seconds: about how long another run on a part of the same images takes, in which features are known.
+        seconds: that a run of it takes, about.
+        trial_seconds: that another run on a part of the same images takes, whose features are kept.
     """
 
     name: str

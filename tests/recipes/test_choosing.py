@@ -151,7 +151,7 @@ def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_p
     assert "Chosen: the first way" in out
     summary = run_directory.read_summary(tmp_path / "run")
     assert summary["num_labels"] == 12, "all labels are trained on"
-    assert summary["result"]["why"].startswith("Chosen: the first way")
+    assert summary["result"]["why"].startswith("the first way; first: ")
     record = json.loads((tmp_path / "run" / "choice.json").read_text())
     assert record["tried"]["first"]["stage_1"]["of"] == 12, "each label was held out once"
     assert train.main(command) == 0

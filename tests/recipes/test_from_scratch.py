@@ -21,7 +21,7 @@ FACTS = Facts(
     image_shape=None,
     shorter_side=400,
     has_gpu=False,
-    hours=2.0,
+    minutes=120.0,
 )
 
 
@@ -93,10 +93,10 @@ def test_the_rate_of_stage_3_falls():
 
 
 def test_the_size_of_photographs_is_what_the_time_and_the_files_allow():
-    assert values_of(hours=100.0)["image_size"] == "224"
-    assert values_of(hours=0.01)["image_size"] == "64"
-    assert values_of(hours=100.0, shorter_side=150)["image_size"] == "160"
-    assert int(values_of(hours=0.5)["image_size"]) < 224
+    assert values_of(minutes=6000.0)["image_size"] == "224"
+    assert values_of(minutes=1.0)["image_size"] == "64"
+    assert values_of(minutes=6000.0, shorter_side=150)["image_size"] == "160"
+    assert int(values_of(minutes=30.0)["image_size"]) < 224
 
 
 def test_small_images_in_files_are_shown_in_their_own_size_to_the_network_for_small_images():

@@ -14,9 +14,8 @@ from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
-from r2d2_tf.data.readers.file_search import find_images
 from r2d2_tf.data.readers.folder import NoTestImages
-from r2d2_tf.recipes.choosing import TEST_FRACTIONS
+from r2d2_tf.recipes.choosing import MINUTES, TEST_FRACTIONS, with_test_images
 from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
 from r2d2_tf.recipes.proposed import Choice, flagfile
 from r2d2_tf.recipes.recipe import recipes_for
@@ -46,7 +45,7 @@ def define_flags() -> flags.FlagValues:
     define_path("config_out", "", "flagfile to write; empty: none", flag_values=flag_values)
     flags.DEFINE_integer("num_labels", 0, "labels that a run draws of a TFDS set; 0: all", 0, flag_values=flag_values)
     flags.DEFINE_float("test_fraction", 0.0, "share of the labeled images to test on", 0.0, 0.99, flag_values=flag_values)
-    flags.DEFINE_float("hours", 2.0, "that a run may take, for the proposal", 0.01, flag_values=flag_values)
+    flags.DEFINE_float("minutes", MINUTES, "that everything may take, for the proposal", 0.1, flag_values=flag_values)
     flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "what will train, for the proposal", flag_values=flag_values)
     return flag_values
 
@@ -61,14 +60,10 @@ def _config(asked: flags.FlagValues) -> tuple[Config, DatasetSpec]:
         raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
     about = {name: getattr(asked, name) for name in ("data_dir", "labels", "test_fraction", "num_labels")}
     config = Config(dataset=dataset, translate=0, name="check_data", **about)
-    # Once for all shares that are tried: of many files it takes a while.
-    found = find_images(config.data_path) if dataset == "folder" and config.data_path is not None else None
-    for fraction in dict.fromkeys((asked.test_fraction, TEST_FRACTION, _HALF)):
-        config = dataclasses.replace(config, test_fraction=fraction)
-        with contextlib.suppress(NoTestImages):
-            return config, spec_of(config, found=found)
+    with contextlib.suppress(NoTestImages):
+        return with_test_images(config)
     config = dataclasses.replace(config, test_fraction=0.0)
-    return config, spec_of(config, needs_test=False, found=found)
+    return config, spec_of(config, needs_test=False)
 
 
 def _too_few_lines(asked: flags.FlagValues, config: Config, num_test: int) -> list[str]:
@@ -144,7 +139,7 @@ def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedI
         shorter_side=int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE])),
         is_grey=looks_of(data.train_images)[1],
         has_gpu=asked.device == "gpu" or (asked.device == "auto" and bool(tf.config.list_physical_devices("GPU"))),
-        hours=asked.hours,
+        minutes=asked.minutes,
     )
 
 

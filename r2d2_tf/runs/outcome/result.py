@@ -86,4 +86,4 @@ def chosen_before(folder: Path, stage: int) -> Result | None:
     if not path.is_file():
         return None
     choice = json.loads(path.read_text(encoding="utf-8"))
-    return Result(stage, " ".join(choice["words"]), choice["held_out"], choice["p_value"]) if choice["held_out"] else None
+    return Result(stage, choice["why"], choice["held_out"], choice["p_value"]) if choice["held_out"] else None

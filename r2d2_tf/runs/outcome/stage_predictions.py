@@ -1,7 +1,7 @@
 """What the networks of a run predict, image by image, at the end of each stage: two .npz files. Needs no TensorFlow."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,17 @@ def read(folder: Path, kind: str, name: str, labels: np.ndarray) -> np.ndarray |
         if np.array_equal(arrays["labels"], labels):
             return arrays[name]
     return None
+
+
+def by_stage(folder: Path, kind: str, stages: Iterable[int]) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """The predicted classes that a finished run left, stage -> `[images]`, and the labels of those images, `[images]`.
+
+    Raises:
+        ValueError: if the file is missing or damaged.
+    """
+    numbers = list(stages)
+    arrays = run_directory.read_arrays(folder / FILES[kind], (*(f"stage_{number}" for number in numbers), "labels"))
+    return {number: arrays[f"stage_{number}"] for number in numbers}, arrays["labels"]
 
 
 def held_out_of(folder: Path) -> dict[str, int]:

@@ -104,7 +104,7 @@ def test_the_sheet_shows_a_row_a_class_as_the_network_sees_it(sick_report):
 def test_healthy_images_are_no_error_and_their_config_is_written(tmp_path, capsys):
     folder = colored_folder(tmp_path / "two words", test=0)
     config_path = tmp_path / "my.cfg"
-    code, out, error = checked(f"--data_dir={folder}", "--sheet=", f"--config_out={config_path}", "--hours=0.01", capsys=capsys)
+    code, out, error = checked(f"--data_dir={folder}", "--sheet=", f"--config_out={config_path}", "--minutes=1", capsys=capsys)
     assert (code, error) == (0, "")
     assert "(0.2 of the labeled ones, --test_fraction)" in out
     assert "No image is unreadable, and none is there twice." in out
@@ -117,7 +117,7 @@ def test_healthy_images_are_no_error_and_their_config_is_written(tmp_path, capsy
 @pytest.mark.slow
 def test_a_proposal_trains_as_it_is_but_for_its_lengths(tmp_path, capsys):
     folder, config_path = colored_folder(tmp_path / "two words", test=0), tmp_path / "my.cfg"
-    checked(f"--data_dir={folder}", "--sheet=", f"--config_out={config_path}", "--hours=0.01", capsys=capsys)
+    checked(f"--data_dir={folder}", "--sheet=", f"--config_out={config_path}", "--minutes=1", capsys=capsys)
     short = [
         "--supervised_epochs=1",
         "--rounds=1:0.001",
