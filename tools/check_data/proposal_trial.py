@@ -7,7 +7,8 @@ OUTPUT_DIR/table.md too.
 
 All images, those that are tested on as well, are training images of the set, drawn by the seed: no test image is looked at, so
 that rules may be changed by what is found here, with seeds that are then used up. --tested_on=test tests on the set's own test
-images: for results, once the rules stand.
+images: for results, once the rules stand. --dataset=folder takes images of your own, a folder a class in --data_dir: would
+the one command gain on their kind? They are drawn and tested on in the same way.
 
 Each seed has folders of its own in --output_dir: the same command goes on where it was interrupted.
 """
@@ -25,11 +26,13 @@ import numpy as np
 from absl import flags
 
 from r2d2_tf.config.command_line import run_with_flags
+from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
-from r2d2_tf.data.image_data import ImageData
+from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
 from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_error, result_stage
 from r2d2_tf.system import files
 from r2d2_tf.system.startup import import_tensorflow_quietly
@@ -41,6 +44,7 @@ from tools.shared.seed_table import Column, seed_table
 TABLE_FILE = "table.md"
 _TRIAL_FILE = "trial.json"
 _TRAIN, _TEST = "train", "test"
+_FOLDER = "folder"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ def _encoded(images: Any, row: int) -> tuple[bytes, str]:
 
     if isinstance(images, np.ndarray):
         return tf.io.encode_png(images[row]).numpy(), "png"
-    return images.read(row), "jpg"
+    file = images.files[images.file_of_row[row]]
+    # A record file holds JPEGs; a file that is the image itself keeps its ending.
+    return images.read(row), file.suffix.removeprefix(".") if images.length[row] == file.stat().st_size else "jpg"
 
 
 def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
@@ -113,8 +119,7 @@ def summary_of(trial: Trial, seed: int) -> dict[str, Any]:
     if not (run_dir / run_directory.SUMMARY_FILE).is_file():
         if not photos.is_dir():
             import_tensorflow_quietly()
-            spec = DATASETS[trial.dataset]
-            data = spec.load(trial.data_dir)
+            spec, data = loaded(trial)
             tested = None
             if trial.tested_on == _TEST:
                 count = min(trial.num_test, len(data.test_labels))
@@ -147,9 +152,25 @@ def table_text(trial: Trial, summaries: Mapping[int, dict[str, Any]], others: Ma
     )
 
 
+def loaded(trial: Trial) -> tuple[DatasetSpec, ImageData]:
+    """The set from which images are drawn, with the true class of each.
+
+    Raises:
+        ValueError: if the folder's images cannot be used, or not all have a class.
+    """
+    if trial.dataset != _FOLDER:
+        spec = DATASETS[trial.dataset]
+        return spec, spec.load(trial.data_dir)
+    spec = spec_of(Config(dataset=_FOLDER, data_dir=str(trial.data_dir)), needs_test=False)
+    data = spec.load(None)
+    if unlabeled := int((data.train_labels == UNLABELED).sum()):
+        raise ValueError(f"{trial.data_dir} has {unlabeled:,} images without a class: a trial needs the class of each")
+    return spec, data
+
+
 def _true_classes(trial: Trial) -> list[str]:
     """Of each training image of the set."""
-    data = DATASETS[trial.dataset].load(trial.data_dir)
+    _, data = loaded(trial)
     return [data.class_names[label] for label in data.train_labels]
 
 
@@ -162,7 +183,9 @@ def _network_of(run_dir: Path) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
-    flags.DEFINE_enum("dataset", "mnist5k", sorted(DATASETS), "whose training images are used", flag_values=flag_values)
+    flags.DEFINE_enum(
+        "dataset", "mnist5k", [*sorted(DATASETS), _FOLDER], "whose training images are used", flag_values=flag_values
+    )
     define_path("data_dir", "", "folder of prepared TFDS data sets", flag_values=flag_values)
     flags.DEFINE_integer("num_labels", 100, "images with a label", lower_bound=2, flag_values=flag_values)
     flags.DEFINE_integer("num_unlabeled", 2000, "images without", lower_bound=0, flag_values=flag_values)
@@ -197,6 +220,8 @@ def _run(flag_values: flags.FlagValues) -> int:
         for name in ("dataset", "num_labels", "num_unlabeled", "num_test", "tested_on", "minutes", "weights")
     }
     folder = Path(flag_values["output_dir"].value)
+    if counts["dataset"] == _FOLDER and (not data_dir or counts["tested_on"] == _TEST):
+        raise ValueError("--dataset=folder needs --data_dir=FOLDER, a folder a class, and --tested_on=train")
     trial = Trial(data_dir=Path(data_dir).expanduser() if data_dir else None, folder=folder, **counts)
     run_directory.check_writable(folder)
     _claim(trial)

@@ -9,7 +9,7 @@ from PIL import Image
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.photographs import Photographs
-from tools.check_data.proposal_trial import Trial, drawn, main, write_folder
+from tools.check_data.proposal_trial import Trial, drawn, loaded, main, write_folder
 from tools.shared import runner
 
 FLAGS = ("--num_labels=20", "--num_unlabeled=60", "--num_test=30")
@@ -115,3 +115,28 @@ def test_a_run_that_fails_and_bad_flags_are_one_line(tmp_path, monkeypatch, caps
     ):
         assert main([*flags, f"--output_dir={tmp_path / 'other'}"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_images_of_a_folder_are_drawn_as_the_files_that_they_are_and_each_needs_a_class(trial, tmp_path):
+    photos = tmp_path / "photos"
+    for number in range(8):
+        path = photos / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9, 3), 20 * number, np.uint8)).save(path)
+    own = dataclasses.replace(trial, dataset="folder", data_dir=photos, num_labels=2, num_unlabeled=3, num_test=3)
+    spec, data = loaded(own)
+    assert (spec.num_classes, len(data.train_labels)) == (2, 8)
+    write_folder(tmp_path / "images", data, drawn(data.train_labels, 2, own, seed=0))
+    written = sorted((tmp_path / "images").rglob("*.png"))
+    assert len(written) == 8
+    for path in written:
+        assert path.read_bytes() == (photos / data.train_ids[int(path.stem)]).read_bytes()
+    (photos / "unlabeled").mkdir()
+    (photos / "unlabeled" / "8.png").write_bytes((photos / "a" / "0.png").read_bytes())
+    with pytest.raises(ValueError, match="photos has 1 images without a class"):
+        loaded(own)
+
+
+def test_a_trial_of_a_folder_says_what_it_needs(tmp_path, capsys):
+    assert main(["--dataset=folder", f"--output_dir={tmp_path / 'trial'}"]) != 0
+    assert "--dataset=folder needs --data_dir=FOLDER" in capsys.readouterr().err
