@@ -12,7 +12,6 @@ Ctrl-C, and 143, SIGTERM: the run was saved.
 
 import contextlib
 import dataclasses
-import os
 import shlex
 import sys
 import time
@@ -23,13 +22,12 @@ from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
-from r2d2_tf.distributed.cluster import ALONE, cluster_from_environment
 from r2d2_tf.recipes import choosing
 from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, copy_into_run
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
-from r2d2_tf.runs.preflight import check_data
+from r2d2_tf.runs.preflight import begin, check_data
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import one_line, warn
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
@@ -106,20 +104,12 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
 
 def _run(config: Config, signals: StopSignals, began: float, *, chosen: bool = False) -> int:
     try:
-        config = run_directory.as_begun(config)
         if config.dry_run:
-            return _dry_run(config, began)
-        cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
-        finished = run_directory.finished_summary(config, claims=cluster.is_chief)
-        spec = check_data(config) if finished is None else None
+            return _dry_run(run_directory.as_begun(config), began)
+        config, cluster, finished, spec = begin(config)
     except (ValueError, OSError) as error:
         return _ended(f"error: {one_line(error)}", 2)
-    for line in config.warnings():
-        warn(line)
     if finished is not None:
-        if cluster.is_chief:
-            # A process that was killed as it finished may have left them.
-            run_directory.remove_checkpoints(config.resolved_run_dir)
         if _changed_since(finished, config):
             warn("the images or their labels may have changed since: --new_run trains on what is there now")
         print(f"This run is finished already; --new_run would repeat it.\n{_result(finished, config)}")

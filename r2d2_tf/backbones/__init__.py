@@ -176,6 +176,12 @@ def _dtype_policy(mixed_precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def register_layers() -> None:
+    """Makes the project's own layers known to Keras, which reads networks that hold some only then. Imports TensorFlow."""
+    for module in ("layers", "preprocessing"):
+        importlib.import_module(f"r2d2_tf.backbones.{module}")
+
+
 def load(path: Path, backbone: str = "") -> "keras.Model":
     """Reads a network that a run saved, executing no code from the file.
 
@@ -193,9 +199,7 @@ def load(path: Path, backbone: str = "") -> "keras.Model":
 
     if not path.is_file():
         raise ValueError(f"there is no network {path}: give the folder of a run that trained it")
-    # Registers the project's own layers.
-    for module in ("layers", "preprocessing"):
-        importlib.import_module(f"r2d2_tf.backbones.{module}")
+    register_layers()
     failure = foreign.import_module_of(backbone)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)

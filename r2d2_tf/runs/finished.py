@@ -2,14 +2,39 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from r2d2_tf import backbones
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.system.startup import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load(path: str | Path) -> "keras.Model":
+    """The network of a finished run: pixels 0..255, `[batch, height, width, channels]`, to logits, `[batch, classes]`.
+
+        probabilities = keras.ops.softmax(r2d2_tf.load("runs/digits").predict(images))
+
+    Args:
+        path: folder of the run, for its result; or a file of Keras in it, such as `stage_1.keras`. No code in a file is run.
+            Where the run's backbone is `module:function`, that module is imported.
+
+    Raises:
+        ValueError: in one line, if there is no network, the run is not finished, or the file is damaged or holds code.
+    """
+    path = Path(path).expanduser()
+    import_tensorflow_quietly()
+    if path.is_dir():
+        folder, config, summary = named(str(path))
+        return backbones.load(network_of(folder, config, summary), config.backbone)
+    of_a_run = (path.parent / run_directory.CONFIG_FILE).is_file()
+    return backbones.load(path, run_directory.load_config(path.parent).backbone if of_a_run else "")
 
 
 def named(run_dir: str) -> tuple[Path, Config, dict[str, Any]]:

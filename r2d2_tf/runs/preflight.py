@@ -1,6 +1,8 @@
-"""What is wrong with a run, found before TensorFlow is imported."""
+"""How a run stands, and what is wrong with it, found before TensorFlow is imported."""
 
+import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from r2d2_tf import backbones
 from r2d2_tf.config import flag_checks
@@ -10,9 +12,45 @@ from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.data.labels.matching import rows_named
 from r2d2_tf.data.readers.tfds import check_tfds, download_tfds
 from r2d2_tf.data.splits import check_num_labels, parse_split
+from r2d2_tf.distributed.cluster import ALONE, Cluster, cluster_from_environment
 from r2d2_tf.runs import other_runs, run_directory, run_labels
 from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system.messages import warn
 from r2d2_tf.system.startup import import_tensorflow_quietly
+
+
+class Begun(NamedTuple):
+    """A run that is finished, or that is to be trained.
+
+    Attributes:
+        config: as a run that is in the folder already was begun.
+        cluster: the processes that train it.
+        finished: its summary; None if there is something to train.
+        spec: of its data; None if it is finished.
+    """
+
+    config: Config
+    cluster: Cluster
+    finished: dict[str, Any] | None
+    spec: DatasetSpec | None
+
+
+def begin(config: Config) -> Begun:
+    """How the run of a config stands; prints the config's warnings, and removes what a finished run no longer needs.
+
+    Raises:
+        ValueError: in one line, if the config does not fit the data, or its folder is taken; nothing is written.
+    """
+    config = run_directory.as_begun(config)
+    cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
+    finished = run_directory.finished_summary(config, claims=cluster.is_chief)
+    spec = check_data(config) if finished is None else None
+    for line in config.warnings():
+        warn(line)
+    if finished is not None and cluster.is_chief:
+        # A process that was killed as it finished may have left them.
+        run_directory.remove_checkpoints(config.resolved_run_dir)
+    return Begun(config, cluster, finished, spec)
 
 
 def check_data(config: Config) -> DatasetSpec:

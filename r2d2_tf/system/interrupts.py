@@ -26,15 +26,17 @@ class RunInterrupted(BaseException):
 
 
 class StopSignals:
-    """While it is entered, the first signal asks for a stop, and a second one stops the process at once.
+    """While it is entered, the first signal asks for a stop, and a second one stops at once.
 
     The request raises RunInterrupted where `check` is called next; before `defer`, while nothing has been learned, at once.
+    A second one ends the process, or, where it is not the program's own (`ends_process=False`), raises RunInterrupted.
 
     A thread counts the signals: Python's own handlers run between two bytecodes alone, so that a step of TensorFlow would hold
     them back and merge two of a kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_process: bool = True) -> None:
+        self._ends_process = ends_process
         self._requested: int | None = None
         self._deferring = False
         self._before: dict[signal.Signals, Any] = {}
@@ -87,8 +89,8 @@ class StopSignals:
                 self._install()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._requested = self._requested or number
-        if not self._deferring:
+        is_second, self._requested = self._requested is not None, self._requested or number
+        if not self._deferring or (is_second and not self._ends_process):
             raise RunInterrupted(number)
 
     def _count(self, reader: int) -> None:
@@ -97,7 +99,7 @@ class StopSignals:
             while byte := pipe.read(1):
                 if byte[0] not in _NAMES:
                     continue
-                if asked:
+                if asked and self._ends_process:
                     os.write(2, b"\nstopped at once\n")
                     os._exit(128 + byte[0])
                 asked = True

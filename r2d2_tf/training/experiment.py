@@ -1,10 +1,8 @@
-"""A run from a Config to a folder of results: `run(config)`."""
+"""A run from a Config to a folder of results."""
 
 import contextlib
 import dataclasses
 import json
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from r2d2_tf.data import health
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import FAKE, is_fake
 from r2d2_tf.distributed import devices
-from r2d2_tf.distributed.cluster import ALONE, Cluster, cluster_from_environment, meet, wait_to_see
+from r2d2_tf.distributed.cluster import ALONE, Cluster, meet, wait_to_see
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs import run_directory, run_labels, run_network
@@ -38,23 +36,6 @@ from r2d2_tf.training.loop import Training
 from r2d2_tf.training.stages import plan
 
 Summary = dict[str, Any]
-
-
-def run(config: Config) -> Summary:
-    """Trains as `config` says, or goes on where a run of it stopped, and returns the summary.
-
-    Raises:
-        ValueError: if the config does not fit the data or the devices, or its folder is taken; nothing is written.
-        RunStopped: if the loss is no longer finite or the predictions collapse.
-    """
-    config = run_directory.as_begun(config)
-    cluster = cluster_from_environment(os.environ) if config.strategy == "multi_worker" else ALONE
-    if run_directory.finished_summary(config, claims=cluster.is_chief) is not None:
-        raise ValueError(f"run_dir ({config.resolved_run_dir}) holds this run, finished: choose another --run_dir or --new_run")
-    began = time.perf_counter()
-    experiment = Experiment(config, cluster=cluster)
-    with experiment.claimed() as folder:
-        return experiment.run(folder, began)
 
 
 class Experiment:

@@ -22,8 +22,9 @@ from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.training.callbacks.collapse import RunStopped
-from r2d2_tf.training.experiment import Experiment, run
+from r2d2_tf.training.experiment import Experiment
 from r2d2_tf.training.pipeline import epoch_rows
+from r2d2_tf.training.run import run
 
 
 def command(*arguments, module="r2d2_tf.train", cwd=ROOT):

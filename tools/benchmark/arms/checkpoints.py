@@ -19,7 +19,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.checkpoints import Checkpoints
-from r2d2_tf.training import experiment
+from r2d2_tf.training.run import run
 from tools.benchmark.arms import networks
 from tools.benchmark.measuring import Row, seconds_of
 from tools.benchmark.settings import Settings
@@ -70,7 +70,7 @@ def of_a_run(folder: Path, settings: Settings) -> Row:
     shorter = _QUICK if settings.quick else []
     config = from_command_line(["--flagfile=configs/mnist5k.cfg", *shorter, f"--run_dir={folder}"])
     with mock.patch.object(Checkpoints, "save", timed), contextlib.redirect_stdout(io.StringIO()):
-        total = seconds_of(lambda: experiment.run(config))
+        total = seconds_of(lambda: run(config))
     return Row(
         f"mnist5k, {'a shortened' if shorter else 'a whole'} run",
         {CHECKPOINTS: [sum(taken)], TOTAL: [total], "written": [float(len(taken))]},
