@@ -24,6 +24,7 @@ from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.c_messages import without_warnings_about_images
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.startup import import_tensorflow_quietly, output_held_back
 
 if TYPE_CHECKING:
@@ -208,10 +209,10 @@ def _next_steps(options: Options) -> str:
     from export.formats import EXPORTERS
 
     model = options.folder / EXPORTERS[options.formats[0]].file_name
-    commands = [run_directory.command_of("export.inference", f"--model={model}", f"--images={options.folder / 'examples'}")]
+    commands = [command_of("export.inference", f"--model={model}", f"--images={options.folder / 'examples'}")]
     if "saved_model" in options.formats:
         folder = options.folder / EXPORTERS["saved_model"].file_name
-        commands.append(run_directory.command_of("export.serve", f"--model={folder}"))
+        commands.append(command_of("export.serve", f"--model={folder}"))
     return "\n  ".join(["\nNext:", *commands])
 
 

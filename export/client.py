@@ -257,7 +257,7 @@ def _path(name: str) -> Path:
 
 def main(arguments: Sequence[str]) -> int:
     """Classifies image files from a command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m export.client", description="Classifies images on a model server.")
+    parser = argparse.ArgumentParser(description="Classifies images on a model server.")
     parser.add_argument("--server", default="localhost:8501", help="host:port (default: %(default)s)")
     parser.add_argument("--protocol", choices=["rest", "grpc"], default="rest", help="(default: %(default)s)")
     parser.add_argument("--model", required=True, help="name of the model on the server")

@@ -192,7 +192,7 @@ def _path(name: str) -> Path:
 
 def main(arguments: Sequence[str]) -> int:
     """Classifies images from a command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m export.inference", description="Classifies images with an exported model.")
+    parser = argparse.ArgumentParser(description="Classifies images with an exported model.")
     parser.add_argument("--model", required=True, type=_path, help=".tflite or .onnx file, or folder of a SavedModel")
     parser.add_argument("--images", required=True, type=_path, help="image file, or folder of images")
     options = parser.parse_args(arguments)

@@ -12,7 +12,6 @@ Ctrl-C, and 143, SIGTERM: the run was saved.
 
 import contextlib
 import dataclasses
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
 from r2d2_tf.runs.preflight import begin, check_data
+from r2d2_tf.system.commands import in_text
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import one_line, warn
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
@@ -53,7 +53,7 @@ def _ended(why: str, exit_code: int) -> int:
 def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     began = time.perf_counter()
     if "--help" in arguments or "--helpfull" in arguments:
-        print(help_text(__doc__, full="--helpfull" in arguments))
+        print(help_text(in_text(__doc__), full="--helpfull" in arguments))
         return 0
     try:
         config, named = from_command_line(arguments), named_flags(arguments)
@@ -198,8 +198,7 @@ def _changed_since(summary: dict[str, Any], config: Config) -> bool:
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:
-    python = shlex.quote(run_directory.shown(sys.executable))
-    return result_text(summary, str(config.resolved_run_dir), python)
+    return result_text(summary, str(config.resolved_run_dir))
 
 
 if __name__ == "__main__":

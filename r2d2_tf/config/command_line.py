@@ -13,6 +13,7 @@ from absl import flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.config.path_flags import define_path
+from r2d2_tf.system.commands import brought, in_text
 from r2d2_tf.system.messages import mistake, one_line
 
 _DEEPEST = 8
@@ -46,7 +47,7 @@ def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int
     """
     try:
         if "--help" in arguments:
-            print(help_text)
+            print(in_text(help_text))
             code = 0
         else:
             code = body()
@@ -162,7 +163,7 @@ def _with_flagfiles(arguments: Sequence[str]) -> Iterator[str | Path]:
         name = value if equals else next(remaining, "")
         if not name:
             raise ValueError("--flagfile names no file")
-        yield Path(os.path.expanduser(name))
+        yield brought(Path(os.path.expanduser(name)))
 
 
 def named_flags(arguments: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from r2d2_tf.data.file_kinds import about_16_bits, not_read
 from r2d2_tf.data.image_data import NO_COPY, DatasetSpec, ImageData
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.system import c_messages
+from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import warn
 
 _MOST_NAMED = 10
@@ -177,7 +178,7 @@ def _looked_through(data: ImageData, where: str) -> tuple[ImageData, list[str], 
     if about := about_16_bits(peaks):
         warn(about)
     if any(getattr(images, "is_noisy", False) for images in (data.train_images, data.test_images)):
-        warn("some JPEG files hold stray bytes, and are shown all the same: python -m tools.check_data names them")
+        warn(f"some JPEG files hold stray bytes, and are shown all the same: {shown('tools.check_data')} names them")
     is_sample = any(len(one.rows) < len(one.names) for one in seen) and not total
     return _with_copies(data, maker), bad, list(looking.told(seen, is_sample=is_sample))
 

@@ -5,7 +5,6 @@ sets alone (BUILD.md, "Your own images"). Without TensorFlow.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from r2d2_tf.config.command_line import from_command_line
@@ -14,8 +13,9 @@ from r2d2_tf.method.schedules import Round
 from r2d2_tf.recipes.facts import Facts
 from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
 from r2d2_tf.recipes.proposed import UNTESTED, WHOLE, Choice
+from r2d2_tf.system.commands import root
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
+CONFIGS = root() / "configs"
 _SIZES = (224, 160, 128, 96, 64)
 """Sides of a photograph that are proposed, the largest first that is affordable."""
 _LEAST_SIDE = 16

@@ -15,6 +15,7 @@ from r2d2_tf.data.splits import check_num_labels, parse_split
 from r2d2_tf.distributed.cluster import ALONE, Cluster, cluster_from_environment
 from r2d2_tf.runs import other_runs, run_directory, run_labels
 from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.system.commands import brought
 from r2d2_tf.system.messages import warn
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
@@ -88,7 +89,7 @@ def check_data(config: Config) -> DatasetSpec:
             # A copy may be a part of the set.
             check_num_labels(config.num_labels or spec.num_classes, spec.num_classes, len(ids))
         if config.split_file:
-            parse_split(Path(config.split_file).expanduser(), ids)
+            parse_split(brought(Path(config.split_file).expanduser()), ids)
         if evaluates_on_file:
             run_labels.check_evaluated_ids(config, spec, ids)
         if spec.labels is not None:

@@ -6,9 +6,7 @@ import fcntl
 import json
 import os
 import platform
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import mistake
 
 CONFIG_FILE = "config.cfg"
@@ -253,8 +252,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / SUMMARY_FILE
     if not path.is_file():
-        name = shlex.quote(str(folder))
-        how = f"go on with it by python -m r2d2_tf.train --flagfile={shlex.quote(str(folder / CONFIG_FILE))} --run_dir={name}"
+        how = f"go on with it by {shown('r2d2_tf.train', f'--flagfile={folder / CONFIG_FILE}', f'--run_dir={folder}')}"
         raise ValueError(f"the run in {folder} is not finished: {'wait, it is training' if is_in_use(folder) else how}")
     try:
         summary = json.loads(path.read_text())
@@ -286,14 +284,3 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
 def title_of(summary: dict[str, Any]) -> str:
     """A finished run in a few words, for titles; a run on generated data is called so."""
     return f"{summary['name']}, seed {summary['seed']}{' (FAKE DATA)' if summary.get('fake_data') else ''}"
-
-
-def command_of(module: str, *arguments: str) -> str:
-    """The command that runs a module of this project, to be pasted into a shell."""
-    return shlex.join([shown(sys.executable), "-m", module, *arguments])
-
-
-def shown(path: str | Path) -> str:
-    """`path` as a person would type it: relative to the working directory where it lies below it."""
-    path = Path(path)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -17,6 +17,7 @@ from r2d2_tf.data.labels.matching import labels_in, rows_named
 from r2d2_tf.data.splits import Part, parse_part, parse_split, read_split
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import brought
 
 
 def left_out_before(config: Config) -> list[str] | None:
@@ -144,7 +145,7 @@ def training_labels(data: ImageData, config: Config, num_classes: int) -> np.nda
     if data.given_labels is not None:
         labeled = np.flatnonzero(data.given_labels >= 0)
     elif config.split_file:
-        path = Path(config.split_file).expanduser()
+        path = brought(Path(config.split_file).expanduser())
         labeled = splits.read_split(path, data.train_ids, data.train_labels, data.class_names)
         if len(labeled) != config.num_labels:
             raise ValueError(

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 
-_ROOT = Path(__file__).parent.parent.parent
+from r2d2_tf.system import commands
+
 _SOURCES = ("r2d2_tf", "export", "tools", "configs", "requirements.txt")
 
 
@@ -22,7 +22,7 @@ def machine() -> str:
 
 def versions(*others: str) -> dict[str, str]:
     """Versions of what a result depends on, and of `others` that are installed."""
-    names = ("keras", "numpy", "tensorflow", "tensorflow-cpu", *others)
+    names = ("r2d2_tf", "keras", "numpy", "tensorflow", "tensorflow-cpu", *others)
     return {name: version for name in names if (version := _version(name))}
 
 
@@ -34,11 +34,12 @@ def _version(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the project, `-dirty` if the source or a config was changed since; None outside a checkout.
+    """The commit of the project, `-dirty` if the source or a config was changed since; None outside a checkout of it.
 
     Results that a program writes into the checkout do not count.
     """
-    commit = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+    # An installed package may lie in a checkout of something else.
+    commit = "" if commands.is_installed() else _git("describe", "--always", "--abbrev=12", "--exclude=*")
     if not commit:
         return None
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_SOURCES)
@@ -49,7 +50,7 @@ def _git(*arguments: str) -> str:
     git = shutil.which("git")
     if git is None:
         return ""
-    answer = subprocess.run([git, "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False)
+    answer = subprocess.run([git, "-C", str(commands.root()), *arguments], capture_output=True, text=True, check=False)
     return answer.stdout.strip()
 
 

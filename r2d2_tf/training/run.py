@@ -9,6 +9,7 @@ from typing import Any
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs.preflight import begin
+from r2d2_tf.system.commands import shown
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
 
@@ -36,7 +37,7 @@ def run(config: Config, *, run_dir: str | Path = "") -> dict[str, Any]:
     if run_dir:
         config = dataclasses.replace(config, run_dir=str(run_dir))
     if config.dry_run:
-        raise ValueError("dry_run (True) is for the command: python -m r2d2_tf.train --dry_run says what a run would take")
+        raise ValueError(f"dry_run (True) is for the command: {shown('r2d2_tf.train', '--dry_run')} says what a run would take")
     with contextlib.ExitStack() as stack:
         signals = StopSignals(ends_process=False)
         # Python lets other threads set no handlers.

@@ -209,12 +209,12 @@ def test_a_stage_that_is_not_there_is_told_in_a_line(chosen, tmp_path, capsys):
 
 def test_the_end_of_a_run_begins_with_its_verdict_and_does_not_export_a_worse_network_in_silence(chosen):
     summary = run_directory.read_summary(chosen)
-    lines = [line for line in result_text(summary, "runs/x", "python3").splitlines() if line]
+    lines = [line for line in result_text(summary, "runs/x").splitlines() if line]
     assert lines[0] == summary["verdict"]
     assert lines[1] == f"Result: {summary['result']['why']}"
     errors = {"stage_1": 10.0, "stage_2": 9.0, "stage_3": 12.0}
     worse = summary | {"test_error_percent": errors, "result": {"stage": 3, "held_out": {}}}
-    assert "has more test errors than stage 1's" in result_text(worse, "runs/x", "python3")
-    assert "--format=tflite --stage=1" in result_text(worse, "runs/x", "python3")
+    assert "has more test errors than stage 1's" in result_text(worse, "runs/x")
+    assert "--format=tflite --stage=1" in result_text(worse, "runs/x")
     better = worse | {"result": {"stage": 2, "held_out": {}}}
-    assert "--stage=" not in result_text(better, "runs/x", "python3")
+    assert "--stage=" not in result_text(better, "runs/x")

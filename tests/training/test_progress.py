@@ -77,17 +77,17 @@ SUMMARY = {
 
 
 def test_the_result_of_stage_1_alone_offers_no_report():
-    assert "tools.report" not in result_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x", "python3")
+    assert "tools.report" not in result_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x")
 
 
 def test_the_result_tells_errors_change_files_and_what_to_type_next():
-    text = result_text(SUMMARY, "runs/my run", "python3")
+    text = result_text(SUMMARY, "runs/my run")
     for part in (
         "10.00 %",
         "5.50 %",
         "10.00 % -> 4.00 % wrong of the test images (60 % fewer errors)",
         "summary.json",
-        "python3 -m tools.report --run_dir='runs/my run'\n",
-        "python3 -m export --run_dir='runs/my run' --format",
+        "-m tools.report --run_dir='runs/my run'\n",
+        "-m export --run_dir='runs/my run' --format",
     ):
         assert part in text

@@ -15,6 +15,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import run_program
 from r2d2_tf.system import files, provenance
+from r2d2_tf.system.commands import shown
 from tools.benchmark.measuring import PartFailed, Row, in_fresh_process, table
 from tools.benchmark.settings import PARTS, Settings, define_flags, parse
 
@@ -51,7 +52,7 @@ def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
 
 def provenance_of(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
     return {
-        "command": " ".join(["python -m tools.benchmark", *arguments]),
+        "command": " ".join([shown("tools.benchmark"), *arguments]),
         "machine": provenance.machine(),
         "commit": provenance.git_commit(),
         "threads": settings.threads,

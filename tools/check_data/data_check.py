@@ -19,9 +19,9 @@ from r2d2_tf.recipes.choosing import MINUTES, TEST_FRACTIONS, with_test_images
 from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
 from r2d2_tf.recipes.proposed import Choice, flagfile
 from r2d2_tf.recipes.recipe import recipes_for
-from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.check_data import data_text
@@ -166,9 +166,9 @@ def _propose(config: Config, facts: Facts, config_out: str, has_bad_images: bool
         print(f"Another way: {'; '.join(other.about for other in others)}. Labels that are held out choose the better one:")
     print("Next:")
     flags_of_the_data = [f"--{choice.flag}={choice.value}" for choice in about]
-    print(f"  {run_directory.command_of('r2d2_tf.train', *flags_of_the_data)}")
+    print(f"  {command_of('r2d2_tf.train', *flags_of_the_data)}")
     if config_out:
-        print(f"or, without trying: {run_directory.command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
+        print(f"or, without trying: {command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
     else:
         print("--config_out=my.cfg writes the proposal as a flagfile.")
 

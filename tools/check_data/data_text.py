@@ -12,7 +12,7 @@ from r2d2_tf.data.file_kinds import about_16_bits
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.labels.matching import alike_classes
 from r2d2_tf.data.readers.file_search import find_images
-from r2d2_tf.runs.run_directory import command_of
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import columns, one_line
 from tools.check_data.near_copies import FEWEST_PIXELS, MOST_PAIRS
 

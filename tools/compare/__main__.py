@@ -20,6 +20,7 @@ from r2d2_tf.config.command_line import run_program
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import one_line, warn
 from tools.compare import comparison, comparison_text
 from tools.compare.comparison import Group
@@ -62,7 +63,7 @@ def _folders(names: Sequence[str]) -> list[Path]:
         ValueError: if a name is of nothing, or no folder is that of a run.
     """
     if not names:
-        raise ValueError("say which runs to compare: python -m tools.compare RUN RUN ...")
+        raise ValueError(f"say which runs to compare: {shown('tools.compare')} RUN RUN ...")
     for name in names:
         if not Path(name).exists():
             raise ValueError(f"there is no {name}: give the folders of runs")

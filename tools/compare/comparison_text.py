@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
+from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import markdown, one_line
 from tools.compare import comparison
 from tools.compare.comparison import Group
@@ -132,7 +133,7 @@ def _image_by_image_line(base: Group, other: Group) -> str:
         return one_line(f"{other.letter} and {base.letter} image by image: {error}")
     if found is None:
         missing = [run.folder for run in (ours, theirs) if run.predictions() is None]
-        commands = " and ".join(f"`python -m tools.evaluate --run_dir={folder}`" for folder in missing)
+        commands = " and ".join(f"`{shown('tools.evaluate', f'--run_dir={folder}')}`" for folder in missing)
         return f"To hold {other.letter} and {base.letter} against each other image by image: {commands}, and this again."
     return (
         f"{other.letter} and {base.letter} image by image: of {found.images:,} images {found.first_alone:,} are wrong in "

@@ -29,6 +29,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome.summary import result_stage, words_of_summary
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.c_messages import without_warnings_about_images
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import warn
 from tools.evaluate import evaluation_images, evaluation_picture, evaluation_text
 from tools.evaluate.evaluation_images import SPLITS, EvaluationImages
@@ -171,7 +172,7 @@ def _tell(task: Task, images: EvaluationImages, all_metrics: Sequence[Classifica
     for folder in folders:
         print(f"written to {folder}: {REPORT_FILE}, {CONFUSION_FILE}, {PICTURE_FILE}, {PREDICTIONS_FILE}")
     if task.run_dir is not None:
-        command = run_directory.command_of("tools.compare", str(task.run_dir), "OTHER_RUN", "...")
+        command = command_of("tools.compare", str(task.run_dir), "OTHER_RUN", "...")
         print(f"\nNext, beside other runs:\n  {command}")
 
 

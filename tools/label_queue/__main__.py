@@ -38,6 +38,7 @@ from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.outcome import stage_predictions
 from r2d2_tf.system import files
 from r2d2_tf.system.c_messages import without_warnings_about_images
+from r2d2_tf.system.commands import command_of
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, usefulness, why
 from tools.shared import html, run_images, saved_table
 
@@ -169,7 +170,7 @@ def next_command(run_dir: Path, config: Config, filled: Path, *, num_left: int, 
     replaced |= {"data_dir": data_dir or config.data_dir, **_batch_that_fits(config, num_left), "labels": str(filled), **start}
     changed = {name: value for name, value in replaced.items() if getattr(config, name) != value}
     more = [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changed.items()]
-    return run_directory.command_of("r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}", *more)
+    return command_of("r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}", *more)
 
 
 def _batch_that_fits(config: Config, num_left: int) -> dict[str, int | str]:

@@ -3,11 +3,12 @@
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import psutil
+
+from r2d2_tf.system.commands import command_line, environment
 
 STOP_SECONDS = 60
 """Until a server that was told to stop is killed."""
@@ -21,14 +22,14 @@ class ServerProcess:
     """
 
     def __init__(self, model: Path, name: str, *, max_body_bytes: int) -> None:
-        self._command = [sys.executable, "-m", "export.serve", f"--model={model}", f"--name={name}"]
+        self._command = command_line("export.serve", [f"--model={model}", f"--name={name}"])
         self._command += ["--rest_port=0", "--grpc_port=0", f"--max_body_bytes={max_body_bytes}"]
         self.rest = self.grpc = ""
 
     def __enter__(self) -> "ServerProcess":
         # A file rather than a pipe: nobody has to read it while the server writes.
         self._log = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        self._process = subprocess.Popen(self._command, env=environment(), stdout=subprocess.PIPE, stderr=self._log, text=True)
         try:
             self.rest, self.grpc = self._addresses()
         except BaseException:  # Ctrl-C too: nobody else would end the process.

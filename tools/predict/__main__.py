@@ -35,6 +35,7 @@ from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import one_line
 from tools.predict import photograph_files
 from tools.predict.photograph_files import shown
@@ -130,7 +131,7 @@ def predict(model_path: Path, names: Sequence[str], out: str, *, top: int, batch
     run = models.run_of(model_path)
     if run is not None:
         own = [f"--stage={stage}"] * bool(stage) if run == model_path else [f"--model={model_path}"]
-        say(f"\nNext, how often is it wrong?\n  {run_directory.command_of('tools.evaluate', f'--run_dir={run}', *own)}")
+        say(f"\nNext, how often is it wrong?\n  {command_of('tools.evaluate', f'--run_dir={run}', *own)}")
     return _report_failures(tally)
 
 

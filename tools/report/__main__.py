@@ -19,6 +19,7 @@ from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.system import files
 from r2d2_tf.system.c_messages import without_warnings_about_images
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from tools.shared import html
 
@@ -67,7 +68,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     files.write_text(out, html.render("report.html", content))
     print(f"written to {out} ({out.stat().st_size / 2**20:.1f} MiB): open it in a browser\n")
     moved = [f"--data_dir={data_dir}"] * bool(data_dir)
-    command = run_directory.command_of("tools.label_queue", f"--run_dir={run_dir}", *moved)
+    command = command_of("tools.label_queue", f"--run_dir={run_dir}", *moved)
     print(f"Next, to have doubtful images labeled:\n  {command}")
     return 0
 

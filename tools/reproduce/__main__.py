@@ -20,6 +20,7 @@ from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE
 from r2d2_tf.runs import run_directory
+from r2d2_tf.system.commands import shown
 from tools.reproduce import fake_data, run_plan
 from tools.reproduce.paper_tables import TABLES, rows_of
 from tools.reproduce.results import Results, Run, TableExperiment
@@ -90,7 +91,7 @@ def _read(arguments: Sequence[str], own: flags.FlagValues) -> tuple[list[Run], R
     # As others can use it, without seeds: places on this machine are left out, or to be filled in.
     kept = [a for a in arguments if not a.startswith(("--output_dir=", "--runs=", "--seeds="))]
     portable = ["--data_dir=DIR" if a.startswith("--data_dir=") else a for a in kept]
-    command = " ".join(["python -m tools.reproduce", *portable])
+    command = " ".join([shown("tools.reproduce"), *portable])
     return runs, Results(output_dir, name, rows, experiment, title, command)
 
 

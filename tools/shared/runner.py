@@ -2,7 +2,6 @@
 
 import fcntl
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.runs import run_directory
+from r2d2_tf.system.commands import command_line, environment
 
 
 class RunFailed(RuntimeError):
@@ -42,7 +42,7 @@ def train(arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> dict[str, A
         RunFailed: if it does not finish.
     """
     folder = from_command_line(arguments).resolved_run_dir
-    if code := run_to_the_end([sys.executable, "-m", "r2d2_tf.train", *arguments], pass_fds):
+    if code := run_to_the_end(command_line("r2d2_tf.train", arguments), pass_fds):
         raise RunFailed(folder, code)
     return run_directory.read_summary(folder)
 
@@ -56,7 +56,7 @@ def run_to_the_end(command: Sequence[str], pass_fds: Sequence[int] = ()) -> int:
         KeyboardInterrupt: after the program's end, if it was interrupted.
     """
     interrupted = False
-    with subprocess.Popen(command, pass_fds=pass_fds) as process:
+    with subprocess.Popen(command, env=environment(), pass_fds=pass_fds) as process:
         while process.returncode is None:
             try:
                 process.wait()

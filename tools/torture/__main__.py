@@ -23,6 +23,7 @@ from absl import flags
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import command_line, environment
 from tools.torture.exactness import differences
 
 # With a checkpoint every fifth of a second there are many to be killed in.
@@ -64,9 +65,9 @@ class Torturer:
     def start(self, run: Path) -> subprocess.Popen:
         """Starts the command of a run; what it prints is added to RUN.log."""
         self.started = time.time()
-        command = [sys.executable, "-m", "r2d2_tf.train", *FLAGS, f"--run_dir={run}"]
+        command = command_line("r2d2_tf.train", [*FLAGS, f"--run_dir={run}"])
         with Path(f"{run}.log").open("a") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log)
+            return subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
 
     def start_and_save(self, run: Path) -> subprocess.Popen:
         """Starts a run, and waits until a moment after it has written a checkpoint of its own beside an earlier one."""

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from r2d2_tf.data.image_data import DatasetSpec
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.preflight import check_data
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import shown
 from tools.tune.space import Space, parse_dimension, space_of
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
@@ -132,7 +132,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         validation_dataset=named,
         **{name: own[name].value for name in ("grid_points", "folds", "validation_fraction", "search_seed", "at_once")},
         folder=Path(own["output_dir"].value),
-        command=shlex.join(["python", "-m", "tools.tune", *arguments]),
+        command=shown("tools.tune", *arguments),
         tuner_id=_tuner_id(environment),
     )
     if not own["output_dir"].value:

@@ -13,7 +13,7 @@ import grpc
 import tensorflow as tf
 from keras_tuner.errors import FatalRuntimeError
 
-from r2d2_tf.runs import run_directory
+from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import one_line
 from tools.tune.options import LOCK, Options, claim_folder
 from tools.tune.records import Record, best_of
@@ -158,6 +158,6 @@ def _show_outcome(options: Options, reporter: Reporter) -> int:
     print(
         f"\nFiles in {options.folder}:\n{files}\n\nNext, with the best setting and all labels, a run, or three of other seeds:"
     )
-    print(f"  {run_directory.command_of('r2d2_tf.train', flagfile)}")
-    print(f"  {run_directory.command_of('tools.repeat', f'--seeds={seeds}', flagfile)}")
+    print(f"  {command_of('r2d2_tf.train', flagfile)}")
+    print(f"  {command_of('tools.repeat', f'--seeds={seeds}', flagfile)}")
     return 0

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.runs.outcome.summary import result_error
 from r2d2_tf.system import files
+from r2d2_tf.system.commands import command_line, environment
 from r2d2_tf.train import STOPPED
 from r2d2_tf.training.stages import plan
 from tools.shared.runner import alone
@@ -65,7 +65,7 @@ class Job:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         flagfile = self.folder.with_name(f"{self.folder.name}.cfg")
         files.write_text(flagfile, self.config.to_flagfile())
-        return [sys.executable, "-m", "r2d2_tf.train", f"--flagfile={flagfile}", f"--run_dir={self.folder}"]
+        return command_line("r2d2_tf.train", [f"--flagfile={flagfile}", f"--run_dir={self.folder}"])
 
     def error(self) -> str:
         """Why the run stopped, in its own words."""
@@ -231,7 +231,7 @@ def _start(job: Job, at_once: int, pass_fds: Sequence[int]) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=limits | os.environ,
+            env=limits | environment(),
             pass_fds=pass_fds,
             start_new_session=True,
         )

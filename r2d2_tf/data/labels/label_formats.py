@@ -13,6 +13,7 @@ import numpy as np
 
 from r2d2_tf.data.labels import exports
 from r2d2_tf.data.labels.label_file import LabelFile
+from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import mistake
 
 _REQUIRED = ("file", "label")
@@ -248,5 +249,5 @@ def _lacks_columns(path: Path, found: str) -> ValueError:
 def _lacks_probabilities(path: Path) -> ValueError:
     return mistake(
         f"labels ({path}) holds no probabilities of all classes, which soft_labels asks for: write them with "
-        "`python -m tools.pseudo_labels --soft`, or leave --soft_labels out"
+        f"`{shown('tools.pseudo_labels', '--soft')}`, or leave --soft_labels out"
     )

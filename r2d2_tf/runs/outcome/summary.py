@@ -1,7 +1,7 @@
 """What a run leaves as its summary, and what a person is told of it. Needs no TensorFlow."""
 
 import dataclasses
-import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from r2d2_tf.config.config import Config
@@ -12,6 +12,7 @@ from r2d2_tf.runs.outcome.result import Result
 from r2d2_tf.runs.outcome.verdict import verdict_of
 from r2d2_tf.runs.run_state import TEST, RunState
 from r2d2_tf.system import provenance
+from r2d2_tf.system.commands import command_of, pasted, typed
 
 if TYPE_CHECKING:
     from r2d2_tf.method.pseudo_labels import PseudoLabelTable
@@ -104,8 +105,8 @@ def result_error(summary: dict[str, Any]) -> float:
     return float(summary["test_error_percent"][f"stage_{result_stage(summary)}"])
 
 
-def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
-    """The end of a run: its verdict, errors after each stage, files, what to type next, by the command `python`."""
+def result_text(summary: dict[str, Any], run_dir: str) -> str:
+    """The end of a run: its verdict, errors after each stage, files, what to type next."""
     errors, pseudo = summary["test_error_percent"], summary["pseudo_label_error_percent"]
     fake = " (FAKE DATA: the errors mean nothing)" if summary.get("fake_data") else ""
     result = f"stage_{result_stage(summary)}"
@@ -131,9 +132,9 @@ def result_text(summary: dict[str, Any], run_dir: str, python: str) -> str:
         "",
         "Next:",
         # Stage 1 leaves no table that a report could tell of.
-        *([f"  {python} -m tools.report --run_dir={shlex.quote(run_dir)}"] if max(errors) != "stage_1" else ()),
-        *_export_lines(summary, f"{python} -m export --run_dir={shlex.quote(run_dir)} --format=tflite"),
-        f"  {python} -m tensorboard.main --logdir={shlex.quote(run_dir + '/tensorboard')}",
+        *([f"  {command_of('tools.report', f'--run_dir={run_dir}')}"] if max(errors) != "stage_1" else ()),
+        *_export_lines(summary, command_of("export", f"--run_dir={run_dir}", "--format=tflite")),
+        f"  {pasted([typed(sys.executable), '-m', 'tensorboard.main', f'--logdir={run_dir}/tensorboard'])}",
     ]
     return "\n".join(lines)
 

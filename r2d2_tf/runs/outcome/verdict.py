@@ -6,13 +6,15 @@ from fractions import Fraction
 
 import numpy as np
 
+from r2d2_tf.system.commands import shown
+
 SURE = 0.05
 """A difference that chance brings about more rarely is none of chance."""
 FEWEST = 6
 """Images in which two networks must differ, all to the good of one, for that: 2 / 2**6 is 0.031, and 2 / 2**5 is above."""
 _FEW = 20 * FEWEST
 """With fewer images, FEWEST of them are more than 5 points: what is too small to be told may still matter."""
-ADVICE = "what would help: more labels, other weights (--weights), another recipe (python -m tools.tune)"
+ADVICE = f"what would help: more labels, other weights (--weights), another recipe ({shown('tools.tune')})"
 
 
 @dataclass(frozen=True)
