@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
@@ -16,6 +17,7 @@ from tools.reproduce.paper_tables import Row
 _MEASURED = ("stage_1", "stage_2", "stage_3", "final", "final_top5", "seconds")
 COLUMNS = ("row", "seed", "outcome", *_MEASURED, "images", "flags", "config_digest", "git_commit", "tensorflow", "machine")
 """Of the files of results. Errors are in percent, after each stage and at the end."""
+_LINE = 118
 Record = dict[str, str]
 
 
@@ -122,13 +124,16 @@ class Results:
         images = f" Images: {'; '.join(facts['images'])}." if facts["images"] else ""
         about = "Test error in percent after the last epoch: mean and standard deviation over the seeds."
         lines = [
-            f"{self.title}. {about}{images}",
+            *wrap(f"{self.title}. {about}{images}", _LINE),
             "",
             *table_lines(self.rows, records),
             "",
-            f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
-            f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
-            f"{self.name}_seed*.csv. Made by:",
+            *wrap(
+                f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
+                f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
+                f"{self.name}_seed*.csv. Made by:",
+                _LINE,
+            ),
             "",
             f"    {self.command} --seeds={','.join(map(str, seeds))}",
         ]
