@@ -6,7 +6,7 @@ RUN = .venv/bin/python -m
 INSTALL = .venv/bin/pip install --quiet --disable-pip-version-check
 CONFIG = configs/mnist5k.cfg
 
-.PHONY: quickstart test test-all check chromium renew
+.PHONY: quickstart test test-all check docs chromium renew
 
 # Interrupted, it goes on. After a change of the config: make quickstart ARGS=--new_run
 quickstart: .venv/installed
@@ -30,6 +30,10 @@ check: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# The site of docs/; a broken link is an error.
+docs: .venv/installed-dev
+	.venv/bin/zensical build --strict --clean
 
 # Writes both files of pins anew from what the project asks for, for every Python and system at once. Pins that stand are kept
 # where they still fit; all of the newest: make renew ARGS=--upgrade. Then: make test-all

@@ -1,7 +1,7 @@
 """A recipe for a network at random: the project's nearest config, fitted to how many images there are.
 
 What is taken over as it stands was tried on that config's own data; every change is a rule that was adopted, and tried on a few
-sets alone (BUILD.md, "Your own images"). Without TensorFlow.
+sets alone (docs/photographs.md). Without TensorFlow.
 """
 
 from collections.abc import Iterator, Sequence

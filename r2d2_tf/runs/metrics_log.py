@@ -31,7 +31,7 @@ COLUMNS = (
     "predicted_classes",
     "seconds",
 )
-"""Of metrics.csv. BUILD.md says what each is; an empty cell was not measured in that epoch."""
+"""Of metrics.csv. docs/run.md says what each is; an empty cell was not measured in that epoch."""
 _MOST_POINTS = 30
 """Epochs from which a curve is drawn without a point for each."""
 _ROOM_FOR_A_NAME = 0.16

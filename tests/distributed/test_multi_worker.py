@@ -32,7 +32,7 @@ from r2d2_tf.training.stages import plan
 from tools.torture.exactness import differences
 
 # Batches that end in short ones, of 1 image (a worker gets none) and of 64; small rates, as rounding soon grows at large
-# ones (BUILD.md). A checkpoint a second.
+# ones (docs/training.md). A checkpoint a second.
 FLAGS = (
     *(*SHORT, "--supervised_epochs=1", "--rounds=1:0.001", "--finetune_epochs=1", "--supervised_batch_size=33"),
     *("--supervised_learning_rate=0.005", "--finetune_learning_rate=0.0005", "--deterministic", "--checkpoint_minutes=0.015"),

@@ -122,7 +122,7 @@ FEW_STEPS = (LIGHT[-1], "--batch_size=400", "--finetune_batch_size=666")
 )
 def test_one_and_two_replicas_make_the_same_table_and_weights(seed, shape, tmp_path):
     # 100 labeled images in batches of 33 and 4,000 in batches of 96 (666) end in short batches: of 1 image (one replica gets
-    # none) and of 64 (4). Small rates: in a network with max pooling, rounding soon grows at large ones (BUILD.md).
+    # none) and of 64 (4). Small rates: in a network with max pooling, rounding soon grows at large ones (docs/training.md).
     flags = ["--supervised_epochs=1", "--rounds=1:0.001", "--finetune_epochs=1", "--supervised_batch_size=33"]
     rates = ["--supervised_learning_rate=0.005", "--finetune_learning_rate=0.0005", *shape, f"--seed={seed}"]
     for name, strategy in (("one", ["--strategy=none"]), ("two", ["--strategy=mirrored", "--num_logical_cpus=2"])):
@@ -349,7 +349,7 @@ def test_a_place_that_cannot_be_written_is_one_line(where, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_quickstart_config_keeps_its_promise(tmp_path):
-    """One seed, well apart from the mean of five in BUILD.md: stage 1 and the halving of its errors."""
+    """One seed, well apart from the mean of five in docs/results/mnist5k.md: stage 1 and the halving of its errors."""
     summary = run(from_command_line([f"--flagfile={ROOT / 'configs' / 'mnist5k.cfg'}", f"--run_dir={tmp_path / 'run'}"]))
     errors = summary["test_error_percent"]
     assert errors["stage_1"] < 16

@@ -2,7 +2,7 @@
 
 Each part compares arms that take turns in one process, and prints a Markdown table: ratios of the medians first (and the
 range of the rounds' own ratios), then medians and ranges. --json=FILE writes every round. To be measured on a machine that
-does nothing else; --quick is a first look. What is compared with PyTorch needs torch: see BUILD.md.
+does nothing else; --quick is a first look. What is compared with PyTorch needs torch: see docs/results/cost.md.
 """
 
 import json

@@ -12,7 +12,7 @@ trained once a fold; a searched flag that it depends on gives each trial its own
 stage 2, with rounds (and stage 3) shortened in proportion, and the best of them again in more.
 
 --seed decides labels, folds and training, --search_seed what is tried. Killed at any moment, the same command goes on. Several
-workers: KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, as keras-tuner has them (BUILD.md).
+workers: KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, as keras-tuner has them (docs/searching.md).
 """
 
 import sys
