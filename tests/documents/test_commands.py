@@ -81,6 +81,17 @@ def test_commands_exist_with_their_flags(module):
     assert not wrong
 
 
+def test_flags_in_the_text_are_those_of_a_command():
+    known = set().union(*(flags_of(command.module) for command in OWN))
+    named = {
+        (page.name, name)
+        for page in markdown_pages.PAGES
+        for code in re.findall(r"`([^`]+)`", "\n".join(markdown_pages.parts(page)[0]))
+        for name in re.findall(r"(?:^|\s)--([a-z]\w*)", code)
+    }
+    assert not {(page, name) for page, name in named if name not in known and name.removeprefix("no") not in known}
+
+
 def test_flagfiles_exist():
     named = {text.partition("=")[2] for command in OWN for text in command.arguments if text.startswith("--flagfile=configs/")}
     assert named
