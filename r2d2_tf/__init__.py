@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from r2d2_tf.runs.finished import load as load
     from r2d2_tf.training.run import run as run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Config": "config.config",
