@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from r2d2_tf.classifier import R2D2Classifier as R2D2Classifier
     from r2d2_tf.config.config import Config as Config
     from r2d2_tf.method.losses import forward_kl as forward_kl
     from r2d2_tf.method.losses import reverse_kl as reverse_kl

@@ -17,7 +17,7 @@ ORDER = (
     {"runs"},
     {"training"},
     {"recipes"},
-    {"train"},
+    {"train", "classifier"},
     {"__main__"},
 )
 """The rooms of r2d2_tf: each imports only what stands in a line above its own."""

@@ -32,7 +32,7 @@ _PARTS = 5
 _ENOUGH_LABELS = 2000
 """From so many labels on, two of the parts tell enough."""
 _FEWEST_LABELS = 10
-_OF_THE_DATA = (
+OF_THE_DATA = (
     *("dataset", "data_dir", "labels", "num_labels", "test_fraction", "image_view", "skip_bad_images", "soft_labels"),
     *("seed", "name", "run_dir", "new_run", "dry_run", "minutes", "checkpoint_minutes", "deterministic"),
     *("strategy", "num_logical_cpus", "eval_batch_size"),
@@ -46,7 +46,7 @@ def is_open(named: Collection[str], config: Config) -> bool:
     `--weights=none` leaves it open among networks at random.
     """
     own = config.dataset in OWN_SETS or config.dataset.startswith(TFDS_PREFIX)
-    return own and set(named) - {"weights"} <= set(_OF_THE_DATA) and config.weights == NO_WEIGHTS
+    return own and set(named) - {"weights"} <= set(OF_THE_DATA) and config.weights == NO_WEIGHTS
 
 
 def with_test_images(config: Config) -> tuple[Config, DatasetSpec]:
