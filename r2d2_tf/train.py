@@ -21,7 +21,7 @@ from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_help import help_text
 from r2d2_tf.data.datasets import OWN_SETS
-from r2d2_tf.recipes import choosing
+from r2d2_tf.recipes import choosing, inputs
 from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, copy_into_run
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
@@ -57,7 +57,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         return 0
     try:
         config, named = from_command_line(arguments), named_flags(arguments)
-        if not choosing.is_open(named, config):
+        if not inputs.is_open(named, config):
             return _run(config, signals, began)
         # Named by what was asked for, whatever is chosen.
         config = dataclasses.replace(config, run_dir=str(config.resolved_run_dir))
@@ -71,7 +71,7 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
 def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weights_allowed: bool) -> int:
     """Trains by the recipe that held-out labels choose."""
     try:
-        config, spec = choosing.data_of(config)
+        config, spec = inputs.data_of(config)
         import_tensorflow_quietly()
         from tensorflow.errors import OpError
 

@@ -19,7 +19,7 @@ from r2d2_tf.config.command_line import named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_checks import NO_WEIGHTS
 from r2d2_tf.data.readers.folder import NoTestImages
-from r2d2_tf.recipes import choosing, from_scratch
+from r2d2_tf.recipes import choosing, from_scratch, inputs
 from r2d2_tf.recipes.chosen import chosen_before, copy_into_run
 from r2d2_tf.recipes.facts import BACKBONE, Facts
 from r2d2_tf.recipes.pretrained import head
@@ -78,7 +78,7 @@ class Wish:
 
     def says_how(self) -> bool:
         """Whether anything says how to train, beside the weights, so that no recipe is chosen."""
-        return not self.is_auto or self.weights not in (None, NO_WEIGHTS) or not set(self.flags) <= {*choosing.OF_THE_DATA}
+        return not self.is_auto or self.weights not in (None, NO_WEIGHTS) or not set(self.flags) <= {*inputs.OF_THE_DATA}
 
 
 def checked_wish(backbone: Any, weights: Any, flags: Any, minutes: Any, random_state: Any) -> Wish:
@@ -118,7 +118,7 @@ def trained(data: Mapping[str, Any], wish: Wish, run_dir: Path) -> list[str]:
         OSError: if a file cannot be written.
     """
     began = time.perf_counter()
-    own = {**data, **{name: value for name, value in wish.flags.items() if name in choosing.OF_THE_DATA}}
+    own = {**data, **{name: value for name, value in wish.flags.items() if name in inputs.OF_THE_DATA}}
     config = Config(**own, seed=wish.seed, name=NAME, run_dir=str(run_dir), minutes=float(wish.minutes or 0))
     import_tensorflow_quietly()
     tries = not wish.says_how() and (config.dataset == "folder" or wish.minutes is not None)
@@ -168,7 +168,7 @@ def _chosen(config: Config, wish: Wish, named: list[str], signals: StopSignals, 
     """The config that held-out labels choose, as the command has it, and what is told of that."""
     if before := chosen_before(config, named):
         return before, []
-    config, spec = choosing.data_of(config)
+    config, spec = inputs.data_of(config)
     choice = choosing.Choosing(config, spec, signals, began, weights_allowed=wish.weights != NO_WEIGHTS)
     print(choice.plan_text(), flush=True)
     signals.defer()
@@ -181,9 +181,9 @@ def _as_wished(config: Config, wish: Wish) -> Config:
     """A recipe that suits the images, without a trial, and what the user wants otherwise."""
     from r2d2_tf.data import health
 
-    config, spec = choosing.with_test_images(config)
+    config, spec = inputs.with_test_images(config)
     data, _ = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
-    facts = choosing.facts_about(config, spec, data)
+    facts = inputs.facts_about(config, spec, data)
     choices = head(facts) if _begins_with_weights(facts, wish) else from_scratch.propose(facts)
     wanted = named_flags([f"--{choice.flag}={choice.value}" for choice in choices])
     if not wish.is_auto:

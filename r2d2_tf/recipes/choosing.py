@@ -1,107 +1,40 @@
 """One command from a folder to a network: looks at the data, tries the recipes on held-out labels, and says which to train."""
 
-import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.config.flag_checks import NO_WEIGHTS
-from r2d2_tf.data.datasets import OWN_SETS, TFDS_PREFIX
-from r2d2_tf.data.image_data import UNLABELED, DatasetSpec, ImageData
-from r2d2_tf.data.readers.file_search import find_images
-from r2d2_tf.data.readers.folder import NoTestImages
+from r2d2_tf.data.image_data import UNLABELED, DatasetSpec
 from r2d2_tf.recipes import decision
 from r2d2_tf.recipes.chosen import Chosen, folder_of, write
-from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
+from r2d2_tf.recipes.facts import remarks
 from r2d2_tf.recipes.fold_runs import Fold, FoldRuns
+from r2d2_tf.recipes.inputs import MINUTES, facts_about
 from r2d2_tf.recipes.recipe import HEAD, Recipe, recipes_for
-from r2d2_tf.runs import run_directory, run_labels
-from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs import run_labels
 from r2d2_tf.system.interrupts import StopSignals
 from r2d2_tf.system.messages import one_line
 
-MINUTES = 20.0
-"""That all of it may take, if --minutes does not say."""
-TEST_FRACTIONS = (0.2, 0.5)
-"""Shares of the labels that are tested on where no test images are set apart; the second where the first is none of a class."""
 _PARTS = 5
 _ENOUGH_LABELS = 2000
 """From so many labels on, two of the parts tell enough."""
 _FEWEST_LABELS = 10
-OF_THE_DATA = (
-    *("dataset", "data_dir", "labels", "num_labels", "test_fraction", "image_view", "skip_bad_images", "soft_labels"),
-    *("seed", "name", "run_dir", "new_run", "dry_run", "minutes", "checkpoint_minutes", "deterministic"),
-    *("strategy", "num_logical_cpus", "eval_batch_size"),
-)
-"""Flags that leave open how it is trained."""
-
-
-def is_open(named: Collection[str], config: Config) -> bool:
-    """Whether a command line, of the flags `named`, leaves open how somebody's own images are to be trained.
-
-    `--weights=none` leaves it open among networks at random.
-    """
-    own = config.dataset in OWN_SETS or config.dataset.startswith(TFDS_PREFIX)
-    return own and set(named) - {"weights"} <= set(OF_THE_DATA) and config.weights == NO_WEIGHTS
-
-
-def with_test_images(config: Config) -> tuple[Config, DatasetSpec]:
-    """The config with a share of the labels to test on, where no test images are set apart; and the spec of its data.
-
-    Raises:
-        NoTestImages: if no share of TEST_FRACTIONS has any.
-        ValueError: if the data cannot be used.
-    """
-    # Once for all shares that are tried: of many files it takes a while.
-    found = find_images(config.data_path) if config.dataset == "folder" and config.data_path is not None else None
-    *fractions, last = dict.fromkeys((config.test_fraction, *TEST_FRACTIONS))
-    for fraction in fractions:
-        config = dataclasses.replace(config, test_fraction=fraction)
-        with contextlib.suppress(NoTestImages):
-            return config, spec_of(config, found=found)
-    config = dataclasses.replace(config, test_fraction=last)
-    return config, spec_of(config, found=found)
-
-
-def data_of(config: Config) -> tuple[Config, DatasetSpec]:
-    """What `with_test_images` gives, for a run that can be begun.
-
-    Raises:
-        ValueError: if the data cannot be used, the folder of the run is taken, or several processes are to choose.
-    """
-    if config.strategy == "multi_worker":
-        raise ValueError(
-            "strategy (multi_worker) trains what is chosen: choose in one process, and give its recipe.cfg to all as --flagfile"
-        )
-    run_directory.finished_summary(config)
-    return with_test_images(config)
-
-
-def facts_about(config: Config, spec: DatasetSpec, data: ImageData) -> Facts:
-    """What recipes follow from, of the readable images `data`. Imports TensorFlow."""
-    import tensorflow as tf
-
-    shorter_side, is_grey = looks_of(data.train_images)
-    return facts_of(
-        data,
-        run_labels.training_labels(data, config, spec.num_classes),
-        shorter_side=shorter_side,
-        is_grey=is_grey,
-        num_test=len(data.test_labels),
-        has_gpu=bool(tf.config.list_physical_devices("GPU")),
-        minutes=config.minutes or MINUTES,
-    )
+_FEWEST_WHOLE = 2
+"""Parts of the labels on which whole runs are made, if there are minutes for so many; else stage 1 alone is tried on more."""
+_START = 15.0
+"""Seconds that a run takes to begin, about: networks are built and traced."""
+_A_FIFTH = "0.2"
 
 
 class Choosing:
     """The choice of a recipe for a config of the data alone, within its minutes.
 
     Args:
-        config: of the data; see `data_of`.
+        config: of the data; see inputs.data_of.
         spec: of the data.
         signals: may ask for a stop: the same command then goes on.
         began: `time.perf_counter()` when the program started.
@@ -167,17 +100,24 @@ class Choosing:
             if self._can_hold_out < _FEWEST_LABELS:
                 return self._choice(recipe, words=(f"Chosen: {recipe.name}, {why}",))
             return self._choice(
-                recipe, held_out="0.2", words=(f"Chosen: {recipe.name}, {why}; a fifth of the labels judges it",)
+                recipe, held_out=_A_FIFTH, words=(f"Chosen: {recipe.name}, {why}; a fifth of the labels judges it",)
             )
         found = {name: decision.tried(folds) for name, folds in tried.items()}
         name = decision.best_of(tried)
         recipe = next(recipe for recipe in self.recipes if recipe.name == name)
         lines = [decision.stage_words(other, found[other]) for other in (name, *(found.keys() - {name}))]
         lines += [decision.recipe_words(name, other, tried) for other in found if other != name]
+        is_whole = len(found[name].wrong) > 1 or not recipe.applied(self.config).parsed_rounds
+        if not is_whole:
+            lines.append(
+                f"{name}: for want of minutes its stage 1 alone was tried (--minutes); a fifth of the labels is held out of "
+                "the run, and chooses its stage"
+            )
         return self._choice(
             recipe,
             words=(f"Chosen: {recipe.about}", *(f"  {line}" for line in lines), *self._more_labels(recipe, tried)),
             found=found,
+            held_out="none" if is_whole else _A_FIFTH,
         )
 
     def _tried(self) -> dict[str, list[Fold]]:
@@ -191,7 +131,7 @@ class Choosing:
             return tried
         for recipe in self.recipes:
             try:
-                folds = self._folds(recipe) if not tried or self._is_promising(recipe, tried) else []
+                folds = self._rival(recipe, tried) if tried else self._folds(recipe, recipe.seconds)
             except (RunStopped, ValueError, OpError) as error:
                 if not tried and recipe is self.recipes[-1]:
                     raise
@@ -201,14 +141,15 @@ class Choosing:
                 tried[recipe.name] = folds
         return tried
 
-    def _folds(self, recipe: Recipe) -> list[Fold]:
+    def _folds(self, recipe: Recipe, seconds: float) -> list[Fold]:
+        """As many whole runs as there is time for; the first of them takes about `seconds`."""
         folds: list[Fold] = []
         for part in range(1, self._parts + 1):
             # The run itself comes after them, and takes about as long.
-            expected = max(recipe.trial_seconds, folds[-1].seconds) if folds else recipe.seconds
-            if self.seconds_left < expected + max(recipe.trial_seconds, folds[-1].seconds if folds else 0.0):
+            last = max(recipe.trial_seconds, folds[-1].seconds) if folds else min(recipe.trial_seconds, seconds)
+            if self.seconds_left < (last if folds else seconds) + last:
                 if not folds:
-                    self.say(f"  {recipe.name} is not tried: a run takes about {_minutes(recipe.seconds)}")
+                    self.say(f"  {recipe.name} is not tried: a run takes about {_minutes(seconds)}")
                 break
             folds.append(self._fold(recipe, part))
         return folds
@@ -222,20 +163,34 @@ class Choosing:
         )
         return fold
 
-    def _is_promising(self, recipe: Recipe, tried: dict[str, list[Fold]]) -> bool:
-        """Whether another recipe is worth its time: its stage 1, on the first part, must come near the best so far."""
-        if self.seconds_left < 2 * recipe.seconds:
-            self.say(
-                f"  {recipe.name} is not tried: it takes about {_minutes(2 * recipe.seconds)}, more than are left (--minutes)"
-            )
-            return False
+    def _rival(self, recipe: Recipe, tried: Mapping[str, list[Fold]]) -> list[Fold]:
+        """The folds of another recipe, if its stage 1, on the first part, comes near the best so far.
+
+        They are whole runs if there is time for _FEWEST_WHOLE of them beside the run itself, else runs of stage 1 alone: a
+        recipe whose labels alone do better than the best of another needs no more to be preferred.
+        """
+        if self.seconds_left < recipe.stage_1_seconds + recipe.seconds:
+            return self._no_time(recipe, recipe.stage_1_seconds + recipe.seconds)
         first = self._fold(recipe, 1, stage_1_alone=True)
         best = decision.best_of(tried)
         other = tried[best][0].wrong(decision.tried(tried[best]).stage)
         if first.wrong(1) > 1.5 * other + 0.05 * len(first.labels):
             self.say(f"  {recipe.name} is given up: it is far behind {best} ({other:,} wrong)")
-            return False
-        return True
+            return []
+        # What stage 1 took here tells how far the estimate is off on this machine.
+        seconds = recipe.seconds * first.seconds / (recipe.stage_1_seconds + _START)
+        if self.seconds_left >= (_FEWEST_WHOLE + 1) * seconds:
+            return self._folds(recipe, seconds)
+        if self.seconds_left < seconds:
+            return self._no_time(recipe, seconds)
+        folds = [first]
+        while len(folds) < self._parts and self.seconds_left > seconds + folds[-1].seconds:
+            folds.append(self._fold(recipe, len(folds) + 1, stage_1_alone=True))
+        return folds
+
+    def _no_time(self, recipe: Recipe, seconds: float) -> list[Fold]:
+        self.say(f"  {recipe.name} is not tried: it takes about {_minutes(seconds)}, more than are left (--minutes)")
+        return []
 
     def _more_labels(self, recipe: Recipe, tried: Mapping[str, list[Fold]]) -> list[str]:
         """What more labels would bring, by stage 1 on halves of them, if there is time for that."""
@@ -258,10 +213,12 @@ class Choosing:
     ) -> Chosen:
         config = dataclasses.replace(recipe.applied(self.config), held_out=held_out, run_dir=str(self.config.resolved_run_dir))
         tried = found[recipe.name] if found else None
-        if tried is not None and tried.stage < 3:
-            config = dataclasses.replace(config, finetune_epochs=0)
-        if tried is not None and tried.stage < 2:
-            config = dataclasses.replace(config, rounds="")
+        # Where a part of the labels is held out of the run itself, that decides.
+        if tried is not None and held_out == "none":
+            if tried.stage < 3:
+                config = dataclasses.replace(config, finetune_epochs=0)
+            if tried.stage < 2:
+                config = dataclasses.replace(config, rounds="")
         record = {
             "recipe": recipe.name,
             "why": "; ".join(line.strip().removeprefix("Chosen: ") for line in words),

@@ -23,6 +23,7 @@ class Recipe:
         choices: its flags.
         seconds: that a run of it takes, about.
         trial_seconds: that another run on a part of the same images takes, whose features are kept.
+        stage_1_seconds: that stage 1 of it takes alone, in such a run.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Recipe:
     choices: tuple[Choice, ...]
     seconds: float
     trial_seconds: float
+    stage_1_seconds: float
 
     def applied(self, config: Config) -> Config:
         """A config of the data alone with the recipe's flags."""
@@ -45,7 +47,7 @@ def recipes_for(facts: Facts) -> list[Recipe]:
         size = pretrained.size_for(facts)
         about = f"the head of {pretrained.BACKBONE} with ImageNet's weights, at {size} pixels"
         features = pretrained.feature_seconds(facts, size)
-        recipes.insert(0, Recipe(HEAD, about, tuple(choices), seconds, seconds - features))
+        recipes.insert(0, Recipe(HEAD, about, tuple(choices), seconds, seconds - features, seconds - features))
     return recipes
 
 
@@ -53,5 +55,16 @@ def _from_scratch(facts: Facts) -> Recipe:
     choices = from_scratch.propose(facts)
     value = {choice.flag: choice.value for choice in choices}
     side = int(value.get("image_size", max(facts.image_shape or (PHOTOGRAPH_SIZE,))))
-    seconds = from_scratch.seconds_of(facts, from_scratch.nearest(facts), choices, side)
-    return Recipe(FROM_SCRATCH, f"{value['backbone']} from random weights, at {side} pixels", tuple(choices), seconds, seconds)
+    near = from_scratch.nearest(facts)
+    seconds = from_scratch.seconds_of(facts, near, choices, side)
+    # Trials are tested on one image.
+    trial = dataclasses.replace(facts, num_test=1)
+    alone = [choice._replace(value="") if choice.flag == "rounds" else choice for choice in choices]
+    return Recipe(
+        FROM_SCRATCH,
+        f"{value['backbone']} from random weights, at {side} pixels",
+        tuple(choices),
+        seconds,
+        from_scratch.seconds_of(trial, near, choices, side),
+        from_scratch.seconds_of(trial, near, alone, side),
+    )

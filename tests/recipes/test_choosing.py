@@ -11,9 +11,10 @@ from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.recipes import choosing, fold_runs
-from r2d2_tf.recipes.choosing import Choosing, data_of, is_open
+from r2d2_tf.recipes.choosing import Choosing
 from r2d2_tf.recipes.chosen import chosen_before
 from r2d2_tf.recipes.fold_runs import Fold
+from r2d2_tf.recipes.inputs import data_of, is_open
 from r2d2_tf.recipes.proposed import Choice
 from r2d2_tf.recipes.recipe import Recipe
 from r2d2_tf.runs import run_directory
@@ -34,9 +35,9 @@ FLAGS = {
 }
 
 
-def recipe(name, seconds=1.0, **flags):
+def recipe(name, seconds=1.0, stage_1_seconds=None, **flags):
     choices = tuple(Choice(flag, value, "", "tried") for flag, value in (FLAGS | flags).items())
-    return Recipe(name, f"the {name} way", choices, seconds, seconds)
+    return Recipe(name, f"the {name} way", choices, seconds, seconds, stage_1_seconds or seconds)
 
 
 @pytest.fixture
@@ -44,14 +45,14 @@ def photos(tmp_path):
     return colored_folder(tmp_path / "photos", kinds=("png",))
 
 
-def folds_of(wrong, of=4):
-    """Stands for runs: `wrong` is a function of (recipe, part) that gives how many are wrong after each stage."""
+def folds_of(wrong, of=4, seconds=1.0):
+    """Stands for runs of `seconds`: `wrong` is a function of (recipe, part) that gives how many are wrong after each stage."""
 
     def fold(self, recipe, part, parts, *, stage_1_alone=False):
         counts = wrong(recipe.name, part)
         labels = np.zeros(of, np.int64)
         stages = list(enumerate(counts, start=1))[: 1 if stage_1_alone else None]
-        return Fold(part, labels, {stage: (np.arange(of) < count).astype(np.int64) for stage, count in stages}, 1.0)
+        return Fold(part, labels, {stage: (np.arange(of) < count).astype(np.int64) for stage, count in stages}, seconds)
 
     return fold
 
@@ -122,6 +123,25 @@ def test_what_the_minutes_do_not_allow_is_not_tried_and_that_is_said(photos, tmp
     chosen = choice.chosen()
     assert chosen.config.held_out == "0.2", "a fifth of the labels judges"
     assert "too few labels or minutes" in chosen.words[0]
+
+
+def test_where_minutes_are_too_few_for_whole_runs_stage_1_alone_compares_and_a_fifth_judges_the_rest(
+    photos, tmp_path, monkeypatch
+):
+    # Of 600 seconds one run of 400 is left, and stage 1 of it on all parts; the machine is as fast as was reckoned.
+    recipes = [recipe("first"), recipe("second", seconds=400, stage_1_seconds=10)]
+    seconds = 10 + choosing._START
+    for errors, expected in (((0, 0, 0), "second"), ((1, 0, 0), "first")):
+        wrong = {"first": (2, 1, 1), "second": errors}
+        choice, said = choosing_of(photos, tmp_path, recipes, monkeypatch, minutes=10.0)
+        monkeypatch.setattr(choosing.FoldRuns, "fold", folds_of(lambda name, _, wrong=wrong: wrong[name], seconds=seconds))
+        chosen = choice.chosen()
+        assert chosen.words[0] == f"Chosen: the {expected} way"
+        assert [line for line in said if "second" in line and "stage 1 alone" not in line] == []
+        if expected == "second":
+            assert (chosen.config.held_out, chosen.config.rounds, chosen.config.finetune_epochs) == ("0.2", "1:0.01", 1)
+            assert any("its stage 1 alone was tried" in line for line in chosen.words)
+            assert any("second against first: 0 and 5 wrong" in line for line in chosen.words)
 
 
 @pytest.mark.parametrize("flags", [{"rounds": "", "finetune_epochs": "0"}, pytest.param({}, marks=pytest.mark.slow)])

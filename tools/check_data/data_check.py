@@ -15,8 +15,8 @@ from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.folder import NoTestImages
-from r2d2_tf.recipes.choosing import MINUTES, TEST_FRACTIONS, with_test_images
 from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
+from r2d2_tf.recipes.inputs import MINUTES, TEST_FRACTIONS, with_test_images
 from r2d2_tf.recipes.proposed import Choice, flagfile
 from r2d2_tf.recipes.recipe import recipes_for
 from r2d2_tf.runs.dataset import spec_of

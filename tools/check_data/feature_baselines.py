@@ -10,7 +10,7 @@ import numpy as np
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
-from r2d2_tf.recipes.choosing import facts_about
+from r2d2_tf.recipes.inputs import facts_about
 from r2d2_tf.recipes.recipe import HEAD, recipes_for
 from r2d2_tf.runs import finished
 

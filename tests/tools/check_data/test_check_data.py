@@ -123,6 +123,8 @@ def test_a_proposal_trains_as_it_is_but_for_its_lengths(tmp_path, capsys):
         "--rounds=1:0.001",
         "--finetune_epochs=0",
         "--backbone=conv_small",
+        "--weights=none",
+        "--trainable=all",
         "--nostop_on_collapse",
     ]
     assert train.main([f"--flagfile={config_path}", *short, f"--run_dir={tmp_path / 'run'}"]) == 0
