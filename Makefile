@@ -20,10 +20,10 @@ test: check
 test-all: check chromium
 	$(RUN) pytest
 
-# Opens the pages that tools write. Where it cannot be installed the tests that need it skip, and say so.
+# Opens the pages that tools write, and clicks in them. Where it cannot be installed the tests that need it skip, and say so.
 chromium:
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
-		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y --no-install-recommends chromium; } || \
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y --no-install-recommends chromium chromium-driver; } || \
 		echo "There is no Chromium, and apt-get is not here or not yours to use: tests of pages will skip."
 
 check: .venv/installed-dev

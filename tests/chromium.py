@@ -29,22 +29,27 @@ class Visit:
     screenshot: bytes = b""
 
 
+def program() -> str | None:
+    """The Chromium that is installed."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
 def visit(path: Path, *questions: str, width: int = 1280, dark: bool = False, prints: bool = False) -> Visit:
     """Opens a file and evaluates `questions`, JavaScript, in it; skips the test where there is no Chromium."""
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
-    if program is None:
+    found = program()
+    if found is None:
         pytest.skip(
             f"NO CHROMIUM: none of {', '.join(_NAMES)} is installed, so no page was opened; `make chromium` may install it"
         )
     # Processes that are being killed may still write into it.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, _running(program, profile) as address:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, _running(found, profile) as address:
         return asyncio.run(asyncio.wait_for(_visit(address, path, questions, width, dark, prints), _PATIENCE))
 
 
 @contextlib.contextmanager
-def _running(program, profile):
+def _running(found, profile):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    command = [program, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+    command = [found, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
     # A session of its own: Chromium is several processes, which end together.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
     try:

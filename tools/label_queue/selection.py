@@ -11,6 +11,8 @@ from tools.shared import row_history, saved_table
 
 STRATEGIES = ("mixed", "entropy", "margin", "flips", "random")
 """See the text of tools.label_queue."""
+_SURE = 0.9
+"""Probability of a class from which on the table is not called unsure."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,31 @@ def chosen(found: Candidates, useful: np.ndarray, count: int, quota: int) -> np.
     return order[:count]
 
 
-def why(found: Candidates, index: int, strategy: str) -> str:
-    """Why a row is asked for, in words."""
+def doubted(found: Candidates, order: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """The classes between which a choice is to be made come first: the table's, and its second one or what the network says.
+
+    Args:
+        found: of the run.
+        order: as of `chosen`, `[images]`.
+        likely: the table's likeliest classes of each, `[images, classes]`.
+
+    Returns:
+        The same with the network's class in the second place where it contradicts the table, `[images, classes]`.
+    """
+    lists = likely.tolist()
+    for own, index in zip(lists, order.tolist(), strict=True):
+        if found.contradicted[index]:
+            other = int(found.moves.predicted[index])
+            own[1:] = [other, *(label for label in own[1:] if label != other)][: len(own) - 1]
+    return np.array(lists)
+
+
+def why(found: Candidates, index: int, strategy: str, other: int) -> str:
+    """Why a row is asked for, in words; `other` is the class that it may have instead, as of `doubted`."""
     if strategy == "random":
         return "drawn at random"
-    row = found.rows[index]
-    entropy = f"entropy {found.said.entropy[row]:.2f} nats"
-    flips = f"{found.moves.flips[index]} flips"
-    if strategy == "margin":
-        return f"ahead of the next class by {found.said.margin[row]:.3f}"
-    if strategy != "mixed":
-        return entropy if strategy == "entropy" else flips
-    other = f", the network said {found.class_names[found.moves.predicted[index]]}" * bool(found.contradicted[index])
-    return f"{entropy}, {flips}{other}"
+    row, names, flips = found.rows[index], found.class_names, int(found.moves.flips[index])
+    own = names[found.label[index]]
+    is_unsure = bool(found.contradicted[index]) or found.said.probability[row] < _SURE
+    changed = f"; changed its class {'once' if flips == 1 else f'{flips} times'}" if flips else ""
+    return (f"unsure: {own} or {names[other]}" if is_unsure else f"perhaps {own}") + changed

@@ -42,17 +42,24 @@ def thumbnails(images: "Images", rows: np.ndarray) -> dict[int, str]:
     chosen = np.unique(rows)
     found: dict[int, str] = {}
     for pixels, which in run_images.batches(images, chosen, _AT_ONCE):
-        found |= {int(row): _data_uri(image) for row, image in zip(chosen[which], pixels, strict=True)}
+        found |= {int(row): data_uri(image) for row, image in zip(chosen[which], pixels, strict=True)}
     return found
 
 
-def _data_uri(pixels: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray, side: int = SIDE, *, exact: bool = True) -> str:
+    """An image, `[height, width, channels]` uint8, as a data URI.
+
+    Args:
+        pixels: the image, of 1 or 3 channels.
+        side: its longer side is shrunk to that; smaller images stay as they are.
+        exact: keep images that are smaller than a thumbnail without loss, as one sees their pixels.
+    """
     from PIL import Image
 
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    picture.thumbnail((SIDE, SIDE))
-    # Small ones without loss, as one sees their pixels; JPEG takes a tenth for photographs.
-    kind, options = ("PNG", {"optimize": True}) if max(pixels.shape[:2]) < SIDE else ("JPEG", {"quality": 85})
+    picture.thumbnail((side, side))
+    # JPEG takes a tenth for photographs.
+    kind, options = ("PNG", {"optimize": True}) if exact and max(pixels.shape[:2]) < SIDE else ("JPEG", {"quality": 85})
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
