@@ -2,11 +2,14 @@
 
 import csv
 import dataclasses
+import json
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 
+from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.data.datasets import DATASETS
 from tools import suspects
 
@@ -37,6 +40,26 @@ def test_labels_that_their_rows_have_left_come_first_and_are_counted(run_with_wr
     out = capsys.readouterr().out
     assert "\n5 rows say another class than was given.\n" in out
     assert "\n5 given labels are wrong; average precision of this order: 1.000\n" in out
+
+
+def test_the_page_asks_about_the_doubtful_and_saves_all_labels(run_with_wrong_labels, capsys):
+    run, wrong = run_with_wrong_labels
+    assert suspects.main([f"--run_dir={run}", "--count=2"]) == 0
+    page = json.loads((run / "suspects.html").read_text().split('id="data">')[1].split("</script>")[0])
+    # Those whose row says another class, though fewer are printed.
+    assert [item["cells"][0] for item in page["items"]] == wrong
+    lines = [*(item["cells"] for item in page["items"]), *page["rest"]]
+    with np.load(run / "pseudo_labels.npz") as table:
+        rows = np.flatnonzero(table["given_labels"] >= 0)
+        given = dict(zip(table["ids"][rows].tolist(), table["given_labels"][rows].tolist(), strict=True))
+    assert {line[0]: int(line[1]) for line in lines} == given
+    first = page["items"][0]
+    assert first["why"] == f"given: {first['likely'][0]}; the run learned {first['likely'][1]}"
+    assert [extra["text"] for extra in page["extras"]] == ["Keep", "Drop the label"]
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    config = from_command_line(command[3:])
+    assert config.labels == str(run / "mended.csv")
+    assert (config.num_labels, config.warm_start, config.learn_labeled_rows) == (0, "", True)
 
 
 def test_true_classes_are_found_by_id_where_the_data_set_holds_more_images_than_the_run(
