@@ -21,6 +21,7 @@ from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.runs.outcome.model_card import model_card
 from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.c_messages import without_warnings_about_images
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx")
 """The keys of formats.EXPORTERS, which needs TensorFlow; a test holds the two together."""
-REPORT_FILE = "report.md"
+REPORT_FILE, CARD_FILE = "report.md", "MODEL_CARD.md"
 MAX_CHECKED, MAX_PHOTOGRAPHS_CHECKED = 10_000, 1000
 """Most test images that an export is checked on."""
 NUM_REPRESENTATIVE = 300
@@ -96,7 +97,7 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
     _, data = finished.images_of(run_dir, config, summary, data_dir=options.data_dir)
     network = finished.network_of(run_dir, config, summary, options.stage)
     model = _serving_model(network, config, data)
-    write_beside(model, data, summary, options.folder)
+    metadata = write_beside(model, data, summary, options.folder)
     images, labels = _test_images(data)
     with formats.staging(options.folder) as unchecked:
         rows = _checked(model, network, Path(unchecked), images, labels, options)
@@ -106,7 +107,12 @@ def export(run_dir: Path, config: Config, summary: dict[str, Any], options: Opti
                 formats.place(row.name, Path(unchecked), options.folder, options.model_version)
     report = _report(rows, summary, labels, options)
     files.write_text(options.folder / REPORT_FILE, report)
-    print(f"\n{report}\nThis stands in {options.folder / REPORT_FILE} too.\n{_next_steps(options)}")
+    written = [
+        (str(Path(row.where).relative_to(options.folder)), row.beside_the_network()) for row in rows[1:] if row not in bad
+    ]
+    files.write_text(options.folder / CARD_FILE, model_card(summary, config, metadata, written, options.stage))
+    beside = f"This stands in {options.folder / REPORT_FILE} too; {CARD_FILE} beside it is for whoever is given a model."
+    print(f"\n{report}\n{beside}\n{_next_steps(options)}")
     for row in bad:
         print(f"error: {row.name} differs from the network by more than it may: {row.where} was not written", file=sys.stderr)
     return 1 if bad else 0

@@ -57,6 +57,11 @@ class Row(NamedTuple):
         points = 100 * (self.wrong.second - self.wrong.first) / self.wrong.of
         return max(0.0, points) if self.wrong.is_sure else 0.0
 
+    def beside_the_network(self) -> str:
+        """How near to the network it is, in a few words."""
+        same = f"{self.agreement:.1f} % of images in the same class"
+        return f"probabilities differ by {self.difference:.2g} at most; {same}; {self.error:.2f} % wrong"
+
     def __str__(self) -> str:
         """How wrong it is beside the network, in words."""
         first, second, of = self.wrong.first, self.wrong.second, self.wrong.of

@@ -19,8 +19,8 @@ from r2d2_tf.system import files
 NUM_EXAMPLES = 10
 
 
-def write_beside(model: ServingModel, data: ImageData, summary: dict[str, Any], folder: Path) -> None:
-    """Writes metadata.json, and a test image of each class into examples/."""
+def write_beside(model: ServingModel, data: ImageData, summary: dict[str, Any], folder: Path) -> dict[str, object]:
+    """Writes metadata.json, whose content is returned, and a test image of each class into examples/."""
     height, width, channels = model.image_shape
     resize = model.resize_shorter_side
     size = f"{width}x{height} pixels"
@@ -42,6 +42,7 @@ def write_beside(model: ServingModel, data: ImageData, summary: dict[str, Any], 
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / inference.METADATA_FILE, json.dumps(metadata, indent=2) + "\n")
     _write_examples(folder / "examples", data.test_images, data.test_labels)
+    return metadata
 
 
 def _write_examples(folder: Path, images: np.ndarray | Photographs, labels: np.ndarray) -> None:

@@ -122,6 +122,13 @@ def test_the_report_compares_all_formats(exported):
         assert all(re.fullmatch(r" [\d.e+]+ \([\d.e+]+\) *", rows[name][column]) for name in FILES)
 
 
+def test_a_model_card_lies_beside_the_files(exported):
+    card = (exported / "MODEL_CARD.md").read_text()
+    assert "after stage 3, this model" in card
+    assert all(f"| {name}" in card for name in FILES.values())
+    assert "unknown" not in card.partition("## Use")[2].partition("## Limits")[0]
+
+
 def test_metadata_say_what_a_model_does_not(exported):
     metadata = json.loads((exported / "metadata.json").read_text())
     assert metadata["class_names"] == [str(digit) for digit in range(10)]

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from r2d2_tf.config.config import Config
-from tools.shared.classification_metrics import CONFIDENCE_LEVEL, error_interval
+from r2d2_tf.runs.outcome.verdict import CONFIDENCE_LEVEL, error_interval
 from tools.shared.run_records import RunRecord
 
 _ROUNDED = 0.1

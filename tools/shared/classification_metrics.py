@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 from sklearn import metrics
 
+from r2d2_tf.runs.outcome.verdict import error_interval
+
 TOP = 5
-CONFIDENCE_LEVEL = 0.95
 _EPSILON = float(np.finfo(np.float32).eps)
 """What scikit-learn raises a probability of 0 to, in float32, before it takes the logarithm."""
 
@@ -64,12 +64,6 @@ class ClassificationMetrics:
     @property
     def calibration_error(self) -> float:
         return 100.0 * expected_calibration_error(self.reliability)
-
-
-def error_interval(wrong: int, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an error, in percent."""
-    interval = stats.binomtest(wrong, images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
-    return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
 def largest_confusions(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:

@@ -10,6 +10,7 @@ from r2d2_tf.system.commands import shown
 
 SURE = 0.05
 """A difference that chance brings about more rarely is none of chance."""
+CONFIDENCE_LEVEL = 0.95
 FEWEST = 6
 """Images in which two networks must differ, all to the good of one, for that: 2 / 2**6 is 0.031, and 2 / 2**5 is above."""
 _FEW = 20 * FEWEST
@@ -52,6 +53,15 @@ def sign_test(fewer: int, more: int) -> float:
 def sign_test_of(one: np.ndarray, other: np.ndarray) -> float:
     """The same of which images two networks get wrong, `[images]` bool each."""
     return sign_test(int((one & ~other).sum()), int((other & ~one).sum()))
+
+
+def error_interval(wrong: int, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an error, in percent."""
+    # A run tells its verdict without it, and need not wait for SciPy.
+    from scipy import stats
+
+    interval = stats.binomtest(wrong, images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
 def compared(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
