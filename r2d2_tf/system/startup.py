@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 from r2d2_tf.system.messages import one_line, warn
 
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
+"""Of NVIDIA on Linux, and on Linux within Windows: where one of them is, whatever is wrong with a GPU should be seen."""
+
 
 def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
     """Imports TensorFlow and Keras; what they print while being imported is shown only if that fails.
@@ -22,6 +25,10 @@ def import_tensorflow_quietly(*, others_may_end: bool = False) -> None:
         import absl.logging
         import keras  # noqa: F401
         import tensorflow as tf
+
+        if tf.test.is_built_with_cuda() and not any(os.path.exists(path) for path in _GPU_DRIVERS):
+            # It is looked for once, and told in a line of C++ that it is not there: now, not in the midst of a table.
+            tf.config.list_physical_devices()
     if os.environ["TF_CPP_MIN_LOG_LEVEL"] >= "2":
         # The same for what they log from Python: of functions that are traced again, of formats that are old.
         tf.get_logger().setLevel("ERROR")
