@@ -42,6 +42,8 @@ RUN_IN = {
     "tools.tune": "tools/test_tune.py",
 }
 """Command -> the tests, below tests/, that run it."""
+PIP = ("install -r requirements.txt", "install .", "install --no-deps .", "wheel --no-deps --wheel-dir=dist .")
+"""Of `make` and of package/test_wheel.py."""
 TAKES_A_RUNS_FLAGS = {"tools.evaluate", "tools.label_queue.queue_experiment", "tools.repeat", "tools.reproduce", "tools.tune"}
 COMMANDS = [command for command in markdown_pages.commands() if command.module != "venv"]
 OWN = [command for command in COMMANDS if command.module.split(".")[0] in ("r2d2_tf", "export", "tools")]
@@ -122,6 +124,6 @@ def test_each_command_is_run_by_a_test_or_marked():
         else:
             program, *rest = command.arguments
             is_known = program == "make" and {text for text in rest if "=" not in text} <= targets
-            is_known |= program.endswith("pip") and rest == ["install", "-r", "requirements.txt"]
+            is_known |= program.endswith("pip") and " ".join(rest) in PIP
         unknown += [] if is_known else [shown(command)]
     assert not unknown

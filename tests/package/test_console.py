@@ -1,9 +1,12 @@
+import re
 import runpy
 import sys
 
 import pytest
+from conftest import ROOT
 
 from r2d2_tf import __main__ as console
+from r2d2_tf.system import commands
 
 
 @pytest.fixture
@@ -50,3 +53,10 @@ def test_the_working_directory_is_searched_after_the_programs(started, monkeypat
     monkeypatch.setattr(sys, "argv", ["r2d2", "report"])
     console.main()
     assert sys.path == [str(console.commands.root()), str(tmp_path), "/environment/bin"]
+
+
+def test_pages_name_programs_that_there_are():
+    text = "\n".join(page.read_text() for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
+    named = set(re.findall(r"^    r2d2 (\w[\w.-]*)|`r2d2 (\w[\w.-]*)", text, re.MULTILINE))
+    assert len(named) > 5
+    assert {first or second for first, second in named} <= commands.BY_NAME.keys()

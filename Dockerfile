@@ -1,0 +1,30 @@
+# All programs as one image, whose command is r2d2. It has never been built: where this was written there is no Docker.
+#
+#   docker build --tag r2d2 .                                 # for a CPU
+#   docker build --tag r2d2:gpu --build-arg DEVICE=gpu .      # for NVIDIA's GPUs, on Linux x86-64
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" r2d2 train --dataset=folder --data_dir=PHOTOS
+
+FROM python:3.13-slim AS wheel
+WORKDIR /source
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels .
+
+FROM python:3.13-slim
+ARG DEVICE=cpu
+COPY requirements.txt /tmp/
+# The pins that the tests saw; for a GPU another wheel of the same TensorFlow.
+RUN if [ "$DEVICE" = gpu ]; then \
+        sed -i -e '/^tensorflow==/d' -e 's/^tensorflow-cpu==\([0-9.]*\).*/tensorflow[and-cuda]==\1/' /tmp/requirements.txt; \
+    fi \
+    && pip install --no-cache-dir -r /tmp/requirements.txt \
+    && rm /tmp/requirements.txt
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-cache-dir --no-deps /wheels/*.whl
+
+# Any user may run it: what libraries keep for later goes where all may write.
+ENV HOME=/tmp
+WORKDIR /work
+EXPOSE 8500 8501
+USER nobody
+ENTRYPOINT ["r2d2"]
+CMD ["--help"]
