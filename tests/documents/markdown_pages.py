@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 from conftest import ROOT
 
+from r2d2_tf.system.commands import BY_NAME, CONSOLE_MODULE
+from r2d2_tf.system.commands import name_of as name_of_program
+
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 NOT_RUN = "**not run here"
 """Marks, in the paragraph above them, commands that no test runs; the words after it say why."""
 _FENCE = re.compile(r"^\s*```(\w*)")
-_COMMAND = re.compile(r"(?:^|[\s'(])(?:\S*/)?python3? -m (?P<module>[\w.]+)(?P<rest>.*)")
+_COMMAND = re.compile(r"(?:^|[\s'(])(?:\S*/)?(?:python3? -m (?P<module>[\w.]+)|r2d2(?= ))(?P<rest>.*)")
 _OTHERS = re.compile(r"^(?:\S*/)?(?:make|pip|curl|docker|srun|saved_model_cli|python3?)(?= )")
 
 
@@ -78,7 +81,7 @@ def commands() -> Iterator[Command]:
                 for line in re.sub(r"\s*\\\n\s*", " ", "\n".join(block.lines)).splitlines():
                     yield from _command(name_of(page), line.strip(), marked)
         for code in re.findall(r"`([^`]+)`", "\n".join(prose)):
-            if code.startswith(("python -m ", "make ")):
+            if code.startswith(("python -m ", "make ", "r2d2 ")):
                 yield from _command(name_of(page), " ".join(code.split()), is_marked=False)
 
 
@@ -86,7 +89,13 @@ def _command(page: str, text: str, is_marked: bool) -> Iterator[Command]:
     if found := _COMMAND.search(text):
         # In quotes it is a part of another command, which closes them.
         rest = found["rest"].rstrip("'") if found["rest"].count("'") % 2 else found["rest"]
-        yield Command(page, text, found["module"], shlex.split(rest, comments=True), is_marked)
+        arguments = shlex.split(rest, comments=True)
+        module = found["module"] or CONSOLE_MODULE
+        if module == CONSOLE_MODULE and arguments and not arguments[0].startswith("-"):
+            # A name that is none stands for itself, and fails where commands are looked for.
+            module = BY_NAME.get(name_of_program(arguments[0]), arguments[0])
+            del arguments[0]
+        yield Command(page, text, module, arguments, is_marked)
     elif other := _OTHERS.match(text):
         yield Command(page, text, "", [other[0], *text[other.end() :].partition(" #")[0].split()], is_marked)
 

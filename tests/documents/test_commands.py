@@ -14,6 +14,7 @@ from markdown_pages import Command
 
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
+from r2d2_tf.system.commands import CONSOLE_MODULE
 
 RUN_IN = {
     "export": "export/test_export.py",
@@ -21,6 +22,7 @@ RUN_IN = {
     "export.inference": "export/test_export.py",
     "export.serve": "export/test_serve_lifecycle.py",
     "pytest": "backbones/test_efficientnet_lite.py",
+    "r2d2_tf": "package/test_console.py",
     "r2d2_tf.train": "training/test_end_to_end.py",
     "tools.benchmark": "tools/test_benchmark.py",
     "tools.check_data": "tools/check_data/test_check_data.py",
@@ -58,6 +60,8 @@ def shown(command: Command) -> str:
 def flags_of(module: str) -> set[str]:
     """The flags that a command's own help tells of, and those of a run where it hands them on."""
     is_folder = (ROOT / module.replace(".", "/") / "__main__.py").is_file()
+    if module == CONSOLE_MODULE:
+        return {"help", "version"}
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         importlib.import_module(f"{module}.__main__" if is_folder else module).main(["--help"])

@@ -1,6 +1,7 @@
 """The pages of the project: short lines, links that lead somewhere, a site that builds."""
 
 import importlib.util
+import inspect
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,15 @@ def test_public_names_are_on_the_page_of_the_api():
     text = (DOCS / "api.md").read_text()
     names = {f"r2d2_tf.{home}.{name}" for name, home in r2d2_tf._HOMES.items() if importlib.util.find_spec(f"r2d2_tf.{home}")}
     assert not [name for name in names if f"::: {name}\n" not in text]
+
+
+@pytest.mark.parametrize("name", r2d2_tf.__all__)
+def test_public_names_say_what_they_are(name):
+    value = getattr(r2d2_tf, name)
+    parts = vars(value).items() if inspect.isclass(value) else ()
+    public = [part for part, made in parts if inspect.isfunction(made) and not part.startswith("_")]
+    assert inspect.getdoc(value)
+    assert not [part for part in public if not inspect.getdoc(getattr(value, part))]
 
 
 def test_the_site_builds_strictly(tmp_path):
