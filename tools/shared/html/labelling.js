@@ -155,7 +155,7 @@
     by("picture").hidden = isEnd;
     if (!isEnd) {
       Object.assign(by("picture"), { src: item.picture, alt: `Image ${i + 1}, ${item.cells[FILE]}: ${item.why}` });
-      by("picture").classList.toggle("smooth", item.picture.startsWith("data:image/jpeg"));
+      by("picture").classList.toggle("large", item.picture.startsWith("data:image/jpeg"));
     }
     by("back").disabled = i === 0;
     by("forward").disabled = isEnd;
