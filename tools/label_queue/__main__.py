@@ -2,7 +2,8 @@
 
 Writes RUN/queue.html: open it in a browser, which needs no network and no server, and give each image its class, with a key
 or a tap. Answers stay in the browser; the button saves them as a file, which `--labels` reads: the command that trains on
-with it is printed. An image that is answered "unsure" or "none of these" has no label, and stays an unlabeled one.
+with it is printed. An image that is answered "unsure" or "none of these" has no label, and stays an unlabeled one;
+the next queue of a run that was trained with the file leaves it out (--ask_again).
 
 RUN/queue.csv is that file before the first answer, to be filled in elsewhere, the most useful images first:
 
@@ -44,7 +45,7 @@ from tools.label_queue.queue_files import Queue, write_label_studio, write_page
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, doubted, usefulness, why
 from tools.shared import run_images, saved_table
 from tools.shared.labelling import labelling_page
-from tools.shared.labelling.given_labels import given_lines
+from tools.shared.labelling.given_labels import given_lines, undecided_lines
 from tools.shared.labelling.next_run import next_command
 
 PAGE, LABEL_STUDIO = "page", "label_studio"
@@ -81,6 +82,8 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_integer(
         "per_class_quota", 0, "images of a suggested class at most; 0: any number", lower_bound=0, flag_values=flag_values
     )
+    again = "ask for images, too, that were answered unsure or none of these in the run's own --labels"
+    flags.DEFINE_bool("ask_again", False, again, flag_values=flag_values)
     flags.DEFINE_integer("seed", 0, "draws the images of --strategy=random", lower_bound=0, flag_values=flag_values)
     return run_with_flags(arguments, __doc__, flag_values, _run)
 
@@ -95,14 +98,16 @@ def _run(flag_values: flags.FlagValues) -> int:
     data_dir = flag_values["data_dir"].value
     _, data = finished.images_of(run_dir, config, summary, data_dir=data_dir)
     images = run_images.placed(table, data)
-    count, strategy, quota, seed = (flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed"))
     found = candidates(run_dir, table, data.class_names)
-    if count > len(found.rows):
-        raise ValueError(f"count ({count}) is more than the {len(found.rows)} unlabeled images: lower --count")
-    order = chosen(found, usefulness(found, strategy, seed), count, quota)
+    undecided = undecided_lines(config.labels)
+    seen = np.isin(table.ids[found.rows], [] if flag_values["ask_again"].value else [line["file"] for line in undecided])
+    order, strategy = _order(flag_values, found, seen), flag_values["strategy"].value
     likely = doubted(found, order, saved_table.likeliest(table, found.rows[order], labelling_page.MOST_LIKELY))
     lines = queue_of(found, table.ids, order, strategy, likely)
     given, title = given_lines(run_dir, table, data.class_names), run_directory.title_of(summary)
+    if kind == PAGE:
+        asked = {line["file"] for line in lines}
+        given += [line for line in undecided if line["file"] not in asked]
     queue = Queue(title, data.class_names, lines, given, likely, images.images, images.places[found.rows[order]])
     num_left = len(table.unlabeled_rows) - len(lines)
     filled = out if kind == PAGE else out.with_name(EXPORT_FILE)
@@ -112,13 +117,22 @@ def _run(flag_values: flags.FlagValues) -> int:
         write_page(queue, out, command)
     else:
         write_label_studio(queue, out)
-    if len(lines) < count:
+    if len(lines) < (count := flag_values["count"].value):
         print(f"--per_class_quota leaves {len(lines)} of the {count} images that were asked for")
     if config.soft_labels:
         print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
     goal = "train on from the run's network" if num_left else "train stage 1, as no image is left unlabeled for the others"
     print(f"{_told(kind, out, filled, len(lines))}\nThen {goal}:\n  {command}")
     return 0
+
+
+def _order(flag_values: flags.FlagValues, found: Candidates, seen: np.ndarray) -> np.ndarray:
+    """Those of `found` that are asked for, as of `chosen`, but for those that somebody has `seen`, `[rows]` bool."""
+    count, strategy, quota, seed = (flag_values[name].value for name in ("count", "strategy", "per_class_quota", "seed"))
+    if count > (left := int((~seen).sum())):
+        before = f" that nobody has looked at ({seen.sum()} others: --ask_again)" * bool(seen.any())
+        raise ValueError(f"count ({count}) is more than the {left} unlabeled images{before}: lower --count")
+    return chosen(found, np.where(seen, -np.inf, usefulness(found, strategy, seed)), count, quota)
 
 
 def _told(kind: str, out: Path, filled: Path, count: int) -> str:

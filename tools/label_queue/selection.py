@@ -73,8 +73,12 @@ def _rank(values: np.ndarray) -> np.ndarray:
 
 
 def chosen(found: Candidates, useful: np.ndarray, count: int, quota: int) -> np.ndarray:
-    """Indices into `found.rows` of the `count` most useful, at most `quota` of each class (0: any number), the best first."""
+    """Indices into `found.rows` of the `count` most useful, at most `quota` of each class (0: any number), the best first.
+
+    Those of usefulness -inf are not among them.
+    """
     order = np.argsort(-useful, kind="stable")
+    order = order[useful[order] > -np.inf]
     if quota:
         label = found.label[order]
         best = [np.flatnonzero(label == c)[:quota] for c in range(len(found.class_names))]

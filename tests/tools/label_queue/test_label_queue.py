@@ -56,6 +56,24 @@ def test_labels_that_were_given_in_a_file_are_repeated_with_their_test_images(fi
     ]
 
 
+def test_what_a_person_could_not_decide_is_not_asked_again(finished_run, tmp_path, capsys):
+    run_dir, labels = tmp_path / "run", tmp_path / "answered.csv"
+    shutil.copytree(finished_run, run_dir)
+    first = [line["file"] for line in queued(run_dir, tmp_path / "first.csv", "--count=5")[:5]]
+    answers = ["unsure", "none of these", "", "asked", "unsure"]
+    rows = [f"{file},{'7' if i == 4 else ''},train,{why}\n" for i, (file, why) in enumerate(zip(first, answers, strict=True))]
+    labels.write_text("file,label,split,why\n" + "".join(rows))
+    with (run_dir / "config.cfg").open("a") as file:
+        file.write(f"--labels={labels}\n--num_labels=0\n")
+    lines = queued(run_dir, tmp_path / "second.csv", "--count=5")
+    assert [line["file"] for line in lines[:3]] == first[2:]
+    # So that a third queue knows it, too.
+    assert [(line["file"], line["why"]) for line in lines[-2:]] == [(first[0], "unsure"), (first[1], "none of these")]
+    assert [line["file"] for line in queued(run_dir, tmp_path / "third.csv", "--count=5", "--ask_again")[:5]] == first
+    assert label_queue.main([f"--run_dir={run_dir}", f"--out={tmp_path / 'x.csv'}", "--count=3899"]) == 2
+    assert "the 3898 unlabeled images that nobody has looked at (2 others: --ask_again)" in capsys.readouterr().err
+
+
 def test_the_queue_does_not_depend_on_hidden_labels(finished_run, tmp_path, monkeypatch):
     before = queued(finished_run, tmp_path / "before.csv")
     spec = DATASETS["mnist5k"]

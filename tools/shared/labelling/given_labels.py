@@ -7,6 +7,7 @@ from pathlib import Path
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome import stage_predictions
 from tools.shared import saved_table
+from tools.shared.labelling.labelling_page import NONE_OF_THESE, UNSURE
 
 
 def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Sequence[str]) -> list[dict[str, str]]:
@@ -25,4 +26,26 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
     ] + [
         {"file": identifier, "label": class_names[label], "split": "train", "why": "given already, held out"}
         for identifier, label in stage_predictions.held_out_of(run_dir).items()
+    ]
+
+
+def undecided_lines(labels: str) -> list[dict[str, str]]:
+    """The images that a person looked at and gave no class, of the CSV file that a run's `--labels` names, if it is there.
+
+    Each has `file`, `label`, `split` and `why`.
+    """
+    path = Path(labels).expanduser()
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    # It is somebody's own, not one that the page saved.
+    except (UnicodeDecodeError, csv.Error):
+        return []
+    whys = (UNSURE.why, NONE_OF_THESE.why)
+    return [
+        {"file": line["file"], "label": "", "split": "train", "why": line["why"]}
+        for line in lines
+        if line.get("why") in whys and line.get("file") and not line.get("label")
     ]
