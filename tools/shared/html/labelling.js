@@ -19,7 +19,7 @@
 
   // Answers.
 
-  let state = { answers: {}, history: [], at: 0 }, isKept = true, isSaved = true;
+  let state = { answers: {}, history: [], at: 0 }, isKept = true, isSaved = false;
 
   function isAnswer(value) {
     return typeof value === "string" ? value in extras : Number.isInteger(value) && value >= 0 && value < data.classes.length;
@@ -65,7 +65,7 @@
     state.at = before !== null && nextOpen(0) === count ? i + 1 : nextOpen(i + 1);
     keep();
     tell(i);
-    show(`${textOf(value)}. `);
+    show(`Last: ${textOf(value)}.`);
   }
 
   function undo() {
@@ -77,7 +77,7 @@
     state.at = i;
     keep();
     tell(i);
-    show("Undone. ");
+    show("Undone.");
   }
 
   function move(to) {
@@ -113,7 +113,7 @@
     made("a", { href: address, download: data.file }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60000);
     isSaved = true;
-    say(`Saved as ${data.file}, where this browser puts downloads. `);
+    say(`Saved as ${data.file}, where this browser puts downloads.`);
   }
 
   // What is seen.
@@ -136,18 +136,18 @@
     return own;
   }
 
-  function say(before) {
+  function say(more) {
     const answers = Object.values(state.answers), done = answers.length;
     const of = data.extras.map((extra, i) => [answers.filter((value) => value === `extra${i}`).length, extra.text.toLowerCase()]);
-    const more = of.filter(([number]) => number).map(([number, text]) => `${number} ${text}`).join(", ");
-    const end = done === count ? " Save the CSV now." : "";
-    by("status").textContent = `${before}${done} of ${count} answered${more ? ` (${more})` : ""}.${end}`;
+    const others = of.filter(([number]) => number).map(([number, text]) => `${number} ${text}`).join(", ");
+    const end = done === count && !isSaved ? " Save the CSV now." : "";
+    by("status").textContent = `${done} of ${count} answered${others ? ` (${others})` : ""}. ${more}${end}`;
     by("progress").value = done;
     by("unkept").hidden = isKept;
     by("undo").disabled = !state.history.length;
   }
 
-  function show(before) {
+  function show(more) {
     const i = state.at, item = data.items[i], isEnd = i >= count;
     by("place").textContent = isEnd ? "The end" : `Image ${i + 1} of ${count}`;
     by("why").textContent = isEnd ? "Save the CSV, or go back to look again." : item.why;
@@ -161,7 +161,7 @@
     by("forward").disabled = isEnd;
     if (!hasKeys) showLikely(isEnd ? [] : item.likely);
     mark(isEnd);
-    say(before);
+    say(more);
     tellPlace();
   }
 
@@ -315,7 +315,7 @@
     document.addEventListener("keydown", typed);
     // Another tab with this page.
     addEventListener("storage", (event) => event.key === data.key && followOther());
-    addEventListener("beforeunload", (event) => !isKept && !isSaved && event.preventDefault());
+    addEventListener("beforeunload", (event) => !isKept && !isSaved && state.history.length && event.preventDefault());
     load();
     if (!hasKeys) showFound();
     by("work").hidden = false;
