@@ -1,10 +1,8 @@
 """From the bytes of an image file to the pixels that a network sees: decoded, resized, cropped."""
 
-import functools
 import io
 import math
 import warnings
-from collections.abc import Callable
 
 import tensorflow as tf
 from PIL import Image
@@ -46,33 +44,43 @@ def decode(encoded: tf.Tensor, *, as_shown: bool = True, turn: tf.Tensor | None 
     Raises:
         tf.errors.InvalidArgumentError: if it is none of these, or damaged.
     """
-    if as_shown and turn is not None:
-        image = tf.cond(
-            turn == orientation.UNKNOWN, lambda: decode(encoded), lambda: turned(decode(encoded, as_shown=False), turn)
-        )
-        return tf.ensure_shape(image, [None, None, 3])
-    is_webp = _begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP")
     if not as_shown:
-        image = tf.case(
-            [
-                (tf.io.is_jpeg(encoded), lambda: _decoded_jpeg(encoded)),
-                (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded, as_shown=False)),
-                (is_webp, lambda: _webp(encoded)[..., :3]),
-            ],
-            default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-        )
-        return tf.ensure_shape(image, [None, None, 3])
-    image = tf.case(
+        image = _as_stored(encoded)
+    elif turn is None:
+        image = _as_shown(encoded)
+    else:
+        image = tf.cond(turn == orientation.UNKNOWN, lambda: _as_shown(encoded), lambda: turned(_as_stored(encoded), turn))
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+@orientation.traced_once
+def _as_stored(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.case(
+        [
+            (tf.io.is_jpeg(encoded), lambda: _decoded_jpeg(encoded)),
+            (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded, as_shown=False)),
+            (_is_webp(encoded), lambda: _webp(encoded)[..., :3]),
+        ],
+        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+
+
+@orientation.traced_once
+def _as_shown(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.case(
         [
             (tf.io.is_jpeg(encoded), lambda: turned(_decoded_jpeg(encoded), orientation.of_jpeg(encoded))),
             (_begins(encoded, 0, b"\x89PNG"), lambda: turned(png_on_white(encoded), orientation.of_png(encoded))),
             (_begins(encoded, 0, b"GIF8"), lambda: gif_on_white(encoded, MOST_PIXELS)),
             (_begins(encoded, 0, b"BM"), lambda: _decoded_bmp(encoded, as_shown=True)),
-            (is_webp, lambda: turned(_webp_on_white(encoded), orientation.of_webp(encoded))),
+            (_is_webp(encoded), lambda: turned(_webp_on_white(encoded), orientation.of_webp(encoded))),
         ],
         default=lambda: _refused(encoded),
     )
-    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _is_webp(encoded: tf.Tensor) -> tf.Tensor:
+    return _begins(encoded, 0, b"RIFF") & _begins(encoded, 8, b"WEBP")
 
 
 def turn_of(encoded: bytes) -> int:
@@ -82,29 +90,16 @@ def turn_of(encoded: bytes) -> int:
     more care than it needs.
     """
     if encoded.startswith(b"\xff\xd8\xff"):
-        return _read_once(orientation.of_jpeg, encoded) if b"Exif" in encoded else orientation.UPRIGHT
+        return int(orientation.of_jpeg(tf.constant(encoded))) if b"Exif" in encoded else orientation.UPRIGHT
     is_opaque_png = encoded.startswith(b"\x89PNG") and encoded[25:26] in (b"\x00", b"\x02", b"\x03")
     if not is_opaque_png or b"tRNS" in encoded:
         return orientation.UNKNOWN
-    return _read_once(orientation.of_png, encoded) if b"eXIf" in encoded else orientation.UPRIGHT
+    return int(orientation.of_png(tf.constant(encoded))) if b"eXIf" in encoded else orientation.UPRIGHT
 
 
 def decoded_once(encoded: bytes, *, as_shown: bool) -> tf.Tensor:
     """`decode` of a single image, outside of any graph."""
-    return _graph(decode if as_shown else _AS_STORED)(tf.constant(encoded))
-
-
-_AS_STORED = functools.partial(decode, as_shown=False)
-
-
-@functools.cache
-def _graph(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-    # Its many small steps would each take Python's time.
-    return tf.function(function, input_signature=[tf.TensorSpec([], tf.string)])
-
-
-def _read_once(read: Callable[[tf.Tensor], tf.Tensor], encoded: bytes) -> int:
-    return int(_graph(read)(tf.constant(encoded)))
+    return (_as_shown if as_shown else _as_stored)(tf.constant(encoded))
 
 
 def _decoded_jpeg(encoded: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,10 @@ _HEAD = 14
 _MOST_CHUNKS = 1000
 
 
+traced_once = tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+"""Makes a function of a file's bytes one graph, which all pipelines share: to trace all of `decode` takes a second or two."""
+
+
 class Chunk(NamedTuple):
     """What the head of a part of a file says: is it the wanted one, where and how long, where is the next, is it the last?"""
 
@@ -28,6 +32,7 @@ class Chunk(NamedTuple):
     is_last: tf.Tensor
 
 
+@traced_once
 def of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     """Orientation (1..8, int32) of a JPEG, from the segments that stand before its tables."""
 
@@ -42,6 +47,7 @@ def of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     return _orientation(_chunk(encoded, 2, describe))
 
 
+@traced_once
 def of_png(encoded: tf.Tensor) -> tf.Tensor:
     """Orientation of a PNG, from a chunk eXIf before the pixels, as browsers read it."""
     return _orientation(png_chunk(encoded, b"eXIf"))
@@ -57,6 +63,7 @@ def png_chunk(encoded: tf.Tensor, name: bytes) -> tf.Tensor:
     return _chunk(encoded, 8, describe)
 
 
+@traced_once
 def of_webp(encoded: tf.Tensor) -> tf.Tensor:
     """Orientation of a WebP whose head says that there is EXIF."""
 
@@ -129,6 +136,7 @@ def _chunk(encoded: tf.Tensor, first: int, describe: Callable[[tf.Tensor], Chunk
     return tf.while_loop(lambda place, _: place >= 0, look, start, maximum_iterations=_MOST_CHUNKS)[1]
 
 
+@traced_once
 def _orientation(exif: tf.Tensor) -> tf.Tensor:
     """What a block of EXIF says, in 1..8."""
 
