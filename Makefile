@@ -14,8 +14,12 @@ quickstart: .venv/installed
 	$(RUN) export --run_dir=runs/quickstart --format=saved_model,tflite
 	$(RUN) export.inference --model=runs/quickstart/export/model.tflite --images=runs/quickstart/export/examples
 
-test: check
-	$(RUN) pytest -n 2 --dist worksteal -m "not slow"
+# Types are checked beside the tests, and what was found is said after them.
+test: .venv/installed-dev
+	$(LINT)
+	@.venv/bin/mypy >.venv/types.txt 2>&1 & types=$$!; \
+	$(RUN) pytest -n 2 --dist worksteal -m "not slow"; tests=$$?; \
+	wait $$types; types=$$?; cat .venv/types.txt; exit $$((tests | types))
 
 test-all: check chromium
 	$(RUN) pytest
@@ -26,9 +30,9 @@ chromium:
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y --no-install-recommends chromium chromium-driver; } || \
 		echo "There is no Chromium, and apt-get is not here or not yours to use: tests of pages will skip."
 
+LINT = .venv/bin/ruff check . && .venv/bin/ruff format --check .
 check: .venv/installed-dev
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+	$(LINT)
 	.venv/bin/mypy
 
 # The site of docs/; a broken link is an error.

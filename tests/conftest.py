@@ -9,35 +9,50 @@ import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes of tests run as there are processors: threads of theirs would wait for each other. What tests start
+    # inherits it, so that numbers stay the same to the last bit.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-import keras
 import numpy as np
 import pytest
-import small_network
-import tensorflow as tf
 
 from r2d2_tf.data import cache
 from r2d2_tf.data.image_data import UNLABELED
-from r2d2_tf.distributed import devices
-from r2d2_tf.method.losses import CLASS_LOSSES
-from r2d2_tf.method.model import R2D2Model
-from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.system.interrupts import StopSignals
-from r2d2_tf.training import ending
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from r2d2_tf.method.model import R2D2Model
+    from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 
 # Tests leave nothing beside somebody's data, nor do the programs that they start.
 _CACHE = tempfile.TemporaryDirectory()
 os.environ[cache.FOLDER_VARIABLE] = _CACHE.name
 ROOT = Path(__file__).parent.parent
-# What is imported stays, and a process of tests holds millions of objects of Keras and TensorFlow: walking them all again and
-# again took longer than the tests.
-gc.freeze()
-gc.set_threshold(100_000, 50, 1000)
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Imports and sets up TensorFlow, but in the process that only hands out tests to others: it takes seconds."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import tensorflow as tf
+
+    # With nearly all that tests use.
+    import r2d2_tf.training.experiment  # noqa: F401
+
+    # What is imported stays, and a process of tests holds millions of objects of Keras and TensorFlow: walking them all again
+    # and again took longer than the tests.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
 
 
 def unpadded(text: str) -> str:
@@ -59,6 +74,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The runs of fixtures for several tests are made before this, and have theirs.
     """
+    from r2d2_tf.training import ending
+
     monkeypatch.setattr(ending, "plot_run", lambda rows, title, path: path.touch())
 
 
@@ -68,11 +85,13 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(params=[1, 2], ids=["1_replica", "2_replicas"])
-def strategy(request: pytest.FixtureRequest) -> tf.distribute.Strategy:
+def strategy(request: pytest.FixtureRequest) -> "tf.distribute.Strategy":
     return make_strategy(request.param)
 
 
-def make_strategy(replicas: int) -> tf.distribute.Strategy:
+def make_strategy(replicas: int) -> "tf.distribute.Strategy":
+    from r2d2_tf.distributed import devices
+
     return devices.make_strategy("none" if replicas == 1 else "mirrored", num_logical_cpus=2)
 
 
@@ -91,7 +110,7 @@ def tiny_labels(count: int, labeled: int) -> np.ndarray:
 
 
 def make_model(
-    strategy: tf.distribute.Strategy,
+    strategy: "tf.distribute.Strategy",
     labels: np.ndarray,
     *,
     class_loss: str = "reverse_kl",
@@ -101,12 +120,19 @@ def make_model(
     use_unlabeled: bool = True,
     learn_pseudo_labels: bool = True,
     rows: np.ndarray | None = None,
-    hidden: tuple[keras.layers.Layer, ...] = (),
-) -> R2D2Model:
+    hidden: "tuple[keras.layers.Layer, ...]" = (),
+) -> "R2D2Model":
     """A classifier of 2x2 images into 3 classes, alpha 0.1 and beta 0.03, ready for `fit`.
 
     It is linear, but for `hidden` layers; `rows` fill the table.
     """
+    import keras
+    import tensorflow as tf
+
+    from r2d2_tf.method.losses import CLASS_LOSSES
+    from r2d2_tf.method.model import R2D2Model
+    from r2d2_tf.method.pseudo_labels import PseudoLabelTable
+
     table = PseudoLabelTable(labels, NUM_CLASSES)
     if rows is not None:
         table.repredict(tf.range(len(labels), dtype=tf.int64), tf.constant(rows, tf.float32))
@@ -132,11 +158,13 @@ def make_model(
     return model
 
 
-def batches_of(images: np.ndarray, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def batches_of(images: np.ndarray, rows: np.ndarray, batch_size: int) -> "tf.data.Dataset":
+    import tensorflow as tf
+
     return tf.data.Dataset.from_tensor_slices((images, np.asarray(rows, np.int64))).batch(batch_size)
 
 
-def table_values(table: PseudoLabelTable) -> np.ndarray:
+def table_values(table: "PseudoLabelTable") -> np.ndarray:
     return np.concatenate([logits for _, logits in table.walk()])
 
 
@@ -171,7 +199,7 @@ SHORT = (
 """Flags of a run of a few seconds on mnist5k, with short last batches in stages 1 and 3."""
 
 
-LIGHT = (*SHORT, f"--backbone={small_network.__name__}:strided")
+LIGHT = (*SHORT, "--backbone=small_network:strided")
 """The same run with a network that costs next to nothing: for what does not depend on the network."""
 
 
