@@ -101,7 +101,6 @@ FEWER_BITS = {"tflite_float16": (0.01, 0.0), "tflite_dynamic": (0.1, 0.0), "tfli
 FAST_EXPORTS = [("lenet_2d", kind) for kind in EXPORTERS] + [
     ("conv_small", "onnx"),
     ("conv_small", "tflite_int8"),
-    ("efficientnet_lite0", "tflite_int8"),
 ]
 
 

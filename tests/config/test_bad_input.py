@@ -38,7 +38,7 @@ def generated(mode, count, folder):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_generated_input_is_read_or_refused_in_one_line_without_tensorflow_and_without_a_trace(count, tmp_path):
     counts = generated("check", count, tmp_path)
     assert sum(total for total, _ in counts.values()) == count
@@ -47,7 +47,7 @@ def test_generated_input_is_read_or_refused_in_one_line_without_tensorflow_and_w
     assert not (ROOT / ".hypothesis").exists()
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_the_command_refuses_generated_input_in_one_line_and_writes_nothing(count, tmp_path):
     assert generated("collect", count, tmp_path) >= count
     cases = json.loads((tmp_path / "cases.json").read_text())[:count]

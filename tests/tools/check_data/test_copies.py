@@ -181,6 +181,7 @@ def test_of_healthy_images_nothing_is_told(photos, capsys):
     assert "No image is unreadable, and none is there twice." in checked(photos, capsys)[1]
 
 
+@pytest.mark.slow
 def test_a_head_that_reads_a_line_ends_the_program_in_silence(photos):
     shutil.rmtree(photos / "unlabeled")
     command = f"'{sys.executable}' -m tools.check_data --data_dir='{photos}' --sheet= | head -n 1"
