@@ -122,12 +122,12 @@ def _is_number(cell: str) -> bool:
 
 def plot_run(rows: list[dict[str, Any]], title: str, path: Path, *, width: float = 8.0) -> None:
     """Draws error and confidence over the epochs of a run, `width` inches wide, with stages and predictions marked."""
-    import matplotlib
+    # Not by pyplot: it is the user's, who may draw by another backend in the same process.
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    figure, (errors, confidence) = pyplot.subplots(2, 1, sharex=True, figsize=(width, 6), layout="constrained")
+    figure = Figure(figsize=(width, 6), layout="constrained")
+    errors, confidence = figure.subplots(2, 1, sharex=True)
     epochs = [row["run_epoch"] for row in rows]
     # A stage of one epoch is a point, not a line.
     marker = "o" if len(epochs) < _MOST_POINTS else ""
@@ -153,7 +153,6 @@ def plot_run(rows: list[dict[str, Any]], title: str, path: Path, *, width: float
         axes.grid(axis="y", color="gray", alpha=0.2)
     figure.suptitle(title.replace("$", r"\$"))
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def _mark_stages(rows: list[dict[str, Any]], errors: Any, confidence: Any) -> None:

@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from r2d2_tf.runs.metrics_log import COLUMNS, MetricsLog, plot_run
 from tools.torture.exactness import events_of
@@ -49,6 +50,13 @@ def test_a_picture_is_drawn_even_of_one_epoch(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_backend_of_who_draws_in_the_same_process_stays(tmp_path):
+    pyplot.switch_backend("svg")
+    plot_run([ROW], "title", tmp_path / "curves.png")
+    assert pyplot.get_backend() == "svg"
+    pyplot.switch_backend("agg")
+
+
 @pytest.mark.parametrize("missing", ["pseudo_label_error", "argmax_changes"])
 def test_a_picture_is_drawn_where_hidden_labels_are_unknown(tmp_path, missing):
     rows = [{**ROW, "run_epoch": i, "pseudo_label_error": 5.0, "argmax_changes": 3, "largest_prediction": 0.9} for i in (1, 2)]
@@ -60,11 +68,10 @@ def test_a_picture_is_drawn_where_hidden_labels_are_unknown(tmp_path, missing):
 
 def drawn(rows, tmp_path, monkeypatch):
     """The figure that plot_run draws, laid out."""
-    kept = []
-    monkeypatch.setattr(pyplot, "close", kept.append)
+    kept, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *where, **how: kept.append(figure) or savefig(figure, *where, **how))
     plot_run(rows, "a $x_$ title", tmp_path / "curves.png")
     monkeypatch.undo()
-    pyplot.close(kept[0])
     return kept[0]
 
 
