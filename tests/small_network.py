@@ -30,3 +30,8 @@ def twice_normalized(image_shape: tuple[int, int, int], num_classes: int, batch_
     for filters in (8, 16):
         layers += [conv(filters, 3, strides=2, padding="same"), batch_norm(), keras.layers.ReLU()]
     return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), dense(num_classes)], name="twice_normalized")
+
+
+def linear(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """For images of any size."""
+    return keras.Sequential([keras.Input(image_shape), keras.layers.Flatten(), dense(num_classes)], name="linear")

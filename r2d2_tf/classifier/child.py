@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def run_command(module: str, arguments: Sequence[str], *, places: Sequence[Path]
     Args:
         module: of export or tools.
         arguments: of its command line.
-        places: folders in which it finds modules besides its own, as that of a network.
+        places: folders in which it finds modules besides its own and those of this process, as that of a network.
         verbose: show what it prints.
 
     Raises:
@@ -27,8 +28,12 @@ def run_command(module: str, arguments: Sequence[str], *, places: Sequence[Path]
     """
     python, *rest = commands.command_line(module, arguments)
     environment = commands.environment()
-    # The working directory last and not first: files of the user's may be called export.py or tools.py.
-    paths = [*environment.get("PYTHONPATH", "").split(os.pathsep), *map(str, places), os.getcwd()]
+    # What this process imports from comes last and not first: files of the user's may be called export.py or tools.py.
+    paths = [
+        *environment.get("PYTHONPATH", "").split(os.pathsep),
+        *map(str, places),
+        *(path or os.getcwd() for path in sys.path),
+    ]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     done = subprocess.run([python, "-P", *rest], env=environment, capture_output=True, text=True)
     if verbose:

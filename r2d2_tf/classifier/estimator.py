@@ -18,6 +18,7 @@ from r2d2_tf.classifier.fitted import LOG_FILE, FittedFolder, classes_in, paths_
 from r2d2_tf.classifier.given_classes import known_in, names_of
 from r2d2_tf.classifier.given_images import Pixels, files_in, folder_in, pixels_in
 from r2d2_tf.classifier.quietness import kept_in, printed_into
+from r2d2_tf.classifier.saved_state import SavedState
 from r2d2_tf.system.messages import mistake
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
     """
 
     _fitted: FittedFolder
+    _state: SavedState
 
     def __init__(
         self,
@@ -103,16 +105,17 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
         wish = fitting.checked_wish(self.backbone, self.weights, self.flags, self.minutes, self.random_state)
         home = FittedFolder.at(self.run_dir)
         data = written_data.write(X, y, X_test, y_test, home.folder, afresh=bool(wish.flags.get("new_run")))
-        if data.is_all_labeled:
-            warnings.warn("y has no unlabeled image (-1): the network learns from the labels alone", UserWarning, stacklevel=2)
         with printed_into(None if self.verbose > 1 else home.folder / LOG_FILE), kept_in(home.folder if data.pixels else None):
             told = fitting.trained(data.flags, wish, home.run_dir)
         if self.verbose == 1:
             print("\n".join(told))
-        names = home.summary["class_names"]
-        self.classes_ = np.array(names) if data.given is None else data.given.classes
-        self._pixels, self._count, self._fitted = data.pixels, data.count, home
-        home.write_about(self._about(wish.seed))
+        if not home.summary["num_unlabeled"]:
+            warnings.warn("y has no unlabeled image (-1): the network learned from the labels alone", UserWarning, stacklevel=2)
+        self.classes_ = np.array(home.summary["class_names"]) if data.given is None else data.given.classes
+        network = None if isinstance(self.backbone, str) else {"backbone": None}
+        kept = {**self.get_params(deep=False), "random_state": wish.seed, "run_dir": None, **(network or {})}
+        self._fitted, self._state = home, SavedState(kept, self.classes_, data.pixels, data.count)
+        self._state.write(home.folder)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -130,10 +133,10 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
         folder = folder_in(X)
         paths = files_in(X) if folder is None else paths_below(folder)
         if paths is not None:
-            if self._pixels is not None:
+            if self._state.pixels is not None:
                 raise mistake("X is files, and fit had arrays of pixels: give an array of such images")
             return self._fitted.probabilities_of_files(paths)[:, self._columns]
-        images, _ = pixels_in(X, self._pixels or Pixels(self._fitted.image_shape, None))
+        images, _ = pixels_in(X, self._state.pixels or Pixels(self._fitted.image_shape, None))
         return self._fitted.probabilities_of_pixels(images)[:, self._columns]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -172,6 +175,8 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
             ValueError: in one line, if the labels alone were trained on, or it cannot be written.
         """
         check_is_fitted(self)
+        if not self._fitted.has_table:
+            raise mistake("there is no report on pseudo-labels where the network learned from the labels alone")
         out = Path(path).expanduser().absolute()
         self._run_command("tools.report", f"--out={out}")
         return out
@@ -180,7 +185,7 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
         """Writes the network as models to serve, from uint8 images to probabilities.
 
         Args:
-            path: of a folder for them; README and metadata say what is in it.
+            path: of a folder for them, their metadata and a report.
             format: one or several of "saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx".
 
         Returns:
@@ -216,41 +221,44 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
             ValueError: in one line, if there is none.
         """
         home = FittedFolder(Path(path).expanduser().absolute())
-        about = home.read_about()
-        classifier = cls(**about["params"])
-        if about["has_network"]:
+        state = SavedState.read(home.folder)
+        classifier = cls(**state.parameters)
+        if classifier.backbone is None:
             classifier.backbone = given_network.load(home.folder)
-        classifier.classes_ = np.array(about["classes"], about["dtype"])
-        classifier._pixels = Pixels.of_json(about["pixels"])
-        classifier._count, classifier._fitted = about["count"], home
+        classifier.classes_, classifier._fitted, classifier._state = state.classes, home, state
         return classifier
 
     @property
     def history_(self) -> dict[str, list[float]]:
+        """What was measured after each epoch."""
         check_is_fitted(self)
         return self._fitted.history
 
     @property
     def summary_(self) -> dict[str, Any]:
+        """What the run came to."""
         check_is_fitted(self)
         return self._fitted.summary
 
     @property
     def run_dir_(self) -> Path:
+        """Folder of the run."""
         check_is_fitted(self)
         return self._fitted.run_dir
 
     @property
     def files_(self) -> list[str]:
+        """Names of a folder's images, sorted."""
         check_is_fitted(self)
-        if self._count is not None:
+        if self._state.count is not None:
             raise AttributeError("files_ is of a classifier that was fitted to a folder: here X itself says the order")
         return self._fitted.names
 
     @property
     def pseudo_labels_(self) -> np.ndarray:
+        """Probabilities that were learned, `[images, classes]` float32."""
         check_is_fitted(self)
-        return self._fitted.pseudo_labels()[: self._count, self._columns]
+        return self._fitted.pseudo_labels()[: self._state.count, self._columns]
 
     @property
     def _columns(self) -> list[int]:
@@ -262,19 +270,6 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
         fitted = self._fitted
         where = f"--run_dir={fitted.run_dir}", f"--data_dir={fitted.config.data_dir}"
         run_command(module, [*where, *arguments], places=[fitted.folder], verbose=self.verbose > 1)
-
-    def _about(self, seed: int) -> dict[str, Any]:
-        """What `load` needs beside the run."""
-        has_network = not isinstance(self.backbone, str)
-        own = {"random_state": seed, "run_dir": None, **({"backbone": fitting.AUTO} if has_network else {})}
-        return {
-            "params": {**self.get_params(deep=False), **own},
-            "has_network": has_network,
-            "classes": self.classes_.tolist(),
-            "dtype": self.classes_.dtype.str,
-            "pixels": self._pixels and self._pixels.as_json(),
-            "count": self._count,
-        }
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")

@@ -10,7 +10,6 @@ log.txt           what was printed
 
 import csv
 import dataclasses
-import json
 import os
 import shutil
 import tarfile
@@ -35,7 +34,6 @@ from r2d2_tf.system.startup import import_tensorflow_quietly
 if TYPE_CHECKING:
     import keras
 
-ABOUT_FILE = "classifier.json"
 ARRAYS_FILE, LINKS, LABELS_FILE = "images.npz", "images", "labels.csv"
 RUN, LOG_FILE = "run", "log.txt"
 _TABLE_ARRAYS = ("ids", "given_labels", "pseudo_logits")
@@ -121,8 +119,7 @@ class FittedFolder:
 
     def probabilities_of_pixels(self, images: np.ndarray) -> np.ndarray:
         """Of `[images, height, width, channels]` uint8: `[images, classes]` float32, the classes as the run has them."""
-        model = self._model
-        return self._in_batches(model, images, len(images))
+        return self._in_batches(self._model, images, len(images))
 
     def probabilities_of_files(self, paths: list[Path]) -> np.ndarray:
         """The same of files, each decoded and resized as in training.
@@ -162,6 +159,11 @@ class FittedFolder:
         batches = prediction_batches(images, np.arange(count), self.config.eval_batch_size)
         return np.concatenate([np.asarray(model.predict_on_batch(pixels)) for pixels, _ in batches])
 
+    @property
+    def has_table(self) -> bool:
+        """Whether pseudo-labels were learned."""
+        return (self.run_dir / run_directory.TABLE_FILE).is_file()
+
     def pseudo_labels(self) -> np.ndarray:
         """Probabilities of the learned table, `[images, classes]` float32, classes as the run has them.
 
@@ -170,11 +172,10 @@ class FittedFolder:
         Raises:
             AttributeError: if no table was learned.
         """
-        path = self.run_dir / run_directory.TABLE_FILE
-        if not path.is_file():
+        if not self.has_table:
             raise AttributeError("there are no pseudo-labels: the network was trained on the labels alone")
         given = self._given_labels()
-        ids, labels, logits = run_directory.read_arrays(path, _TABLE_ARRAYS).values()
+        ids, labels, logits = run_directory.read_arrays(self.run_dir / run_directory.TABLE_FILE, _TABLE_ARRAYS).values()
         images = np.full((len(given), logits.shape[1]), np.nan, np.float32)
         images[given >= 0] = np.eye(logits.shape[1], dtype=np.float32)[given[given >= 0]]
         rows = self._rows_of(ids)
@@ -198,29 +199,6 @@ class FittedFolder:
         with (self.run_dir / run_directory.LABELS_FILE).open(newline="", encoding="utf-8") as file:
             label_of = {line["file"]: numbers[line["label"]] for line in csv.DictReader(file)}
         return np.array([label_of.get(name, -1) for name in self.names], np.int64)
-
-    def forget(self) -> None:
-        """Of a run that was trained since: what was known of the one before."""
-        for name in ("config", "summary", "history", "names", "_model"):
-            self.__dict__.pop(name, None)
-
-    def write_about(self, about: dict[str, Any]) -> None:
-        """Keeps what of the classifier is not in the run."""
-        files.write_text(self.folder / ABOUT_FILE, json.dumps(about, indent=2) + "\n")
-
-    def read_about(self) -> dict[str, Any]:
-        """What `write_about` kept.
-
-        Raises:
-            ValueError: if it is not there, or damaged.
-        """
-        path = self.folder / ABOUT_FILE
-        if not path.is_file():
-            raise mistake(f"{self.folder} holds no classifier, as there is no {ABOUT_FILE}: give a folder that save wrote")
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise mistake(f"{path} is damaged: save the classifier again ({error})") from error
 
     def copy_to(self, folder: Path) -> None:
         """Copies it, trials of recipes excepted."""

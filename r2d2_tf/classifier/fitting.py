@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 NAME = "classifier"
 """Of the run."""
+_SMALL = 32
+"""Pixels a side, up to which grey images are taken for digits and such."""
 _NOT_FREE = (
     "dataset",
     "data_dir",
@@ -129,7 +131,7 @@ def trained(data: Mapping[str, Any], wish: Wish, run_dir: Path) -> list[str]:
                     return _run(*_chosen(config, wish, [*own, "seed"], signals, began), signals, began)
                 return _run(_as_wished(config, wish), [], signals, began)
         except RunInterrupted as interrupted:
-            raise KeyboardInterrupt(f"{interrupted}; fit goes on with what is there if it has a run_dir") from None
+            raise KeyboardInterrupt(f"{interrupted}; with a run_dir, the same fit goes on from there") from None
 
 
 @contextlib.contextmanager
@@ -181,7 +183,8 @@ def _as_wished(config: Config, wish: Wish) -> Config:
     """A recipe that suits the images, without a trial, and what the user wants otherwise."""
     from r2d2_tf.data import health
 
-    config, spec = inputs.with_test_images(config)
+    # The recipe says how far images are shifted; by the default, tiny ones would be refused before.
+    config, spec = inputs.with_test_images(dataclasses.replace(config, translate=0))
     data, _ = health.checked(spec.load(config.data_path), spec, skip_bad_images=config.skip_bad_images)
     facts = inputs.facts_about(config, spec, data)
     choices = head(facts) if _begins_with_weights(facts, wish) else from_scratch.propose(facts)
@@ -192,7 +195,9 @@ def _as_wished(config: Config, wish: Wish) -> Config:
         wanted["backbone"] = wish.backbone if named else given_network.save(wish.backbone, spec.num_classes, folder)
     if wish.weights is not None:
         wanted["weights"] = wish.weights
-    return dataclasses.replace(config, **{**wanted, **wish.flags})
+    # Nothing but labels: what was wanted of later stages is wanted where there is something to learn from.
+    alone = {} if facts.num_unlabeled else {"rounds": "", "finetune_epochs": 0}
+    return dataclasses.replace(config, **{**wanted, **wish.flags, **alone})
 
 
 def _begins_with_weights(facts: Facts, wish: Wish) -> bool:
@@ -201,7 +206,8 @@ def _begins_with_weights(facts: Facts, wish: Wish) -> bool:
         return wish.weights != NO_WEIGHTS
     if not wish.is_auto:
         return isinstance(wish.backbone, str) and wish.backbone == BACKBONE and facts.has_weights
-    return facts.has_weights and from_scratch.nearest(facts) is not from_scratch.DIGITS
+    # Digits and letters: what a network knows of photographs is of little use.
+    return facts.has_weights and not (facts.is_grey and facts.side <= _SMALL)
 
 
 def _run(config: Config, words: list[str], signals: StopSignals, began: float) -> list[str]:
@@ -218,4 +224,5 @@ def _run(config: Config, words: list[str], signals: StopSignals, began: float) -
             copy_into_run(begun.config)
             signals.defer()
             summary = experiment.run(folder, began)
-    return [*words, *words_of_summary(summary)]
+    # What was chosen says already which stage is the result, and why.
+    return [*words, *words_of_summary(summary)[: 1 if words else None]]

@@ -26,15 +26,6 @@ class Pixels:
     shape: tuple[int, int, int]
     of_floats: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """For a file."""
-        return {"shape": list(self.shape), "of_floats": self.of_floats}
-
-    @classmethod
-    def of_json(cls, about: dict[str, Any] | None) -> "Pixels | None":
-        """The same backwards; None of None."""
-        return None if about is None else cls(tuple(about["shape"]), about["of_floats"])
-
 
 def folder_in(images: Any, name: str = "X") -> Path | None:
     """The folder that `images` is; None if it is something else.

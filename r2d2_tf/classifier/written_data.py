@@ -14,7 +14,6 @@ import numpy as np
 from r2d2_tf.classifier.fitted import ARRAYS_FILE, LABELS_FILE, LINKS, RUN
 from r2d2_tf.classifier.given_classes import GivenClasses, given_classes, numbers_of
 from r2d2_tf.classifier.given_images import Pixels, files_in, folder_in, pixels_in
-from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import mistake
 
@@ -37,11 +36,6 @@ class Written:
     given: GivenClasses | None
     pixels: Pixels | None
     count: int | None
-
-    @property
-    def is_all_labeled(self) -> bool:
-        """Whether no image is known to be without a label."""
-        return self.given is not None and not (self.given.numbers == UNLABELED).any()
 
 
 def write(X: Any, y: Any, X_test: Any, y_test: Any, folder: Path, *, afresh: bool) -> Written:

@@ -23,7 +23,8 @@ def with_gaps(numbers: np.ndarray, labeled: int) -> np.ndarray:
 
 
 def write_images(folder: Path, images: np.ndarray) -> list[Path]:
-    """Files of the images, in their order."""
+    """Files of the images, in their order, in a folder that is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"image {place}.png" for place in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
