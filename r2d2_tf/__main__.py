@@ -28,7 +28,8 @@ _WIDTH = 100
 def main() -> int:
     """Runs the program that the command line names, and returns the exit code where it does not end the process itself."""
     # In front of whatever else is called tools or export; then, as for `python -m`, the working directory.
-    sys.path[:0] = [str(commands.root()), *([] if os.getcwd() in sys.path else [os.getcwd()])]
+    is_kept_out = sys.flags.safe_path or os.getcwd() in sys.path
+    sys.path[:0] = [str(commands.root()), *([] if is_kept_out else [os.getcwd()])]
     return run(sys.argv[1:])
 
 
