@@ -189,7 +189,7 @@ def shrunk(image: tf.Tensor, side: int) -> tf.Tensor:
     shorter = tf.minimum(height, width)
 
     def small() -> tf.Tensor:
-        return _resize(image, (side * height // shorter, side * width // shorter))
+        return _resize(image, side * height // shorter, side * width // shorter)
 
     return tf.ensure_shape(tf.cond(shorter > side, small, lambda: image), [None, None, 3])
 
@@ -199,7 +199,7 @@ def central_crop(image: tf.Tensor, resize: int, size: int) -> tf.Tensor:
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     shorter = tf.minimum(height, width)
     new_height, new_width = resize * height // shorter, resize * width // shorter
-    resized = _resize(image, (new_height, new_width))
+    resized = _resize(image, new_height, new_width)
     top, left = (new_height - size + 1) // 2, (new_width - size + 1) // 2
     return tf.ensure_shape(resized[top : top + size, left : left + size], [size, size, 3])
 
@@ -211,7 +211,7 @@ def random_crop(image: tf.Tensor, scale: float, size: int, seed: tf.Tensor) -> t
     the first that fits into the image; the central square if none does.
     """
     top, left, height, width = tf.unstack(_random_box(tf.shape(image), scale, seed), num=4)
-    return _resize(image[top : top + height, left : left + width], (size, size))
+    return _square(image[top : top + height, left : left + width], size)
 
 
 def decoded_random_crop(
@@ -235,7 +235,7 @@ def decoded_random_crop(
         window = [above, before, below - above, after - before]
         image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=_DCT)
         top, left = top - above, left - before
-        return _resize(turned(image[top : top + height, left : left + width], own), (size, size))
+        return _square(turned(image[top : top + height, left : left + width], own), size)
 
     def of_others() -> tf.Tensor:
         return random_crop(decode(encoded, as_shown=as_shown, turn=turn), scale, size, seed)
@@ -261,7 +261,10 @@ def sixteen_bit_peak(encoded: bytes) -> int | None:
     return int(tf.reduce_max(pixels[..., : 3 if pixels.shape[-1] >= 3 else 1]))
 
 
-def _random_box(shape: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
+@tf.function(
+    input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([]), tf.TensorSpec([2], tf.int32)], autograph=False
+)
+def _random_box(shape: tf.Tensor, scale: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Top, left, height and width of the rectangle that `random_crop` cuts out of an image of a shape."""
     height, width = tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32)
     area_seed, shape_seed, place_seed = tf.unstack(tf.random.split(seed, 3), num=3)
@@ -277,7 +280,12 @@ def _random_box(shape: tf.Tensor, scale: float, seed: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.stack([top, left, crop_height, crop_width]), tf.int32)
 
 
-def _resize(image: tf.Tensor, shape: tuple[tf.Tensor | int, tf.Tensor | int]) -> tf.Tensor:
+def _square(image: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.ensure_shape(_resize(image, size, size), [size, size, 3])
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), *[tf.TensorSpec([], tf.int32)] * 2], autograph=False)
+def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     # Antialiasing: without it a strong reduction picks single pixels. It is what Pillow does, too.
-    resized = tf.image.resize(image, shape, method="bilinear", antialias=True)
+    resized = tf.image.resize(image, [height, width], method="bilinear", antialias=True)
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from export import inference
 from r2d2_tf.config.config import Config
+from r2d2_tf.data import decoding
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.decoding import central_crop, decode, decoded_random_crop, random_crop
 from r2d2_tf.data.photographs import NO_ROW, Photographs
@@ -204,6 +205,18 @@ def test_batches_of_photographs_are_the_same_for_the_same_seed_and_cropped_anew_
     later = {int(row): image for images, rows in first[1:] for image, row in zip(images.numpy(), rows.numpy(), strict=True)}
     assert all((whole[row] != later[row]).any() for row in whole)
     assert any((a[0].numpy() != b[0].numpy()).any() for a, b in zip(first, other, strict=True))
+
+
+def test_pipelines_share_the_graphs_that_decode_and_crop(photographs):
+    graphs = (decoding._as_shown, decoding._as_stored, decoding._resize)
+
+    def traced():
+        pipeline.prediction_batches(photographs, np.array([1, 3]), 8)
+        return [graph.experimental_get_tracing_count() for graph in graphs]
+
+    counts = traced()
+    assert counts[-1] > 0
+    assert traced() == counts
 
 
 def test_a_prediction_sees_the_center(photographs):
