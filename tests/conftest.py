@@ -161,7 +161,10 @@ def make_model(
 def batches_of(images: np.ndarray, rows: np.ndarray, batch_size: int) -> "tf.data.Dataset":
     import tensorflow as tf
 
-    return tf.data.Dataset.from_tensor_slices((images, np.asarray(rows, np.int64))).batch(batch_size)
+    options = tf.data.Options()
+    # The end of an iterator would wait, for seconds at times, for the thread that tunes it.
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_tensor_slices((images, np.asarray(rows, np.int64))).batch(batch_size).with_options(options)
 
 
 def table_values(table: "PseudoLabelTable") -> np.ndarray:
