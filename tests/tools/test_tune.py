@@ -186,7 +186,8 @@ def propose(oracle, folder, count, tuner_id="one"):
     return found
 
 
-COUNTS = {"random": 12, "bayesian": 8, "hyperband": 40, "grid": 40}
+COUNTS = {"random": 12, "bayesian": 7, "hyperband": 40, "grid": 40}
+"""The seventh is the first that the Gaussian process proposes; the eighth would take it seconds."""
 
 
 @pytest.mark.parametrize("name", options.TUNERS)
@@ -207,7 +208,7 @@ def test_neighboring_seeds_try_other_settings(tmp_path):
 @pytest.mark.parametrize("name", options.TUNERS)
 def test_a_search_that_is_reloaded_at_any_time_goes_on_as_it_would_have(name, tmp_path):
     undisturbed = propose(make(name, space(), COUNTS[name]), tmp_path / "undisturbed", COUNTS[name])
-    found, killed = [], 7
+    found, killed = [], min(7, COUNTS[name] - 1)
     while len(found) < len(undisturbed):
         oracle = make(name, space(), COUNTS[name])
         oracle._set_project_dir(str(tmp_path), "killed")
