@@ -17,6 +17,7 @@ from r2d2_tf.runs import finished, run_directory, run_labels
 from r2d2_tf.runs.outcome import stage_predictions, verdict
 from r2d2_tf.runs.outcome.result import decided
 from r2d2_tf.runs.outcome.summary import result_text
+from r2d2_tf.runs.outcome.verdict import Kind
 from tools.evaluate import __main__ as evaluate
 from tools.shared import models
 
@@ -70,6 +71,21 @@ def test_the_verdict_tells_gain_chance_and_harm_apart():
     )
     assert words(7, 5, 20, 0.5).startswith("20 test images cannot tell: 7 -> 5 wrong of 20")
     assert words(302, 350, 1000, None).startswith("No gain: 302 -> 350 wrong of 1,000 test images (no predictions")
+
+
+def test_what_a_run_came_to_is_known_apart_from_its_words():
+    labels = np.zeros(40, int)
+    predictions = {f"stage_{stage}": (np.arange(40) < wrong).astype(int) for stage, wrong in ((1, 20), (2, 8), (3, 10))}
+    errors = {1: 50.0, 2: 20.0, 3: 25.0}
+    found = verdict.outcome_of(errors, predictions, labels, 40, 2)
+    assert (found.first, found.other, found.result, found.found.first, found.found.second) == (1, 2, 2, 20, 8)
+    assert found.found.kind is Kind.GAIN
+    assert verdict.outcome_of(errors, predictions, labels, 40, 1).other == 3, "the last is what it is held against"
+    unknown = verdict.outcome_of(errors, {}, None, 40, 3)
+    assert unknown.found == verdict.Comparison(20, 10, 40, None)
+    assert unknown.found.kind is Kind.FEWER
+    alone = verdict.outcome_of({3: 25.0}, predictions, labels, 40, 3)
+    assert (alone.first, alone.other) == (3, 3)
 
 
 def test_parts_of_the_labels_are_stratified_and_make_all_of_them():

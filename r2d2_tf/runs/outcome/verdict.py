@@ -1,5 +1,6 @@
 """Did unlabeled images help? In words, by images counted one against one. Pure functions; needs no TensorFlow."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,18 @@ FEWEST = 6
 _FEW = 20 * FEWEST
 """With fewer images, FEWEST of them are more than 5 points: what is too small to be told may still matter."""
 ADVICE = f"what would help: more labels, other weights (--weights), another recipe ({shown('tools.tune')})"
+
+
+class Kind(enum.Enum):
+    """What a comparison of two networks comes to, as its words begin."""
+
+    GAIN = "Gain"
+    FEWER = "Fewer errors"
+    """So many as are counted: nothing is known that would tell them from chance."""
+    SLIGHT_GAIN = "Slight gain"
+    CANNOT_TELL = "cannot tell"
+    NO_GAIN = "No gain"
+    WORSE = "Worse"
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,18 @@ class Comparison:
     @property
     def is_sure(self) -> bool:
         return self.p_value is not None and self.p_value < SURE
+
+    @property
+    def kind(self) -> Kind:
+        """What the second network is beside the first."""
+        is_better = self.second < self.first
+        if self.p_value is None:
+            return Kind.FEWER if is_better else Kind.NO_GAIN
+        if self.is_sure:
+            return Kind.GAIN if is_better else Kind.WORSE
+        if self.of < _FEW and abs(self.second - self.first) < FEWEST:
+            return Kind.CANNOT_TELL
+        return Kind.SLIGHT_GAIN if is_better else Kind.NO_GAIN
 
 
 def sign_test(fewer: int, more: int) -> float:
@@ -79,18 +104,17 @@ def told_p(p_value: float) -> str:
 def words_of(found: Comparison, *, first: int, images: str = "test images") -> str:
     """What the stages after stage `first` brought, in a line, where the network of a later one is the result."""
     counted = f"{found.first:,} -> {found.second:,} wrong of {found.of:,} {images}"
-    as_good = f"stage {first} is as good; {ADVICE}"
+    as_good, kind = f"stage {first} is as good; {ADVICE}", found.kind
     if found.p_value is None:
-        change = "Fewer errors" if found.second < found.first else "No gain"
-        return f"{change}: {counted} (no predictions were kept to tell it from chance)"
+        return f"{kind.value}: {counted} (no predictions were kept to tell it from chance)"
     p = told_p(found.p_value)
-    if found.is_sure and found.second < found.first:
+    if kind is Kind.GAIN:
         return f"Gain: {counted} ({100 * (found.first - found.second) / found.first:.0f} % fewer; {p})"
-    if found.is_sure:
+    if kind is Kind.WORSE:
         return f"Worse: {counted}, more than chance ({p}): use stage {first} (export --stage={first}); {ADVICE}"
-    if found.of < _FEW and abs(found.second - found.first) < FEWEST:
+    if kind is Kind.CANNOT_TELL:
         return f"{found.of:,} {images} cannot tell: {counted}, and a difference below {FEWEST} may be chance ({p})"
-    if found.second < found.first:
+    if kind is Kind.SLIGHT_GAIN:
         return f"Slight gain: {counted}, within chance ({p})"
     return f"No gain: {counted}, within chance ({p}); {as_good}"
 
@@ -133,28 +157,54 @@ def too_few(held_out: int) -> str | None:
     )
 
 
-def verdict_of(
-    errors: Mapping[int, float], predictions: Mapping[str, np.ndarray], labels: np.ndarray, result: int, images: str
-) -> str:
-    """The verdict on a run, in a line.
+@dataclass(frozen=True)
+class Outcome:
+    """The first stage of a run beside the one that it is held against.
+
+    Attributes:
+        first: number of the run's first stage.
+        other: that of its result or, where the first stage is the result, of its last one; `first` in a run of one stage.
+        result: stage whose network is the result.
+        found: their errors on the test images; of one stage, with itself.
+    """
+
+    first: int
+    other: int
+    result: int
+    found: Comparison
+
+
+def outcome_of(
+    errors: Mapping[int, float], predictions: Mapping[str, np.ndarray], labels: np.ndarray | None, num_test: int, result: int
+) -> Outcome:
+    """What a run came to.
 
     Args:
         errors: percent of the test images after each stage, stage -> error, in order.
         predictions: of the test images, `stage_N` -> classes `[images]`, of the stages of which they are known.
-        labels: of the test images.
+        labels: of the test images; None: they are not known, nor are predictions.
+        num_test: test images.
         result: stage whose network is the result.
-        images: what the test images are called.
     """
     first, last = next(iter(errors)), list(errors)[-1]
-    if first == last:
-        return words_of_one(round(errors[first] * len(labels) / 100), len(labels), first, images)
     other = result if result != first else last
     names = f"stage_{first}", f"stage_{other}"
-    if all(name in predictions for name in names):
+    if labels is not None and all(name in predictions for name in names):
         found = compared(predictions[names[0]], predictions[names[1]], labels)
     else:
-        counts = {stage: round(errors[stage] * len(labels) / 100) for stage in (first, other)}
-        found = Comparison(counts[first], counts[other], len(labels), None)
+        counts = {stage: round(errors[stage] * num_test / 100) for stage in (first, other)}
+        found = Comparison(counts[first], counts[other], num_test, None)
+    return Outcome(first, other, result, found)
+
+
+def verdict_of(
+    errors: Mapping[int, float], predictions: Mapping[str, np.ndarray], labels: np.ndarray, result: int, images: str
+) -> str:
+    """The verdict on a run, in a line; see `outcome_of`. `images` is what the test images are called."""
+    outcome = outcome_of(errors, predictions, labels, len(labels), result)
+    first, found = outcome.first, outcome.found
+    if outcome.other == first:
+        return words_of_one(found.first, found.of, first, images)
     if result == first:
-        return words_of_no_gain(found, first=first, last=last, images=images)
+        return words_of_no_gain(found, first=first, last=outcome.other, images=images)
     return words_of(found, first=first, images=images)
