@@ -140,6 +140,14 @@ def test_names_of_any_kind_stay_in_their_line_and_are_no_formula(tmp_path):
     assert re.search(r"\n  new line +1 +0.0 %\n", text)
 
 
+def test_long_names_are_whole_and_columns_have_letters():
+    names = ("cat", "a dog with a long name", "owl")
+    text = evaluation_text.report(Subject("x", "", names, False), {"m": metrics_of((P, LABELS))})
+    assert re.search(r"\n +A  B  C\n  A cat +1  .  .\n  B a dog with a long name  1  .  .\n  C owl +1  .  1$", text)
+    short = evaluation_text.report(Subject("x", "", ("cat", "dog", "owl"), False), {"m": metrics_of((P, LABELS))})
+    assert re.search(r"\n +cat  dog  owl\n  cat +1 ", short)
+
+
 def reports(folder):
     return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("evaluation.json")}
 

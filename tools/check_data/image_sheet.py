@@ -8,12 +8,12 @@ import numpy as np
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.training.pipeline import plain_images
 from tools.shared import plots
-from tools.shared.plots import plain
+from tools.shared.plots import plain, wrapped
 from tools.shared.run_images import spread
 
 MOST_ROWS, COLUMNS = 20, 8
 _INCHES = 1.1
-_LONGEST_NAME = 20
+_LONGEST_LINE = 20
 
 
 def draw(data: ImageData, usable: np.ndarray, title: str, path: Path) -> None:
@@ -44,6 +44,6 @@ def _rows(data: ImageData, usable: np.ndarray) -> Sequence[tuple[str, np.ndarray
     lines = []
     for number, name in [*enumerate(data.class_names)][:MOST_ROWS]:
         own = np.flatnonzero((given == number) & usable)
-        lines.append((f"{plain(name, _LONGEST_NAME)}\n{len(own):,} labeled", spread(own, COLUMNS)))
+        lines.append((f"{wrapped(name, _LONGEST_LINE)}\n{len(own):,} labeled", spread(own, COLUMNS)))
     rest = np.flatnonzero((given < 0) & usable)
     return [*lines, (f"unlabeled\n{len(rest):,}", spread(rest, COLUMNS))] if len(rest) else lines

@@ -8,11 +8,12 @@ import numpy as np
 
 from tools.shared import plots
 from tools.shared.classification_metrics import ClassificationMetrics, Reliability
-from tools.shared.plots import plain
+from tools.shared.plots import FEWEST_IN_A_BIN, plain, wrapped
 
 _MOST_CLASSES_WRITTEN = 20
 """Above that, cells have no numbers and classes no names."""
-_LONGEST_NAME = 14
+_LONGEST_SLANTED, _LONGEST_LINE = 14, 26
+"""Letters of a class's name below its column: longer ones stand upright, and take several lines if need be."""
 
 
 def draw(metrics: ClassificationMetrics, class_names: Sequence[str], title: str, path: Path) -> None:
@@ -39,9 +40,10 @@ def _draw_confusion(figure: Any, axes: Any, confusion: np.ndarray, class_names: 
     axes.set(xlabel="predicted class", ylabel="true class")
     if len(confusion) > _MOST_CLASSES_WRITTEN:
         return
-    names = [plain(name, _LONGEST_NAME) for name in class_names]
-    longest = max(map(len, names))
-    axes.set_xticks(range(len(names)), names, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center")
+    names = [wrapped(name, _LONGEST_LINE) for name in class_names]
+    longest = max(map(len, class_names))
+    turned = 0 if longest <= 2 else 45 if longest <= _LONGEST_SLANTED else 90
+    axes.set_xticks(range(len(names)), names, rotation=turned, ha="right" if turned == 45 else "center")
     axes.set_yticks(range(len(names)), names)
     for row, column in zip(*np.nonzero(confusion), strict=True):
         color = "white" if shares[row, column] > 30 else "black"
@@ -50,9 +52,22 @@ def _draw_confusion(figure: Any, axes: Any, confusion: np.ndarray, class_names: 
 
 def _draw_reliability(axes: Any, found: Reliability, calibration_error: float) -> None:
     middles, width = (found.edges[:-1] + found.edges[1:]) / 2, np.diff(found.edges)
-    axes.bar(middles, found.accuracy, width, color="C0", edgecolor="white", label="accuracy in a bin")
+    few = plots.has_few(found)
+    for which, alpha, label in (
+        (~few, 1.0, "accuracy in a bin"),
+        (few, plots.FADED, f"of fewer than {FEWEST_IN_A_BIN} images"),
+    ):
+        axes.bar(middles[which], found.accuracy[which], width[which], color="C0", alpha=alpha, edgecolor="white", label=label)
     axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--", label="as right as it is sure")
-    axes.scatter(found.confidence, found.accuracy, color="C1", s=18, zorder=3, label="at its mean confidence")
+    axes.scatter(
+        found.confidence,
+        found.accuracy,
+        color="C1",
+        s=18,
+        zorder=3,
+        label="at its mean confidence",
+        alpha=np.where(few, plots.FADED, 1.0),
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     axes.set_title(f"calibration error {calibration_error:.2f} % ({len(found.counts)} bins of equal width)", fontsize=10)
     axes.tick_params(labelbottom=False)

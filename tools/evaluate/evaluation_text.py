@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from tools.shared.classification_metrics import NUM_BINS, ClassificationMetrics,
 _MOST_CLASSES = 20
 """In a table with a line a class; of more, the worst are told."""
 _MOST_CONFUSED = 10
+_LONGEST_NAME = 8
+"""Of a class above a column. Where one is longer, columns are called A, B, ..., and so are the rows, before their names."""
 _BAR = 25
 """Characters of a bar of 100 %."""
 
@@ -88,8 +91,11 @@ def _by_class(metrics: ClassificationMetrics, class_names: Sequence[str]) -> lis
 def _confused(metrics: ClassificationMetrics, class_names: Sequence[str]) -> list[str]:
     if len(class_names) <= _MOST_CLASSES:
         cells = [[f"{count:,}" if count else "." for count in row] for row in metrics.confusion]
-        rows = [["", *(name[:8] for name in class_names)]]
-        rows += [[name, *own] for name, own in zip(class_names, cells, strict=True)]
+        # Names that are longer than counts would make the table wider than a terminal.
+        is_short = max(map(len, class_names)) <= _LONGEST_NAME
+        heads = class_names if is_short else ascii_uppercase[: len(class_names)]
+        names = class_names if is_short else [f"{head} {name}" for head, name in zip(heads, class_names, strict=True)]
+        rows = [["", *heads], *([name, *own] for name, own in zip(names, cells, strict=True))]
         return ["True classes down, predicted ones across:", *columns(rows)]
     largest = largest_confusions(metrics.confusion, _MOST_CONFUSED)
     rows = [["true", "taken for", "images"], *([class_names[i], class_names[j], f"{n:,}"] for i, j, n in largest)]
