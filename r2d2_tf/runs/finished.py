@@ -68,10 +68,17 @@ def network_of(folder: Path, config: Config, summary: dict[str, Any], stage: int
     return path
 
 
-def images_of(folder: Path, config: Config, summary: dict[str, Any], *, data_dir: str = "") -> tuple[DatasetSpec, ImageData]:
+def images_of(
+    folder: Path, config: Config, summary: dict[str, Any], *, data_dir: str = "", as_evaluated: bool = False
+) -> tuple[DatasetSpec, ImageData]:
     """The images of a finished run, without those that it left out, and what is known of them. Imports TensorFlow.
 
-    `data_dir` is where the data set lies, if not where the config says.
+    Args:
+        folder: of the run.
+        config: of the run.
+        summary: of the run.
+        data_dir: where the data set lies, if not where the config says.
+        as_evaluated: with what the run's `--evaluate_on` names in the place of the test images, which stay unseen then.
 
     Raises:
         ValueError: in one line, if they are no longer there, or are of other classes.
@@ -88,7 +95,7 @@ def images_of(folder: Path, config: Config, summary: dict[str, Any], *, data_dir
         # It often lies beside photographs, which have moved; the run's own copy has all labels that it trained on.
         config = dataclasses.replace(config, labels=str(own_labels))
     spec = spec_of(config)
-    data = spec.load(config.data_path)
+    data = run_labels.loaded(config, spec) if as_evaluated else spec.load(config.data_path)
     if list(data.class_names) != summary.get("class_names", list(data.class_names)):
         raise ValueError(
             f"the data set has the classes {', '.join(data.class_names)}, and the run in {folder} learned "

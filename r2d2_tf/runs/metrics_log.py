@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ COLUMNS = (
     "seconds",
 )
 """Of metrics.csv. docs/run.md says what each is; an empty cell was not measured in that epoch."""
+_WIDTH = 8.0
+"""Of a picture, in inches; a narrower one has its legends in one column."""
 _MOST_POINTS = 30
 """Epochs from which a curve is drawn without a point for each."""
 _ROOM_FOR_A_NAME = 0.16
@@ -120,8 +123,18 @@ def _is_number(cell: str) -> bool:
     return bool(cell) and " " not in cell
 
 
-def plot_run(rows: list[dict[str, Any]], title: str, path: Path, *, width: float = 8.0) -> None:
-    """Draws error and confidence over the epochs of a run, `width` inches wide, with stages and predictions marked."""
+def plot_run(
+    rows: list[dict[str, Any]],
+    title: str,
+    path: Path,
+    *,
+    width: float = _WIDTH,
+    intervals: Sequence[tuple[float, float]] | None = None,
+) -> None:
+    """Draws error and confidence over the epochs of a run, `width` inches wide, with stages and predictions marked.
+
+    `intervals` are of the test error in each row, lowest and highest in percent.
+    """
     # Not by pyplot: it is the user's, who may draw by another backend in the same process.
     from matplotlib import ticker
     from matplotlib.figure import Figure
@@ -140,30 +153,38 @@ def plot_run(rows: list[dict[str, Any]], title: str, path: Path, *, width: float
             shown = [row.get(key, np.nan) if axes is errors or row["stage"] > 1 else np.nan for row in rows]
             if not np.isnan(shown).all():
                 axes.plot(epochs, shown, label=label, color=color, marker=marker, markersize=3)
-    _mark_stages(rows, errors, confidence)
-    _scale_errors(errors, rows)
+    is_narrow = width < _WIDTH
+    _mark_stages(rows, errors, confidence, room=_ROOM_FOR_A_NAME * max(1.0, _WIDTH / width))
+    scale_errors(errors, [row[key] for row in rows for key in ("test_error", "pseudo_label_error") if key in row])
+    if intervals is not None:
+        errors.fill_between(epochs, *np.transpose(intervals), color="C0", alpha=0.18, linewidth=0, label="95 % interval")
     errors.set(ylabel="error (%)", xlim=(0, epochs[-1] + 1))
     errors.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     confidence.set(xlabel="epoch", ylabel="mean largest probability\n(unlabeled images)")
     for axes, height in ((errors, 1.1), (confidence, 1.02)):
         if axes.get_legend_handles_labels()[0]:
             # Beside the curves, not over them.
-            axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=2, borderaxespad=0, frameon=False)
+            axes.legend(
+                loc="lower left", bbox_to_anchor=(0, height), ncols=1 if is_narrow else 2, borderaxespad=0, frameon=False
+            )
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="gray", alpha=0.2)
     figure.suptitle(title.replace("$", r"\$"))
     figure.savefig(path, dpi=120)
 
 
-def _mark_stages(rows: list[dict[str, Any]], errors: Any, confidence: Any) -> None:
-    """Names the stages, tints the second, and draws a line at each prediction of the pseudo-labels."""
+def _mark_stages(rows: list[dict[str, Any]], errors: Any, confidence: Any, *, room: float) -> None:
+    """Names the stages, tints the second, and draws a line at each prediction of the pseudo-labels.
+
+    A stage whose name is within `room` of another's, a share of all epochs, has its number alone.
+    """
     before = -np.inf
     for number in sorted({row["stage"] for row in rows}):
         own = [row["run_epoch"] for row in rows if row["stage"] == number]
         middle = (own[0] + own[-1]) / 2
         for axes in (errors, confidence):
             axes.axvspan(own[0] - 0.5, own[-1] + 0.5, color="gray", alpha=0.13 if number == 2 else 0.0, linewidth=0)
-        name = f"stage {number}" if middle - before > _ROOM_FOR_A_NAME * rows[-1]["run_epoch"] else str(number)
+        name = f"stage {number}" if middle - before > room * rows[-1]["run_epoch"] else str(number)
         errors.annotate(name, (middle, 1.02), xycoords=("data", "axes fraction"), ha="center")
         before = middle
     predicted = [row["run_epoch"] - 0.5 for row in rows if row.get("predicted")]
@@ -174,11 +195,10 @@ def _mark_stages(rows: list[dict[str, Any]], errors: Any, confidence: Any) -> No
         errors.plot([], [], color="C3", linestyle=":", linewidth=1, label="pseudo-labels predicted")
 
 
-def _scale_errors(axes: Any, rows: list[dict[str, Any]]) -> None:
+def scale_errors(axes: Any, errors: Sequence[float]) -> None:
     """A logarithmic scale with plain numbers; an error of 0 has a place below the least other one."""
     from matplotlib import ticker
 
-    errors = [row[key] for row in rows for key in ("test_error", "pseudo_label_error") if key in row]
     least = min((error for error in errors if error > 0), default=None)
     if least is None:
         axes.set_ylim(-1, 100)

@@ -74,7 +74,7 @@ def test_the_same_command_shows_the_result_of_a_finished_run(folder, capsys):
 
 def test_tools_read_a_finished_run(folder, capsys):
     assert report.main(["--run_dir=finished"]) == 0
-    assert "after stage\N{NO-BREAK SPACE}3</dt><dd>8.33 %" in Path("finished/report.html").read_text()
+    assert "after stage\N{NO-BREAK SPACE}3, the result</dt><dd>8.33 %" in Path("finished/report.html").read_text()
     assert evaluate.main(["--run_dir=finished"]) == 0
     evaluation = json.loads(Path("finished/evaluation/backbone.keras/evaluation.json").read_text())
     assert evaluation["error_percent"] == pytest.approx(25 / 3)

@@ -1,6 +1,7 @@
 import dataclasses
 import fcntl
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.photographs import Photographs
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome.verdict import Comparison, Outcome
 from tools.label_queue import __main__ as label_queue
 from tools.report import __main__ as report
-from tools.report import contents, pictures, sheets
-from tools.report.evidence import Evidence, NetworkView
-from tools.shared import html, row_history, run_images, saved_table
-from tools.shared.classification_metrics import largest_confusions
+from tools.report import contents, pictures, sheets, tested_sheets
+from tools.report.evidence import Evidence, Judged, NetworkView
+from tools.report.run_words import NO_BREAK
+from tools.shared import html, plots, row_history, run_images, saved_table
+from tools.shared.classification_metrics import MetricsAccumulator, largest_confusions, reliability
 
 NAMES = ("cat", "dog", "owl")
 
@@ -58,7 +61,8 @@ def test_the_page_has_no_script_and_every_picture_a_text(page):
     text = page.read_text()
     assert "<script" not in text
     assert text.count("<img ") == text.count('alt="image ') > 100
-    assert text.count("<svg ") == text.count('role="img" aria-label="') == 3
+    # Each picture is drawn at two widths.
+    assert text.count("<svg ") == 2 * text.count('role="img" aria-label="') == 4
     identifiers = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(identifiers) == len(set(identifiers))
 
@@ -67,10 +71,22 @@ def test_the_page_says_what_the_run_measured(page, finished_run):
     text = page.read_text()
     summary = json.loads((finished_run / "summary.json").read_text())
     for stage, error in summary["test_error_percent"].items():
-        assert f"after {stage.replace('_', contents.NO_BREAK)}</dt><dd>{error:.2f} %" in text
+        is_result = ", the result" * (stage == "stage_3")
+        assert f"after {stage.replace('_', NO_BREAK)}{is_result}</dt><dd>{error:.2f} %" in text
     assert f"<dd>{summary['pseudo_label_error_percent']['stage_3']:.2f} %" in text
     assert "FAKE" not in text
     assert "not known here" not in text
+    wrong = round(summary["test_error_percent"]["stage_3"] * 10)
+    assert f"The network on 1,000 test images: {wrong:,} wrong" in text
+    assert f"{wrong:,} of 1,000 test images are wrong." in text
+
+
+def test_a_word_of_the_method_is_explained_where_it_is_first_used(page):
+    text = page.read_text()
+    text = text[text.index("<body>") : text.index('<section id="about">')]
+    assert re.findall("<dfn>([^<]*):</dfn>", text) == ["Stages", "p, 95 %", "Pseudo-label", "Prediction"]
+    for word, last in (("held-out", "</header>"), ("entropy", 'id="sheet-2"'), ("flip", 'id="calibration"')):
+        assert word in text[: text.index(last)].lower()
 
 
 def test_the_number_of_images_is_bounded(finished_run, tmp_path):
@@ -96,7 +112,8 @@ def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path,
     assert report.main([f"--run_dir={run_dir}", "--max_images=20", "--max_predicted=50"]) == 0
     text = (run_dir / "report.html").read_text()
     assert "True labels are not known here" in text
-    assert ">really " not in text
+    # Of test images alone the truth is known.
+    assert ">really " not in text[text.index('<section id="sheet-1"') :]
     assert "FAKE DATA" in text
     assert "<script" not in text
     # On paper nothing can be scrolled to.
@@ -104,7 +121,9 @@ def test_unknown_labels_fake_data_and_odd_names_are_told(finished_run, tmp_path,
     assert (seen.complaints, seen.answers) == ([], [0])
     # What cannot be known is left out, not listed as unknown; nor is a label that was given called the truth.
     assert "unknown" not in text
-    assert "wrong" not in text[text.index('<section id="curves"') : text.index("Suspected wrong labels</h2>")]
+    assert "wrong" not in text[text.index('<section id="classes"') : text.index('<section id="about"')]
+    assert "final network, test images" in text[text.index('<section id="calibration"') : text.index('<section id="curves"')]
+    assert "learned table</th>" not in text
 
 
 def write_table(path, logits, labels, **changes):
@@ -234,7 +253,52 @@ def made_findings(tmp_path, labels=None, true=None, *, labels_are_drawn=True, **
     summary = {"fake_data": False, "rollbacks": []}
     config = Config(**config)
     said = saved_table.summarized(table)
-    return Evidence(config, summary, table, said, moves, images, view, NAMES, labels_are_drawn, "digits")
+    outcome = Outcome(1, 3, 3, Comparison(5, 3, 10, 0.5))
+    about = (said, moves, images, view, made_tested(), NAMES, labels_are_drawn, "digits")
+    return Evidence(config, summary, outcome, table, *about)
+
+
+def made_tested():
+    """Of twelve test images of three classes one cat and two dogs are taken for owls, and one owl for a cat."""
+    labels = np.arange(12) % 3
+    predicted = labels.copy()
+    predicted[[0, 1, 4, 2]] = 2, 2, 2, 0
+    found = MetricsAccumulator(3)
+    sure = np.linspace(0.5, 0.9, 12)[:, None]
+    found.add(np.where(np.arange(3) == predicted[:, None], sure, (1 - sure) / 2), labels)
+    return Judged(np.zeros((12, 2, 2, 1), np.uint8), np.arange(12), [f"t{row}" for row in range(12)], found.result())
+
+
+def test_mistakes_are_shown_by_how_frequent_they_are_and_each_once():
+    frequent, others = tested_sheets.sheets_of(made_tested(), NAMES, 2)
+    assert {heading: [image["id"] for image in images] for heading, images in frequent["groups"].items()} == {
+        "dog taken for owl: 2 of 4": ["t4"],
+        "cat taken for owl: 1 of 4": ["t0"],
+    }
+    assert [(image["id"], image["label"], image["really"]) for image in others["groups"][""]] == [
+        ("t2", "cat", "owl"),
+        ("t1", "owl", "dog"),
+    ]
+    assert "4 of 12 test images are wrong. Here are the 2 that are not shown above" in others["explanation"]
+
+
+def test_classes_are_listed_by_their_errors_with_intervals():
+    lines = tested_sheets.class_errors(made_tested(), NAMES)
+    assert [(line["name"], line["error"], line["wrong"], line["taken"]) for line in lines] == [
+        ("dog", "50.0", "2", "owl (2)"),
+        ("cat", "25.0", "1", "owl (1)"),
+        ("owl", "25.0", "1", "cat (1)"),
+    ]
+    assert lines[0]["interval"] == "15.0 to 85.0"
+    assert [line["bar"] for line in lines] == ["100.0", "50.0", "50.0"]
+
+
+def test_many_classes_are_a_list_of_the_largest_confusions():
+    counts = np.eye(30, dtype=int) * 9
+    counts[3, 7] = 4
+    found = tested_sheets.matrix_of(counts, [f"c{number}" for number in range(30)])
+    assert (found["lines"], found["largest"]) == ([], [("c3", "c7", "4")])
+    assert len(tested_sheets.matrix_of(counts[:9, :9], list("abcdefghi"))["lines"]) == 9
 
 
 def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):
@@ -246,8 +310,8 @@ def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):
     assert "dog" not in line
     assert "drawn with as many of each class" in line
     collapsed = made_findings(tmp_path, labels=np.zeros(50))
-    certain = sheets.all_sheets(collapsed, 50)[0]
-    assert list(certain.choices) == ["cat"]
+    certain = sheets.all_sheets(collapsed, 50)[-1]
+    assert {choice.label for choice in certain.choices[""]} == {0}
     assert "It takes no image for dog, owl." in certain.explanation
     assert "collapsed" in contents.warnings(collapsed, *contents.class_shares(collapsed))[0]
 
@@ -282,31 +346,33 @@ def test_only_a_truth_that_is_news_is_told(tmp_path):
     assert [figure["really"] for figure in sheets.shown(known, [sheet])[0]["groups"][""]] == ["dog", "", "cat"]
 
 
-def test_the_most_certain_come_in_the_order_of_the_number_that_is_shown(tmp_path):
-    for choices in sheets.all_sheets(made_findings(tmp_path), 50)[0].choices.values():
-        shown = [float(choice.detail) for choice in choices]
-        assert shown == sorted(shown, reverse=True)
-        assert len(shown) > 3
-
-
-def test_a_class_gets_a_heading_where_several_of_its_images_are_shown(tmp_path):
+def test_the_most_certain_are_three_a_class_in_the_order_of_the_number_that_is_shown(tmp_path):
     found = made_findings(tmp_path)
-    assert list(sheets.all_sheets(found, 50)[0].choices) == list(NAMES)
-    (few,) = sheets.all_sheets(found, 20)[0].choices.values()
-    assert [choice.label for choice in few] == [0, 0, 1, 1, 2, 2]
+    choices = sheets.all_sheets(found, 50)[-1].choices[""]
+    assert [choice.label for choice in choices] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    for own in (choices[:3], choices[3:6], choices[6:]):
+        shown = [float(choice.detail) for choice in own]
+        assert shown == sorted(shown, reverse=True)
+    assert len(sheets.all_sheets(found, 6)[-1].choices[""]) == 6
+
+
+def test_images_that_a_person_can_help_with_come_before_the_certain_ones(tmp_path):
+    titles = [sheet.title for sheet in sheets.all_sheets(made_findings(tmp_path), 7)]
+    assert titles[0] == "Most doubtful"
+    assert titles[-1] == "Most certain, by class"
 
 
 def test_labels_that_are_not_contradicted_are_shown_by_doubt(tmp_path):
     found = made_findings(tmp_path)
     view = dataclasses.replace(found.view, label=np.where(np.arange(50) < 10, found.table.labels, 0))
     view.given_probability[:10] = np.linspace(1, 0.1, 10)
-    sheet = sheets.all_sheets(dataclasses.replace(found, view=view), 50)[3]
+    sheet = sheets.all_sheets(dataclasses.replace(found, view=view), 7)[1]
     assert "None of 10 given labels is contradicted" in sheet.explanation
     assert [choice.row for choice in sheet.choices[""]] == [9, 8, 7, 6, 5, 4, 3]
 
 
 def test_strangers_are_unlabeled_images_of_the_least_evidence(tmp_path):
-    sheet = sheets.all_sheets(made_findings(tmp_path), 50)[-1]
+    sheet = sheets.all_sheets(made_findings(tmp_path), 7)[2]
     assert [choice.row for choice in sheet.choices[""]] == list(range(49, 42, -1))
     assert "So are 40 of the 40 unlabeled images" in sheet.explanation
 
@@ -325,7 +391,7 @@ def test_learned_rows_are_ranked_by_what_is_left_of_the_given_class(tmp_path):
     left = softmax(found.table.pseudo_logits[:10].astype(float))[np.arange(10), found.table.labels[:10]]
     assert ranked.rows.tolist() == np.argsort(left).tolist()
     np.testing.assert_allclose(ranked.probability, np.sort(left))
-    sheet = sheets.all_sheets(found, 50)[3]
+    sheet = sheets.all_sheets(found, 7)[1]
     assert [choice.row for choice in sheet.choices[""]] == ranked.rows.tolist()[:7]
 
 
@@ -337,21 +403,22 @@ def test_thumbnails_are_small_and_each_row_has_its_own():
     assert found[1] != found[4]
 
 
-def test_names_of_any_kind_leave_the_bars_their_room():
-    names = (
-        "$x_$",
-        "\\frac{$",
-        "new\nline",
-        "\u65e5\u672c \u732b",
-        "a name that goes on and on and on and on and on for ever",
-        "e",
-    )
+def test_names_are_whole_in_pictures_and_of_any_kind():
+    names = ("$x_$", "\\frac{$", "new\nline", "\u65e5\u672c \u732b", "a name that goes on and on and on for ever")
     # That a font lacks a letter is no warning: the browser has others, and pytest would fail on it.
-    text = pictures.shares(np.full(6, 1 / 6), np.full(6, 1 / 6), names)
-    assert "$x_$" in text
-    assert "new line" in text
-    assert "a name that goe..." in text
-    assert "goes on" not in text
+    for points in ([(1, 90.0), (2, 0.0)], []):
+        drawn = pictures.curves_of_two({name: points for name in names[:2]})
+        assert list(drawn) == ["wide", "narrow"]
+        assert all("$x_$" in svg for svg in drawn.values())
+    assert plots.wrapped(names[4], 20) == "a name that goes on\nand on and on for\never"
+    assert plots.wrapped(names[2], 20) == "new line"
+
+
+def test_bins_of_few_images_are_faded_not_left_out():
+    found = reliability(np.repeat([0.55, 0.95], [3, 30]), np.repeat([True, False, True], [1, 2, 30]))
+    assert plots.has_few(found).sum() == 1
+    for svg in pictures.reliability({"network": found}).values():
+        assert f"opacity: {plots.FADED}" in svg
 
 
 def test_an_unreadable_photograph_is_one_line(tmp_path):
@@ -420,7 +487,7 @@ def test_a_run_on_photographs_gets_its_page_and_its_queue(data_dir, tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert report.main([f"--run_dir={run_dir}"]) == 0
     assert label_queue.main([f"--run_dir={run_dir}", "--count=5"]) == 0
-    for name, count in (("report.html", 20), ("queue.html", 5)):
+    for name, count in (("report.html", 20), ("queue.html", 1)):
         seen = chromium.visit(run_dir / name, "document.images.length", IMAGES_THAT_FAILED, OVERFLOW, width=390)
         assert seen.complaints == []
         assert seen.answers[0] >= count

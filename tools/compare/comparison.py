@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from r2d2_tf.config.config import Config
 from r2d2_tf.runs.outcome.verdict import CONFIDENCE_LEVEL, error_interval
-from tools.shared.run_records import RunRecord
+from tools.shared.run_records import RunRecord, differing_flags
 
 _ROUNDED = 0.1
 """Percentage points by which the error of predictions may differ from what the run measured."""
@@ -60,12 +59,6 @@ def grouped(runs: Sequence[RunRecord]) -> list[Group]:
                 first_of_seed.setdefault(run.config.seed, run)
         groups.append(Group(_letter(number), flags, tuple(own), tuple(first_of_seed.values())))
     return groups
-
-
-def differing_flags(configs: Sequence[Config]) -> list[str]:
-    """The flags, but for the seed, that can change a result and have not the same value in all configs."""
-    lasting = [f.name for f in dataclasses.fields(Config) if f.name != "seed" and not f.metadata.get("cosmetic")]
-    return [name for name in lasting if len({getattr(config, name) for config in configs}) > 1]
 
 
 def _letter(number: int) -> str:

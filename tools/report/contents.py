@@ -11,21 +11,18 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.runs.outcome.summary import words_of_summary
 from r2d2_tf.training.callbacks.collapse import is_collapsed
-from tools.report import pictures
+from tools.report import pictures, tested_sheets
 from tools.report.evidence import Evidence
-from tools.shared import classification_metrics
+from tools.report.headline import headline_of, interval_of, rounded, tested_on
+from tools.report.run_words import NO_BREAK, chosen_words, time_words, title_of
+from tools.shared import classification_metrics, plots
 from tools.shared.classification_metrics import largest_confusions
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
 DRIFT = 2.0
 """A class is called out where its share in the table is so many times that of the given labels, or one so-many-th of it."""
 FEWEST_TO_DRIFT = 10
 """Rows that a class must have, in the table or by its share of the given labels: of fewer it is chance."""
-_MOST_IN_A_MATRIX = 20
-"""Classes; above that the largest flows are listed alone."""
-_TINT = 50
-"""Percent of color behind the largest flow of the matrix: its number stays readable."""
-_FLOWS_LISTED, _FLOWS_OF_A_MOMENT = 20, 3
+_FLOWS_OF_A_MOMENT = 3
 
 
 def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
@@ -35,15 +32,17 @@ def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
         raise ValueError(f"{run_dir / run_directory.METRICS_FILE} has no epochs: make the run again")
     given, learned = class_shares(found)
     return {
-        "title": run_directory.title_of(found.summary),
+        "title": title_of(found.config, found.summary),
+        "headline": headline_of(found.outcome, found.summary),
         "is_fake": bool(found.summary.get("fake_data")),
-        "verdict": words_of_summary(found.summary),
+        "verdict": words_of_summary(found.summary)[:1],
+        "chosen": chosen_words(run_dir, found.summary),
         "description": found.description,
         "facts": _facts(found),
         "warnings": warnings(found, given, learned),
         "knows_truth": found.knows_truth,
-        "curves": pictures.curves(rows),
-        "shares": pictures.shares(given, learned, found.class_names),
+        "tested": _tested(found),
+        "curves": pictures.curves(rows, found.summary["num_test"]),
         "classes": _classes(found, given, learned),
         "moments": _moments(found),
         "flow": _flow(found),
@@ -52,6 +51,22 @@ def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
         "made_by": found.summary["git_commit"],
         "versions": ", ".join(f"{name} {version}" for name, version in found.summary["versions"].items()),
         "machine": found.summary["machine"],
+    }
+
+
+def _tested(found: Evidence) -> dict[str, Any]:
+    """Test images, class by class."""
+    metrics, names = found.tested.metrics, found.class_names
+    wrong = int((metrics.labels != metrics.predicted).sum())
+    shown, all_images = len(found.tested.rows), found.summary["num_test"]
+    return {
+        "classes": tested_sheets.class_errors(found.tested, names),
+        "matrix": tested_sheets.matrix_of(metrics.confusion, names),
+        "images": f"{shown:,}" + f" of the {all_images:,}" * (shown != all_images),
+        "what": tested_on(found.summary),
+        "error": rounded(metrics.error)[0],
+        "interval": interval_of(wrong, shown),
+        "wrong": f"{wrong:,}",
     }
 
 
@@ -103,13 +118,15 @@ def _percent(value: float | None) -> str:
 
 
 def _facts(found: Evidence) -> list[tuple[str, str]]:
-    errors = found.summary["test_error_percent"]
+    errors, result = found.summary["test_error_percent"], f"stage_{found.outcome.result}"
     rows = found.table.unlabeled_rows
     view, given = found.view, found.table.labels[found.view.rows]
     unseen = given < 0
-    tested = f"{found.summary['num_test']:,} test images"
     # The stage and its number stay on a line.
-    facts = [(f"Error on {tested} after {stage.replace('_', NO_BREAK)}", f"{error:.2f} %") for stage, error in errors.items()]
+    facts = [
+        (f"Test error after {stage.replace('_', NO_BREAK)}{', the result' * (stage == result)}", f"{error:.2f} %")
+        for stage, error in errors.items()
+    ]
     wrong = [
         ("Wrong pseudo-labels in the learned table", _percent(found.wrong_percent(rows, found.said.label[rows]))),
         (
@@ -121,8 +138,9 @@ def _facts(found: Evidence) -> list[tuple[str, str]]:
         *facts,
         ("Labels given", f"{len(found.table.labeled_rows):,} images"),
         ("Unlabeled", f"{len(rows):,} images"),
+        (f"{tested_on(found.summary).capitalize()}, never trained on", f"{found.summary['num_test']:,}"),
         *(wrong if found.knows_truth else ()),
-        ("Seconds", f"{found.summary['seconds']['total']:,.0f}"),
+        ("Time", time_words(found.summary["seconds"]["total"])),
     ]
 
 
@@ -133,6 +151,7 @@ def _classes(found: Evidence, given: np.ndarray, learned: np.ndarray) -> list[di
     order = rows[np.argsort(said.label[rows], kind="stable")]
     parts = np.split(order, np.cumsum(np.bincount(said.label[rows], minlength=len(given)))[:-1])
     given_counts = np.bincount(found.table.labels[found.table.labeled_rows], minlength=len(given))
+    longest = max(given.max(), learned.max()) or 1.0
     return [
         {
             "name": found.class_names[c],
@@ -140,6 +159,8 @@ def _classes(found: Evidence, given: np.ndarray, learned: np.ndarray) -> list[di
             "count": f"{len(own):,}",
             "share": f"{100 * learned[c]:.1f} %",
             "given_share": f"{100 * given[c]:.1f} %",
+            "given_bar": f"{100 * given[c] / longest:.1f}",
+            "bar": f"{100 * learned[c] / longest:.1f}",
             "drifted": c in drifted,
             "wrong": _percent(found.wrong_percent(own, said.label[own])) if len(own) else "-",
             "probability": f"{said.probability[own].mean():.3f}" if len(own) else "-",
@@ -168,54 +189,44 @@ def _flows(found: Evidence, first: int, last: int) -> np.ndarray:
 
 
 def _flow(found: Evidence) -> dict[str, Any]:
-    """From the first prediction to the last moment: a matrix where it can be read, and the largest flows else."""
-    moves, names = found.moves, found.class_names
-    flows = _flows(found, 0, -1)
-    matrix = []
-    if len(names) <= _MOST_IN_A_MATRIX:
-        largest = max([rows for *_, rows in largest_confusions(flows, 1)], default=1)
-        for c, line in enumerate(flows.tolist()):
-            cells = [(rows, 0 if own == c else round(_TINT * rows / largest), own == c) for own, rows in enumerate(line)]
-            matrix.append({"name": names[c], "cells": cells})
+    """From the first prediction to the last moment."""
+    moves = found.moves
     return {
         "first": moves.titles[0],
         "last": moves.titles[-1],
-        "names": names,
-        "matrix": matrix,
-        "largest": [(names[a], names[b], f"{n:,}") for a, b, n in largest_confusions(flows, _FLOWS_LISTED)],
+        "matrix": tested_sheets.matrix_of(_flows(found, 0, -1), found.class_names),
         "flips": [(flips, f"{count:,}") for flips, count in enumerate(np.bincount(moves.flips).tolist())],
     }
 
 
-def _calibration(found: Evidence) -> dict[str, Any] | None:
-    """Of table, network and final model on unlabeled images whose true class is known; None if there are none."""
-    rows, said, moves, view = found.table.unlabeled_rows, found.said, found.moves, found.view
+def _calibration(found: Evidence) -> dict[str, Any]:
+    """Of the final network on test images; of it and the table on unlabeled images, too, where their true class is known."""
+    rows, said, moves, view, tested = found.table.unlabeled_rows, found.said, found.moves, found.view, found.tested.metrics
     unseen = found.table.labels[view.rows] < 0
+    right = {"final network, test images": (tested.confidence, tested.labels == tested.predicted)}
     sources = {
         "learned table": (rows, said.label[rows], said.probability[rows]),
         "network, at the last comparison": (moves.rows, moves.predicted, moves.predicted_probability),
-        "final network": (view.rows[unseen], view.label[unseen], view.probability[unseen]),
+        "final network, unlabeled": (view.rows[unseen], view.label[unseen], view.probability[unseen]),
     }
-    reliabilities, lines = {}, []
     for name, (own, label, probability) in sources.items():
         known = found.images.true_labels[own] >= 0
-        if not known.any():
-            return None
-        correct = label[known] == found.images.true_labels[own][known]
-        reliabilities[name] = classification_metrics.reliability(probability[known], correct)
-        error = classification_metrics.expected_calibration_error(reliabilities[name])
-        lines.append(
-            {
-                "name": name,
-                "images": f"{known.sum():,}",
-                "error": f"{100 * error:.2f} %",
-                "sure": f"{100 * probability[known].mean():.2f} %",
-                "right": f"{100 * correct.mean():.2f} %",
-            }
-        )
+        if known.any():
+            right[name] = probability[known], label[known] == found.images.true_labels[own][known]
+    reliabilities = {name: classification_metrics.reliability(*both) for name, both in right.items()}
+    lines = [
+        {
+            "name": name,
+            "images": f"{len(correct):,}",
+            "error": f"{100 * classification_metrics.expected_calibration_error(reliabilities[name]):.2f} %",
+            "sure": f"{100 * probability.mean():.2f} %",
+            "right": f"{100 * correct.mean():.2f} %",
+        }
+        for name, (probability, correct) in right.items()
+    ]
     return {
         "picture": pictures.reliability(reliabilities),
         "lines": lines,
         "bins": classification_metrics.NUM_BINS,
-        "fewest": pictures.FEWEST_IN_A_BIN,
+        "fewest": plots.FEWEST_IN_A_BIN,
     }

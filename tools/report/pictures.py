@@ -1,18 +1,21 @@
 """The pictures of a report, as SVG that takes the color of the text around it, so that it is light or dark with the page."""
 
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from r2d2_tf.runs.outcome.verdict import error_interval
+from tools.shared import plots
 from tools.shared.classification_metrics import Reliability
 from tools.shared.plots import of_any_script, plain
 
 _INK = "#010203"
 """Stands for the color of the page's text while Matplotlib draws."""
+FEW_POINTS = 30
+"""Of a line: each of so few is marked, as a single one is no line."""
 _STYLE: dict[Any, Any] = {
     **{name: _INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
     **{name: "none" for name in ("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor")},
@@ -21,79 +24,100 @@ _STYLE: dict[Any, Any] = {
     "axes.prop_cycle": "cycler('color', ['#3b82c4', '#d9822b', '#3a9a5b', '#d0485a'])",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 11,
 }
-_WIDTH = 6.0
-"""Of a picture, in inches: its letters can be read on a telephone, too."""
-FEWEST_IN_A_BIN = 10
-"""Images from which the share of right ones is drawn: of fewer it is chance."""
-_MOST_NAMED = 24
-"""Above that, classes have no names below the bars."""
-_LONGEST_NAME = 18
-"""Of a class below its bar: longer ones would leave no room for the bars. The table beside the picture has the whole name."""
+WIDTHS = {"wide": (10.5, 11.0), "narrow": (3.9, 9.5)}
+"""Of a picture, in inches, and of its letters, in points: one for a page's full width, one for a telephone. A page shows the
+one that fits, so that letters are never shrunk to what nobody can read."""
+_HALF_WIDTHS = {"wide": (7.0, 10.0), "narrow": WIDTHS["narrow"]}
+"""The same of a picture that is as wide as a text."""
 
 
-def curves(rows: list[dict[str, Any]]) -> str:
-    """Error and confidence over the epochs, as in the run's own picture."""
+def curves(rows: list[dict[str, Any]], num_test: int) -> dict[str, str]:
+    """Error and confidence over the epochs, as in the run's own picture, and how exactly test images tell the error."""
     from r2d2_tf.runs.metrics_log import plot_run
 
-    return _svg("curves", lambda path: plot_run(rows, "", path, width=_WIDTH))
+    errors = [row["test_error"] for row in rows]
+    intervals = [error_interval(round(error * num_test / 100), num_test) for error in errors]
+
+    def save(width: float, path: Path) -> None:
+        plot_run(rows, "", path, width=width, intervals=intervals)
+
+    return _drawn("curves", save)
 
 
-def shares(labeled: np.ndarray, table: np.ndarray, class_names: Sequence[str]) -> str:
-    """Share of each class among the given labels and in the table, both `[classes]` in 0..1."""
+def curves_of_two(named: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, str]:
+    """Test errors over the epochs, (number, percent) each, of runs by their names."""
 
-    def draw(figure: Any) -> None:
-        axes, places = figure.subplots(), np.arange(len(labeled))
-        axes.bar(places - 0.2, 100 * labeled, 0.4, label="given labels")
-        axes.bar(
-            places + 0.2, 100 * table, 0.4, label="learned table, unlabeled images", hatch="//", edgecolor=_INK, linewidth=0
-        )
-        if len(labeled) <= _MOST_NAMED:
-            names = [plain(name, _LONGEST_NAME) for name in class_names]
-            long = max(map(len, names)) > 3
-            axes.set_xticks(places, names, rotation=45 if long else 0, ha="right" if long else "center")
-        axes.set(xlabel="class", ylabel="share (%)")
-        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    def draw(figure: Any, is_narrow: bool) -> None:
+        from matplotlib import ticker
 
-    return _drawn("shares", draw, height=3.4)
+        from r2d2_tf.runs.metrics_log import scale_errors
+
+        axes = figure.subplots()
+        for (name, points), style in zip(named.items(), ("-", "--"), strict=True):
+            epochs, errors = zip(*points, strict=True) if points else ((), ())
+            marker = "o" if len(points) < FEW_POINTS else ""
+            axes.plot(epochs, errors, style, marker=marker, markersize=3, label=plain(name))
+        axes.set(xlabel="epoch", ylabel="test error (%)")
+        scale_errors(axes, [error for points in named.values() for _, error in points])
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.grid(axis="y", color="gray", alpha=0.2)
+        figure.legend(loc="outside upper left", ncols=1 if is_narrow else 2, frameon=False)
+
+    return _figures("beside", draw, height=4.2)
 
 
-def reliability(found: Mapping[str, Reliability]) -> str:
-    """How often each of several is right, over how sure it is."""
+def reliability(found: Mapping[str, Reliability]) -> dict[str, str]:
+    """How often each of several is right, over how sure it is; bins of few images are faded."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Any, is_narrow: bool) -> None:
         axes, amounts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=":", label="as right as it is sure")
         for (name, own), marker in zip(found.items(), "osD^", strict=False):
-            enough, there = own.counts >= FEWEST_IN_A_BIN, own.counts > 0
-            axes.plot(own.confidence[enough], own.accuracy[enough], marker=marker, markersize=5, label=name)
+            few, there = plots.has_few(own), own.counts > 0
+            (line,) = axes.plot(
+                own.confidence[~few & there], own.accuracy[~few & there], marker=marker, markersize=5, label=name
+            )
+            faded = {"color": line.get_color(), "alpha": plots.FADED, "marker": marker, "markersize": 5, "linestyle": ""}
+            axes.plot(own.confidence[few], own.accuracy[few], **faded)
             amounts.plot(own.confidence[there], own.counts[there], marker=marker, markersize=4)
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="share that is right")
+        axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.04), ylabel="share that is right")
         amounts.set(yscale="log", xlabel="probability of its class", ylabel="images")
-        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        amounts.yaxis.set_major_formatter("{x:,.0f}")
+        figure.legend(loc="outside upper left", ncols=1 if is_narrow else 2, frameon=False)
 
-    return _drawn("reliability", draw, height=5.4)
+    return _figures("reliability", draw, height=5.4, widths=_HALF_WIDTHS)
 
 
-def _drawn(name: str, draw: Callable[[Any], None], height: float) -> str:
-    def save(path: Path) -> None:
+def _figures(
+    name: str, draw: Callable[[Any, bool], None], height: float, widths: Mapping[str, tuple[float, float]] = WIDTHS
+) -> dict[str, str]:
+    """What `draw` makes of an empty figure and of whether it is narrow, at each width."""
+
+    def save(width: float, path: Path) -> None:
         from matplotlib import pyplot
 
-        figure = pyplot.figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(figure)
+        figure = pyplot.figure(figsize=(width, height), layout="constrained")
+        draw(figure, width <= WIDTHS["narrow"][0])
         figure.savefig(path)
         pyplot.close(figure)
 
-    return _svg(name, save)
+    return _drawn(name, save, widths)
 
 
-def _svg(name: str, save: Callable[[Path], None]) -> str:
+def _drawn(
+    name: str, save: Callable[[float, Path], None], widths: Mapping[str, tuple[float, float]] = WIDTHS
+) -> dict[str, str]:
+    """A picture at each width, by the width's name."""
+    return {kind: _svg(f"{name}-{kind}", functools.partial(save, width), size) for kind, (width, size) in widths.items()}
+
+
+def _svg(name: str, save: Callable[[Path], None], font_size: float) -> str:
     """The SVG element that `save` writes; `name` makes what it refers to its own, beside other pictures on the page."""
     import matplotlib
 
     matplotlib.use("Agg")
-    style = matplotlib.rc_context(_STYLE | {"svg.hashsalt": name})
+    style = matplotlib.rc_context(_STYLE | {"svg.hashsalt": name, "font.size": font_size})
     with tempfile.TemporaryDirectory() as folder, style, of_any_script():
         path = Path(folder) / "picture.svg"
         save(path)

@@ -1,7 +1,6 @@
 """Which images a report shows, and what it says below each."""
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +8,10 @@ import numpy as np
 from tools.report.evidence import Evidence
 from tools.shared import html, saved_table
 
-_CERTAIN_SHARE = 0.4
-"""Of the images of a page; what is left is shared by the other sheets."""
-_MOST_A_CLASS = 8
-_FEWEST_BELOW_A_HEADING = 4
-"""Images a class; of fewer, all classes share one block, as a heading for each would leave most of the page blank."""
+SHEETS = 7
+"""That share the images of a page: five of training images, and two of test images."""
+_CERTAIN_A_CLASS = 3
+"""The most certain images look alike, and a few show what a class was taken to be."""
 _LEAST_SURE = 8
 """Given labels that are shown where none is contradicted."""
 
@@ -42,37 +40,31 @@ class Sheet:
     choices: dict[str, list[Choice]]
 
 
-def all_sheets(found: Evidence, most_images: int) -> list[Sheet]:
-    """All sheets of a report, of `most_images` images at most."""
-    of_certain = int(_CERTAIN_SHARE * most_images)
-    each = (most_images - of_certain) // 4
-    others = (_doubtful, _flipped, _contradicted, _strangers)
-    return [_certain(found, of_certain), *(sheet(found, each) for sheet in others)]
+def all_sheets(found: Evidence, count: int) -> list[Sheet]:
+    """The sheets of training images, of at most `count` images each: those first by which a person can help most."""
+    return [sheet(found, count) for sheet in (_doubtful, _contradicted, _strangers, _flipped, _certain)]
 
 
 def _certain(found: Evidence, count: int) -> Sheet:
     said, rows, names = found.said, found.table.unlabeled_rows, found.class_names
-    a_class = max(1, min(_MOST_A_CLASS, count // len(names)))
+    a_class = max(1, min(_CERTAIN_A_CLASS, count // len(names)))
     label, probability = said.label[rows], said.probability[rows]
     sums, counts = (np.bincount(label, weights=weights, minlength=len(names)) for weights in (probability, None))
     # Where not all classes can be shown, those of which the table is least certain.
     least_certain = np.argsort(np.where(counts, sums / np.maximum(counts, 1), np.inf), kind="stable")[:count]
-    choices = {}
+    choices = []
     for c in np.sort(least_certain):
         own = rows[label == c]
         # Where the largest probability is 1 in float32, as it mostly is, the second tells rows apart.
         best = own[np.lexsort((said.second[own], -said.probability[own]))[:a_class]]
-        choices[names[c]] = [Choice(int(row), int(c), f"{said.probability[row]:.4f}") for row in best]
+        choices += [Choice(int(row), int(c), f"{said.probability[row]:.4f}") for row in best]
     part = f" Of the {len(names)} classes these are the {count} of which the table is least certain." * (len(names) > count)
-    without = [name for name, own in choices.items() if not own]
+    without = [names[c] for c in np.sort(least_certain) if not counts[c]]
     nothing = f" It takes no image for {', '.join(without)}." if without else ""
-    choices = {name: own for name, own in choices.items() if own}
-    if a_class < _FEWEST_BELOW_A_HEADING:
-        choices = {"": list(itertools.chain(*choices.values()))}
     return Sheet(
         "Most certain, by class",
-        f"The unlabeled images whose rows of the learned table are surest of a class, with that probability.{part}{nothing}",
-        choices,
+        f"Of each class the unlabeled images whose pseudo-labels are surest of it, with that probability.{part}{nothing}",
+        {"": choices},
     )
 
 
@@ -86,8 +78,8 @@ def _doubtful(found: Evidence, count: int) -> Sheet:
     details = (f"{said.probability[row]:.2f}, entropy {said.entropy[row]:.2f}" for row in chosen)
     return Sheet(
         "Most doubtful",
-        "The unlabeled images whose rows of the learned table are spread most evenly over the classes, by their entropy in "
-        f"nats (0: sure; {np.log(len(found.class_names)):.2f}: all classes alike). A person's label helps most here.",
+        "The unlabeled images whose pseudo-labels are spread most evenly over the classes: a person's label helps most here. "
+        f"Entropy says how evenly, in nats (0: sure; {np.log(len(found.class_names)):.2f}: all classes alike).",
         _below_no_heading(chosen, said.label[chosen], details),
     )
 
@@ -98,8 +90,8 @@ def _flipped(found: Evidence, count: int) -> Sheet:
     details = (f"{flips[i]} flips: {_opinions(found, i)}" for i in chosen)
     return Sheet(
         "Most often flipped",
-        "The unlabeled images whose largest class changed most often, by learning or as predictions replaced the rows, "
-        f"seen at {len(found.moves.path)} moments. What a row says at the end is then one opinion of several.",
+        "The unlabeled images whose likeliest class changed most often (a flip), by learning or as predictions replaced the "
+        f"pseudo-labels, seen at {len(found.moves.path)} moments. What is said at the end is then one opinion of several.",
         _below_no_heading(rows[chosen], said.label[rows[chosen]], details),
     )
 
@@ -172,21 +164,20 @@ def shown(found: Evidence, sheets: Sequence[Sheet]) -> list[dict[str, object]]:
         true, given = found.images.true_labels[choice.row], found.table.labels[choice.row]
         # Of a labeled image it is news where its label is wrong. In somebody's own set the label itself is all that is known.
         expected = choice.label if given < 0 else given
-        identifier = str(found.table.ids[choice.row])
-        return {
-            "source": pictures[int(places[choice.row])],
-            "alt": f"image {identifier}, taken for {names[choice.label]}",
-            "id": identifier,
-            "label": names[choice.label],
-            "detail": choice.detail,
-            "really": names[true] if true not in (-1, expected) else "",
-        }
+        really = names[true] if true not in (-1, expected) else ""
+        return figure_of(choice, names, pictures[int(places[choice.row])], str(found.table.ids[choice.row]), really)
 
-    return [
-        {
-            "title": sheet.title,
-            "explanation": sheet.explanation,
-            "groups": {heading: [figure(choice) for choice in choices] for heading, choices in sheet.choices.items()},
-        }
-        for sheet in sheets
-    ]
+    return [laid_out(sheet, figure) for sheet in sheets]
+
+
+def figure_of(choice: Choice, names: Sequence[str], source: str, identifier: str, really: str) -> dict[str, object]:
+    """An image as the template wants it: `source` is its address, `really` its true class where that is news."""
+    label = names[choice.label]
+    alt = f"image {identifier}, taken for {label}"
+    return {"source": source, "alt": alt, "id": identifier, "label": label, "detail": choice.detail, "really": really}
+
+
+def laid_out(sheet: Sheet, figure: Callable[[Choice], dict[str, object]]) -> dict[str, object]:
+    """A sheet as the template wants it."""
+    groups = {heading: [figure(choice) for choice in choices] for heading, choices in sheet.choices.items()}
+    return {"title": sheet.title, "explanation": sheet.explanation, "groups": groups}

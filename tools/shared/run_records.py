@@ -1,6 +1,8 @@
 """Runs as their folders tell of them, finished or not. Needs no TensorFlow."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,3 +134,9 @@ def _epochs(path: Path, config: Config) -> tuple[Epoch, ...]:
     if not all(math.isfinite(epoch.error) for epoch in found):
         raise ValueError(f"{path} is damaged, an error in it is no number: its curve is left out")
     return found
+
+
+def differing_flags(configs: Sequence[Config]) -> list[str]:
+    """The flags, but for the seed, that can change a result and have not the same value in all configs."""
+    lasting = [f.name for f in dataclasses.fields(Config) if f.name != "seed" and not f.metadata.get("cosmetic")]
+    return [name for name in lasting if len({getattr(config, name) for config in configs}) > 1]
