@@ -1,7 +1,7 @@
 """R2D2Model: one Keras model for all three stages; two switches tell them apart."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -11,13 +11,17 @@ from r2d2_tf.backbones.layers import head_of
 from r2d2_tf.distributed.workers import Batches, of_all_processes
 from r2d2_tf.method import finite, mixed_precision
 from r2d2_tf.method.certainty import certainty_weights
-from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss, compatibility, cross_entropy, name_of, prediction_entropy, r2d2_loss
+from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss, compatibility, cross_entropy, name_of, r2d2_loss
 from r2d2_tf.method.metrics import EvaluationMeasures, Measures, true_classes
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from r2d2_tf.method.row_measures import RowMeasures
+from r2d2_tf.method.steps import checks, passes
+from r2d2_tf.method.steps.forward import Forward
+from r2d2_tf.method.steps.seen import Seen
+from r2d2_tf.method.steps.traced import Traced
 from r2d2_tf.method.weight_average import WeightAverage, predicts_with_average
 
 Batch = tuple[tf.Tensor, tf.Tensor]
+Optimizer: TypeAlias = keras.optimizers.Optimizer | str
 _NUMBERS = ("alpha", "beta", "pseudo_label_lr", "processes")
 _SWITCHES = ("weight_decay", "compatibility", "use_unlabeled", "learn_pseudo_labels", "trains_head_alone", "weighs_certainty")
 
@@ -26,23 +30,28 @@ _SWITCHES = ("weight_decay", "compatibility", "use_unlabeled", "learn_pseudo_lab
 class R2D2Model(keras.Model):
     """Trains `backbone` on batches of (images, rows); the pseudo-label table is the only source of targets.
 
+        table = PseudoLabelTable(labels, num_classes=10)  # labels: -1 where there is none
+        model = R2D2Model(network, table)
+        model.set_stage(use_unlabeled=False, learn_pseudo_labels=False, optimizer=keras.optimizers.SGD(0.05))
+        model.fit(images[table.labeled_rows], table.labeled_rows)
+
     Two switches tell the stages apart. While `learn_pseudo_labels` is on, the loss is eq. 2 and the rows of the batch
     descend (eq. 7); while it is off, the loss is cross entropy against each row's largest class, which for a labeled
     row is its given class, unless `table.labeled_step` let it be learned, and against all of a soft label; with
-    `weighs_certainty` doubtful rows then count less (`certainty`). `use_unlabeled` says whose predictions the metrics describe:
-    the unlabeled images', or, where batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every trainable
-    weight, and `compatibility` the weight of what ties labeled rows that are learned to their labels. Set all, then `compile`,
-    before each stage: the step is traced anew.
-
-    While `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation: their
-    running statistics stay, and no image is dropped out. `train_head_alone` turns it on and off between steps.
+    `weighs_certainty` doubtful rows then count less (`certainty`). `use_unlabeled` says whose predictions the metrics
+    describe: the unlabeled images', or, where batches hold none, the labeled images'. `weight_decay` is the coupled L2 on every
+    trainable weight, and `compatibility` the weight of what ties labeled rows that are learned to their labels. While
+    `trains_head_alone` is on, only the network's last layer learns, of what the others compute as in evaluation. All may be set
+    at any time; a stage of the paper begins with a new optimizer, too: `set_stage`, or `compile`.
 
     `evaluate`, of (images, true classes), and so `fit` with `validation_data`, gives `loss`, the cross entropy, and `error`, in
-    percent; images of class -1 do not count. Network and table are saved apart: `backbone.save` and `table.save`.
+    percent; images of class -1 do not count. `predict` gives logits. Network and table are saved apart: `backbone.save` and
+    `table.save`. For another loss or another update of the rows, override `image_losses` or `update_rows`.
 
     `resumes_epoch`, set before `fit`, makes it add to what was measured of the epoch before an interruption. `average`, also a
     callback of the `fit`, is what evaluation and prediction have in place of the weights. `between_batches` is called before
-    each batch of an evaluation or prediction; what it raises abandons them.
+    each batch of an evaluation or prediction; what it raises abandons them. `checks_batches` is for who makes batches by hand:
+    the first of a `fit` are then looked at for classes in the place of rows, and for probabilities in the place of logits.
 
     Make it inside the strategy's scope, and the table outside. Where several processes share the strategy, each has a table,
     and applies what all of them learn: so the tables stay the same.
@@ -50,26 +59,34 @@ class R2D2Model(keras.Model):
     Args:
         backbone: pixels `[batch, height, width, channels]` to logits `[batch, classes]`.
         table: pseudo-logits of all training images.
-        class_loss: L_c, a value of losses.CLASS_LOSSES.
+        class_loss: L_c, a name of losses.CLASS_LOSSES or a function of (log_p, log_pseudo_p).
         alpha: weight of the class loss.
         beta: weight of the prediction's entropy.
         pseudo_label_lr: lambda, quoted for a batch of 512.
         processes: that share the strategy.
+
+    Raises:
+        ValueError: in one line, if the network does not give logits of the table's classes, or there is no such class loss.
     """
+
+    class_loss, alpha, beta, pseudo_label_lr = Traced(), Traced(), Traced(), Traced()
+    weight_decay, compatibility, use_unlabeled, learn_pseudo_labels = Traced(), Traced(), Traced(), Traced()
+    trains_head_alone, weighs_certainty, checks_batches = Traced(), Traced(), Traced()
 
     def __init__(
         self,
         backbone: keras.Model,
         table: PseudoLabelTable,
         *,
-        class_loss: ClassLoss,
-        alpha: float,
-        beta: float,
-        pseudo_label_lr: float,
+        class_loss: ClassLoss | str = "reverse_kl",
+        alpha: float = 0.1,
+        beta: float = 0.03,
+        pseudo_label_lr: float = 4000.0,
         processes: int = 1,
     ) -> None:
         super().__init__(name="r2d2")
-        self.backbone, self.table, self.class_loss = backbone, table, class_loss
+        checks.check_parts(backbone, table)
+        self.backbone, self.table, self.class_loss = backbone, table, checks.class_loss_of(class_loss)
         self.alpha, self.beta, self.pseudo_label_lr = alpha, beta, pseudo_label_lr
         self.weight_decay = self.compatibility = 0.0
         self.use_unlabeled = self.learn_pseudo_labels = self.trains_head_alone = self.weighs_certainty = False
@@ -79,8 +96,39 @@ class R2D2Model(keras.Model):
         self.measures, self.evaluation = Measures(table.num_classes), EvaluationMeasures()
         self._evaluates = self.resumes_epoch = False
         self.between_batches: Callable[[], object] = lambda: None
-        self._functions: dict[str, Callable[..., tf.Tensor]] = {}
+        self.checks_batches, self._first_batches = True, checks.FirstBatches(table)
+        self._passes = passes.Passes(self, self._first_batches)
+        self.logits = Forward(backbone, self.distribute_strategy.num_replicas_in_sync, table.num_classes)
         self.built = True
+
+    def set_stage(self, *, use_unlabeled: bool, learn_pseudo_labels: bool, optimizer: Optimizer | None = None) -> None:
+        """Sets both switches and, if one is given, compiles the model with a new optimizer, as each stage of the paper does."""
+        self.use_unlabeled, self.learn_pseudo_labels = use_unlabeled, learn_pseudo_labels
+        if optimizer is not None:
+            self.compile(optimizer)
+
+    def compile(
+        self,
+        optimizer: Optimizer,
+        loss: None = None,
+        metrics: None = None,
+        *,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = False,
+    ) -> None:
+        """Keras' own, for an optimizer alone; ValueError for a loss or metrics, of which the model has its own, and for XLA."""
+        checks.check_compiled(loss, metrics, jit_compile)
+        with self.distribute_strategy.scope():
+            super().compile(optimizer, run_eagerly=run_eagerly, steps_per_execution=steps_per_execution, jit_compile=False)
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *arguments: Any, **options: Any) -> Any:
+        """Keras' own, of batches (images, rows), with a mistake in them told in one line (ValueError)."""
+        self._first_batches.begin(options)
+        with self._first_batches.told():
+            return super().fit(*arguments, **options)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -94,46 +142,32 @@ class R2D2Model(keras.Model):
             super().reset_metrics()
         self.resumes_epoch &= self._evaluates
 
-    def train_head_alone(self, alone: bool) -> None:
-        """Switches, and has the step traced anew if that changes it; the optimizer, with all weights' momenta, stays."""
-        if alone != self.trains_head_alone:
-            self.trains_head_alone = alone
-            self.make_train_function(force=True)
-
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Logits of `images`, `[batch, classes]`."""
         return self.backbone(images, training=training)
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One step on a replica's part of a batch: the network by SGD, the rows by eq. 7."""
-        images, rows = data
+        """One step on a replica's part of a batch: the network by SGD, the rows by `update_rows`."""
+        images, rows = checks.images_and_rows(data, self.table.num_rows)
         replica = tf.distribute.get_replica_context()
         global_count = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.shape(rows)[0]), tf.float32)
         weights = head_of(self.backbone).trainable_weights if self.trains_head_alone else self.trainable_variables
         pseudo_logits, labeled = self.table.gather(rows), self.table.is_labeled(rows)
         with tf.GradientTape(watch_accessed_variables=False) as row_tape, tf.GradientTape() as tape:
             row_tape.watch(pseudo_logits)
-            log_p = tf.nn.log_softmax(self._logits(images, training=not self.trains_head_alone))
-            log_pseudo_p = tf.nn.log_softmax(pseudo_logits)
-            entropy = prediction_entropy(log_p)
-            if self.learn_pseudo_labels:
-                class_loss = self.class_loss(log_p, log_pseudo_p)
-                losses = r2d2_loss(class_loss, entropy, alpha=self.alpha, beta=self.beta)
-                if self.table.labeled_step:
-                    losses += self.compatibility * compatibility(log_pseudo_p, self.table.given_labels(rows))
-            else:
-                soft = labeled if self.table.has_soft_labels else None
-                losses = class_loss = cross_entropy(log_p, pseudo_logits, soft)
-                if self.weighs_certainty:
-                    losses *= certainty_weights(log_pseudo_p, labeled, global_count)
+            logits = self.logits(images, training=not self.trains_head_alone)
+            if self.checks_batches:
+                logits = self._first_batches.look(logits, rows, self.optimizer.iterations)
+            seen = Seen.of(rows, labeled, global_count, pseudo_logits, logits)
+            losses, class_loss = self.image_losses(seen)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(losses) / global_count
             scaled_loss = self.optimizer.scale_loss(loss)
         # Loss scaling, where there is any, is the weights' affair, not the rows'.
         gradients = mixed_precision.agreed(self.optimizer, tape.gradient(scaled_loss, weights))
-        row_gradient = row_tape.gradient(loss, pseudo_logits)
+        row_gradient = row_tape.gradient(loss, pseudo_logits) if self.learn_pseudo_labels else None
         names = [f"the gradient of {weight.path}" for weight in weights]
-        row_gradients = {"a pseudo-logit's gradient": row_gradient} if self.learn_pseudo_labels else {}
+        row_gradients = {} if row_gradient is None else {"a pseudo-logit's gradient": row_gradient}
         checked = self._finite(
             {"a pseudo-logit": pseudo_logits, "the loss": loss} | row_gradients | dict(zip(names, gradients, strict=True)),
             excused=names,
@@ -144,12 +178,10 @@ class R2D2Model(keras.Model):
         self.optimizer.apply([checked[name] + decay * w for name, w in zip(names, weights, strict=True)], weights)
         # Theorem 2 speaks of the learned rows: labeled ones, clamped near 1, would blur the comparison.
         described = tf.cast(labeled != self.use_unlabeled, tf.float32)
-        self.measures.update_state((losses, class_loss, entropy), log_p, log_pseudo_p, described)
-        if self.learn_pseudo_labels:
-            # A row's step is that of its own loss, whatever the batch: undo the mean.
-            own_gradient = checked["a pseudo-logit's gradient"] * global_count
-            rows, own_gradient = self._shared(rows, own_gradient)
-            self.table.descend(rows, own_gradient, self.pseudo_label_lr)
+        self.measures.update_state((losses, class_loss, seen.entropy), seen.log_p, seen.log_pseudo_p, described)
+        # A row's step is that of its own loss, whatever the batch: undo the mean.
+        own_gradient = None if row_gradient is None else checked["a pseudo-logit's gradient"] * global_count
+        self.update_rows(seen.behind(checked["the loss"]), own_gradient)
         if self.shares_rows:
             # Keras averages, in each step and over the network, whatever is returned, and wants something, of rank 1:
             # training.loop reads the metrics of an epoch instead.
@@ -157,22 +189,39 @@ class R2D2Model(keras.Model):
         # All that the metric knows, under its names: Keras then reads an epoch's values over all replicas itself.
         return self.measures.result()
 
-    def _logits(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
-        # Where a last batch has fewer images than there are replicas, a replica gets none, and oneDNN's convolution
-        # fails on an empty batch: show it one blank image, whose logits nobody sees. `num_images` keeps the blank out of
-        # statistics that replicas share.
-        count = tf.shape(images)[0]
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            # It has at least one image, and a copy of all would cost a small network a hundredth of its step.
-            return tf.cast(self.backbone(images, training=training, num_images=count), tf.float32)
-        blank = tf.cast(count == 0, tf.int32)
-        padded = tf.pad(images, [[0, blank], *[[0, 0]] * (images.shape.rank - 1)])
-        return tf.cast(self.backbone(padded, training=training, num_images=count), tf.float32)[:count]
+    def image_losses(self, seen: Seen) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss of each image, of which the network and its row learn, and its class loss, `[batch]` both."""
+        if self.learn_pseudo_labels:
+            class_loss = self.class_loss(seen.log_p, seen.log_pseudo_p)
+            losses = r2d2_loss(class_loss, seen.entropy, alpha=self.alpha, beta=self.beta)
+            if self.table.labeled_step:
+                losses += self.compatibility * compatibility(seen.log_pseudo_p, self.table.given_labels(seen.rows))
+            return losses, class_loss
+        soft = seen.labeled if self.table.has_soft_labels else None
+        losses = class_loss = cross_entropy(seen.log_p, seen.pseudo_logits, soft)
+        if self.weighs_certainty:
+            losses *= certainty_weights(seen.log_pseudo_p, seen.labeled, seen.count)
+        return losses, class_loss
 
-    def _predicted(self, images: tf.Tensor) -> tf.Tensor:
-        return self._finite({"a prediction": self._logits(images, training=False)})["a prediction"]
+    def update_rows(self, seen: Seen, gradient: tf.Tensor | None) -> None:
+        """What a step makes of the rows: they descend (eq. 7).
 
-    def _shared(self, *values: tf.Tensor) -> Sequence[tf.Tensor]:
+        Whatever else writes into the table: first let `shared` put together what the replicas of other processes write.
+
+        Args:
+            seen: what the step has seen.
+            gradient: of each row's own loss in its pseudo-logits, `[batch, classes]`; None while they are not learned, or
+                where the loss does not depend on them.
+        """
+        if gradient is not None:
+            rows, gradient = self.shared(seen.rows, gradient)
+            self.table.descend(rows, gradient, self.pseudo_label_lr)
+
+    def predicted(self, images: tf.Tensor) -> tf.Tensor:
+        """The logits in evaluation mode; what uses them stops if they are not finite."""
+        return self._finite({"a prediction": self.logits(images, training=False)})["a prediction"]
+
+    def shared(self, *values: tf.Tensor) -> Sequence[tf.Tensor]:
         """`values`, `[n, ...]` each, as they are to be applied to this process's table: those of all processes."""
         return of_all_processes(self._num_local_replicas, values) if self.shares_rows else values
 
@@ -184,14 +233,15 @@ class R2D2Model(keras.Model):
         """Keras' own, which its `fit` calls with a private argument: cross entropy and error of (images, true classes)."""
         self._evaluates = True
         try:
-            return super().evaluate(*arguments, **options)
+            with self._first_batches.told():
+                return super().evaluate(*arguments, **options)
         finally:
             self._evaluates = False
 
     def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """One step of `evaluate` on a replica's part of a batch of (images, true classes)."""
-        classes = true_classes(data)
-        self.evaluation.update_state(tf.nn.log_softmax(self._predicted(data[0])), classes)
+        classes = checks.classes_in_range(true_classes(data), self.table.num_classes)
+        self.evaluation.update_state(tf.nn.log_softmax(self.predicted(data[0])), classes)
         # Keras then reads the metric over all replicas; of several processes it averages this, which must be of rank 1, first.
         return {name: tf.reshape(value, [1]) if self.shares_rows else value for name, value in self.evaluation.result().items()}
 
@@ -214,8 +264,7 @@ class R2D2Model(keras.Model):
 
     def save(self, *_: Any, **__: Any) -> None:
         """Raises ValueError: a file of Keras would lose the table, which belongs to its training images."""
-        how = "model.backbone.save('network.keras') and model.table.save('pseudo_labels.npz', ids)"
-        raise ValueError(f"an R2D2Model is not saved in one file: save its network and its pseudo-labels, by {how}")
+        raise ValueError(checks.HOW_TO_SAVE)
 
     def evaluate_images(self, batches: Batches, labels: np.ndarray) -> tuple[np.ndarray, int]:
         """Predicts all of some images in evaluation mode, whichever replica or process has which of them.
@@ -230,67 +279,20 @@ class R2D2Model(keras.Model):
         Raises:
             tf.errors.InvalidArgumentError: if a logit is not finite.
         """
-        top5_errors, *predicted = self._sum_over(batches, self._evaluation_step, tf.constant(labels, tf.int64))
+        top5_errors, *predicted = self._passes.sum_over(batches, passes.evaluation_step, tf.constant(labels, tf.int64))
         return np.array(predicted, np.int64), int(top5_errors)
 
     def repredict(self, batches: Batches) -> int:
-        """Replaces the unlabeled rows by the network's logits (R2), in evaluation mode, batch by batch.
-
-        Args:
-            batches: unaugmented (images, rows).
+        """Replaces the unlabeled rows of `batches`, unaugmented (images, rows), by the network's logits in evaluation (R2).
 
         Returns:
             Number of rows whose largest class changed.
         """
-        return int(self._sum_over(batches, self._repredict_step))
+        return int(self._passes.sum_over(batches, passes.repredict_step))
 
     def compare(self, batches: Batches) -> None:
         """Notes in the table how every row in `batches` of (images, rows) compares with the network's prediction for it."""
-        self._sum_over(batches, self._compare_step)
-
-    def _evaluation_step(self, images: tf.Tensor, places: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        logits = self._predicted(images)
-        in_top5 = tf.math.in_top_k(tf.gather(labels, places), logits, k=min(5, self.table.num_classes))
-        # Each image has its own place, the others hold zeros: sums over batches and replicas put all of them together.
-        predicted = tf.scatter_nd(places[:, None], tf.argmax(logits, -1), tf.shape(labels, tf.int64))
-        return tf.concat([tf.math.count_nonzero(~in_top5, keepdims=True), predicted], 0)
-
-    def _repredict_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        logits = self._predicted(images)
-        changes = self.table.argmax_changes(rows, logits)
-        # The old rows must have been read before new ones are written.
-        with tf.control_dependencies([self._note_comparison(rows, logits), changes]):
-            self.table.repredict(*self._shared(rows, logits))
-        return changes
-
-    def _compare_step(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._note_comparison(rows, self._logits(images, training=False)), tf.int64)
-
-    def _note_comparison(self, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Notes the RowMeasures of `rows`, and returns how many there are."""
-        measures = RowMeasures.of(tf.nn.log_softmax(logits), tf.nn.log_softmax(self.table.gather(rows)), self.class_loss)
-        self.table.note(*self._shared(rows, measures.stacked()))
-        return tf.shape(rows)[0]
-
-    @predicts_with_average
-    def _sum_over(self, batches: Batches, replica_step: Callable[..., tf.Tensor], *arguments: tf.Tensor) -> Any:
-        """Runs `replica_step` on every batch and the `arguments`, spread over the replicas, and adds up its integers."""
-        strategy = self.distribute_strategy
-        key = replica_step.__name__
-        if key not in self._functions:
-
-            def step(batch: Batch, arguments: tuple[tf.Tensor, ...]) -> tf.Tensor:
-                summed = strategy.run(replica_step, args=(*batch, *arguments))
-                return strategy.reduce(tf.distribute.ReduceOp.SUM, summed, axis=None)
-
-            self._functions[key] = tf.function(step, reduce_retracing=True, jit_compile=False)
-        if isinstance(batches, tf.data.Dataset):
-            batches = strategy.experimental_distribute_dataset(batches)
-        total = np.int64(0)
-        for batch in batches:
-            self.between_batches()
-            total = total + self._functions[key](batch, arguments).numpy()
-        return total
+        self._passes.sum_over(batches, passes.compare_step)
 
     def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
         # Keras would average a batch over the replicas to build the model, which fails on an uneven last batch.

@@ -50,7 +50,7 @@ class PseudoLabelTable:
             a step is traced.
 
     Raises:
-        ValueError: if a label is neither -1 nor in `[0, num_classes)`.
+        ValueError: if a label is neither -1 nor in `[0, num_classes)`; or inside a strategy's scope.
 
     >>> table = PseudoLabelTable(np.array([2, UNLABELED]), num_classes=3)
     >>> rows = tf.constant([0, 1], tf.int64)
@@ -62,6 +62,10 @@ class PseudoLabelTable:
     def __init__(
         self, labels: np.ndarray, num_classes: int, *, label_logit: float = 10.0, probabilities: np.ndarray | None = None
     ) -> None:
+        if tf.distribute.has_strategy():
+            raise ValueError(
+                "a table of pseudo-labels is made outside the strategy's scope: one in a process serves all replicas"
+            )
         self.labeled_step = 0.0
         self.has_soft_labels = probabilities is not None
         labels = np.asarray(labels, np.int64)

@@ -81,7 +81,7 @@ class Learners:
 
     def _model_of(self, network: keras.Model) -> R2D2Model:
         config = self.config
-        return R2D2Model(
+        model = R2D2Model(
             network,
             self.table,
             class_loss=CLASS_LOSSES[config.class_loss],
@@ -90,6 +90,9 @@ class Learners:
             pseudo_label_lr=config.pseudo_label_lr,
             processes=self.workers.count,
         )
+        # They are made by the program.
+        model.checks_batches = False
+        return model
 
     @property
     def text(self) -> str:

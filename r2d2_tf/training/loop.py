@@ -240,7 +240,7 @@ class Training:
         apart = self._batches.data.held_out  # Of the stage's own data, which may be features.
         means = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(model.get_metrics_result()))
         head_first = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: model.train_head_alone(epoch < stage.head_epochs)
+            on_epoch_begin=lambda epoch, logs: setattr(model, "trains_head_alone", epoch < stage.head_epochs)
         )
         return keras.callbacks.CallbackList(
             [

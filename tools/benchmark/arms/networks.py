@@ -61,6 +61,7 @@ def build_model(config: Config, table: PseudoLabelTable, strategy: tf.distribute
             pseudo_label_lr=config.pseudo_label_lr,
         )
         model.use_unlabeled = model.learn_pseudo_labels = True
+        model.checks_batches = False
         model.weight_decay = config.weight_decay
         optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=config.momentum, nesterov=True)
         optimizer.build(model.trainable_variables)
