@@ -37,6 +37,7 @@ RUN_IN = {
     "tools.repeat": "tools/test_repeat.py",
     "tools.report": "tools/test_report.py",
     "tools.reproduce": "tools/reproduce/test_reproduce.py",
+    "tools.reproduce.baselines": "tools/reproduce/test_baselines.py",
     "tools.reproduce.feature_plot": "tools/reproduce/test_run_tools.py",
     "tools.reproduce.theorem_check": "tools/reproduce/test_run_tools.py",
     "tools.suspects": "tools/test_suspects.py",
@@ -46,7 +47,14 @@ RUN_IN = {
 """Command -> the tests, below tests/, that run it."""
 PIP = ("install -r requirements.txt", "install .", "install --no-deps .", "wheel --no-deps --wheel-dir=dist .")
 """Of `make` and of package/test_wheel.py."""
-TAKES_A_RUNS_FLAGS = {"tools.evaluate", "tools.label_queue.queue_experiment", "tools.repeat", "tools.reproduce", "tools.tune"}
+TAKES_A_RUNS_FLAGS = {
+    "tools.evaluate",
+    "tools.label_queue.queue_experiment",
+    "tools.repeat",
+    "tools.reproduce",
+    "tools.reproduce.baselines",
+    "tools.tune",
+}
 COMMANDS = [command for command in markdown_pages.commands() if command.module != "venv"]
 OWN = [command for command in COMMANDS if command.module.split(".")[0] in ("r2d2_tf", "export", "tools")]
 _RUN_FLAGS = {field.name for field in dataclasses.fields(Config)}
