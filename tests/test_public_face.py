@@ -62,7 +62,7 @@ def test_keras_itself_reads_a_saved_network_once_the_package_is_imported(imports
     assert output_of(program) == "(None, 3)"
 
 
-@pytest.mark.parametrize("name", ["", "backbone.keras", "stage_1.keras"])
+@pytest.mark.parametrize("name", ["", "stage_1.keras"])
 def test_load_gives_the_network_of_a_run_or_of_a_file_in_it(name, monkeypatch):
     # The run's network is of a module of its own.
     monkeypatch.syspath_prepend(str(BEFORE.parent))

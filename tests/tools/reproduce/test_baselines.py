@@ -96,6 +96,7 @@ FLAGS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_command_trains_both_after_one_stage_1_and_prints_their_errors(tmp_path, capsys):
     assert baselines.main([*FLAGS, "--seeds=1", "--epochs=2", f"--runs={tmp_path}"]) == 0
     printed = capsys.readouterr().out
