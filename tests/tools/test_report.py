@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import chromium
+import jinja2
 import numpy as np
 import pytest
 from conftest import ROOT, softmax
@@ -299,6 +300,32 @@ def test_many_classes_are_a_list_of_the_largest_confusions():
     found = tested_sheets.matrix_of(counts, [f"c{number}" for number in range(30)])
     assert (found["lines"], found["largest"]) == ([], [("c3", "c7", "4")])
     assert len(tested_sheets.matrix_of(counts[:9, :9], list("abcdefghi"))["lines"]) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("classes", "largest", "name", "is_wide"),
+    [(10, 980, "a name of some length {}", False), (10, 4812, "class {}", True), (20, 48, "{}", True), (8, 12345, "{}", False)],
+)
+def test_a_matrix_fits_a_telephone_or_says_that_it_can_be_moved(classes, largest, name, is_wide, tmp_path):
+    counts = np.full((classes, classes), largest // 50)
+    np.fill_diagonal(counts, largest)
+    found = tested_sheets.matrix_of(counts, [name.format(number) for number in range(classes)])
+    assert found["is_wide"] == is_wide
+    template = (
+        '{% extends "base.html" %}{% from "report_parts.html" import matrix %}{% block style %}{% include "report.css" %}'
+    )
+    template += '{% endblock %}{% block page %}<main>{{ matrix(found, "label", "", "") }}</main>{% endblock %}'
+    loader = jinja2.ChoiceLoader(
+        [jinja2.DictLoader({"page": template}), jinja2.FileSystemLoader(ROOT / "tools" / "shared" / "html")]
+    )
+    path = tmp_path / "page.html"
+    text = jinja2.Environment(loader=loader, autoescape=True).get_template("page").render(found=found, title="matrix")
+    path.write_text(text, encoding="utf-8")
+    beyond = "(() => { const one = document.querySelector('.scroll'); return one.scrollWidth - one.clientWidth; })()"
+    is_told = "!!document.querySelector('.swipe')?.getClientRects().length"
+    seen = chromium.visit(path, beyond, is_told, width=390)
+    assert (seen.answers[0] > 0, seen.answers[1]) == (is_wide, is_wide)
 
 
 def test_a_class_that_drifts_is_called_out_and_others_are_not(tmp_path):

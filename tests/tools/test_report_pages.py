@@ -39,7 +39,7 @@ def test_the_sentence_tells_gain_chance_and_harm_apart():
         "35.0 % -> 25.0 %: 20 test images are too few to tell this from the error with the 100 labels alone (95 %": sentence(
             7, 5, 20, 0.5
         ),
-        "14.3 % wrong: the network with the 100 labels alone is the result, on 1,000 test images (95 %: 12.3 to 16.6); after "
+        "14.3 % wrong: the network of the 100 labels alone is the result, on 1,000 test images (95 %: 12.3 to 16.6); after "
         "stage 3 it would be 15.2 %": sentence(143, 152, 1000, 0.5, result=1),
     }
     for begins, found in cases.items():

@@ -65,7 +65,8 @@ def headline_of(outcome: Outcome, summary: dict[str, Any]) -> Headline:
         return Headline(f"{rounded(first)[0]} % wrong", f"after stage {outcome.first}, the only one, {on} {interval}", None)
     before, after = rounded(first, second)
     if outcome.result == outcome.first:
-        alone = f"the network {base} is the result, {on} {interval}; after stage {outcome.other} it would be {after} %"
+        own = f"the network {base.replace('with', 'of', 1)}"
+        alone = f"{own} is the result, {on} {interval}; after stage {outcome.other} it would be {after} %"
         return Headline(f"{before} % wrong", alone, False)
     less = f"{100 * (found.first - found.second) / found.first:.0f} % fewer errors than" if found.first else ""
     p = "" if found.p_value is None else f" ({verdict.told_p(found.p_value)})"

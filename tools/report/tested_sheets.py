@@ -15,6 +15,8 @@ MOST_IN_A_MATRIX = 20
 """Classes; of more, the largest numbers are listed alone."""
 _TINT = 50
 """Percent of color behind the largest number of a matrix that is off its diagonal: the number stays readable."""
+_TELEPHONE, _DIGIT, _GAP, _NAME = 360, 7.2, 5, 85
+"""Widths in pixels, as report.css has them: of a telephone's page, of a digit of a matrix, between columns, of a long name."""
 _LISTED, _MISTAKEN_FOR = 20, 2
 _PAIRS, _OF_A_PAIR = 6, 6
 """Most frequent confusions that are shown, and images of each."""
@@ -52,7 +54,9 @@ def matrix_of(counts: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
             cells = [(n, 0 if own == c else round(_TINT * n / largest), own == c) for own, n in enumerate(line)]
             lines.append({"name": names[c], "cells": cells})
     listed = [(names[a], names[b], f"{number:,}") for a, b, number in largest_confusions(counts, _LISTED)]
-    return {"names": names, "lines": lines, "largest": listed}
+    columns = [max(2, len(str(largest))) * _DIGIT + _GAP for largest in counts.max(0).tolist()]
+    is_wide = bool(lines) and sum(columns) + min(_NAME, max(map(len, names)) * _DIGIT) > _TELEPHONE
+    return {"names": names, "lines": lines, "largest": listed, "is_wide": is_wide}
 
 
 def sheets_of(tested: Judged, names: Sequence[str], count: int) -> list[dict[str, object]]:
