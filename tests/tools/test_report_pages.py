@@ -15,6 +15,7 @@ from r2d2_tf.runs.outcome import verdict
 from r2d2_tf.runs.outcome.verdict import Comparison, Outcome
 from tools.report import __main__ as report
 from tools.report.headline import headline_of, rounded
+from tools.report.run_words import chosen_words
 
 GAIN, HARM, TINY = "gain", "harm", "tiny"
 TINY_SET = 20
@@ -63,6 +64,21 @@ def test_errors_have_as_many_decimals_as_tell_them_apart():
     assert rounded(4.3, 4.3) == ["4.3", "4.3"]
     assert rounded(0.46, 12.0) == ["0.46", "12.00"]
     assert rounded(0.0) == ["0.0"]
+
+
+def test_what_was_chosen_is_told_line_by_line(tmp_path):
+    result = {"stage": 2, "why": "the head of a network; head: the network of stage 2: 9 of 40 wrong; More labels: few"}
+    told = ["The result is the network after stage 2.", "Chosen: the head of a network"]
+    (tmp_path / "choice.json").write_text("{}")
+    assert chosen_words(tmp_path, {"result": result})[:2] == told
+    (tmp_path / "choice.json").write_text(json.dumps({"words": ["Chosen: another", "  more"]}))
+    assert chosen_words(tmp_path, {"result": result})[1:] == ["Chosen: another", "more"]
+    (tmp_path / "choice.json").unlink()
+    last = {"stage": 3, "why": "the last stage: no labels are held out"}
+    assert chosen_words(tmp_path, {"result": last}) == [
+        "The result is the network after stage 3, the last stage: no labels are held out."
+    ]
+    assert chosen_words(tmp_path, {}) == []
 
 
 def altered(run_dir, kind):

@@ -38,7 +38,7 @@ def contents(first: RunRecord, second: RunRecord) -> dict[str, Any]:
         "verdicts": [
             str(headline.headline_of(headline.outcome_of(run.folder, run.summary or {}), run.summary or {})) for run in runs
         ],
-        "chosen": [" ".join(chosen_words(run.folder, run.summary or {})) for run in runs],
+        "chosen": ["; ".join(chosen_words(run.folder, run.summary or {})).replace(".;", ".") for run in runs],
         "measured": _measured(first, second),
         "flags": [(name, *(str(getattr(run.config, name)) for run in runs)) for name in flags],
         "curves": pictures.curves_of_two({name: [e[::2] for e in run.epochs] for name, run in zip(names, runs, strict=True)}),
@@ -107,7 +107,7 @@ def _measured(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]
     for name, key in (("labels given", "num_labels"), ("unlabeled images", "num_unlabeled"), ("test images", "num_test")):
         lines.append((name, f"{ours[key]:,}", f"{theirs[key]:,}"))
     lines.append(("time", time_words(ours["seconds"]["total"]), time_words(theirs["seconds"]["total"])))
-    return lines + [(name, str(ours[name]), str(theirs[name])) for name in ("git_commit", "machine")]
+    return lines + [(key.split("_")[-1], str(ours[key]), str(theirs[key])) for key in ("git_commit", "machine")]
 
 
 def _parts(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> dict[str, str]:
