@@ -89,9 +89,11 @@ def checked_wish(backbone: Any, weights: Any, flags: Any, minutes: Any, random_s
     Raises:
         ValueError: in one line, for the first that is none.
     """
+    if not isinstance(backbone, str) and not hasattr(backbone, "get_weights"):
+        raise mistake(f"backbone is {type(backbone).__name__}: give a name, as 'wrn_28_2', or a Keras model")
     if flags is not None and not isinstance(flags, dict):
         raise mistake(f"flags is {type(flags).__name__}: give a dict, as {{'rounds': '20:0.03,20:0.01'}}")
-    if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
+    if minutes is not None and not (isinstance(minutes, numbers.Real) and float(minutes) > 0):
         raise mistake(f"minutes ({minutes!r}) must be a number above 0, or None")
     known = [field.name for field in dataclasses.fields(Config)]
     for name in flags or ():
@@ -102,7 +104,7 @@ def checked_wish(backbone: Any, weights: Any, flags: Any, minutes: Any, random_s
             raise mistake(f"flags has {name!r}, which is no flag: did you mean {near!r}? r2d2_tf.Config has them all")
     is_seed = isinstance(random_state, numbers.Integral)
     seed = int(random_state) if is_seed else int(check_random_state(random_state).randint(2**31 - 1))
-    return Wish(backbone, weights, dict(flags or {}), minutes, seed)
+    return Wish(backbone, weights, dict(flags or {}), None if minutes is None else float(minutes), seed)
 
 
 def trained(data: Mapping[str, Any], wish: Wish, run_dir: Path) -> list[str]:
@@ -121,7 +123,7 @@ def trained(data: Mapping[str, Any], wish: Wish, run_dir: Path) -> list[str]:
     """
     began = time.perf_counter()
     own = {**data, **{name: value for name, value in wish.flags.items() if name in inputs.OF_THE_DATA}}
-    config = Config(**own, seed=wish.seed, name=NAME, run_dir=str(run_dir), minutes=float(wish.minutes or 0))
+    config = Config(**own, seed=wish.seed, name=NAME, run_dir=str(run_dir), minutes=wish.minutes or 0.0)
     import_tensorflow_quietly()
     tries = not wish.says_how() and (config.dataset == "folder" or wish.minutes is not None)
     with _signals() as signals, given_network.findable(run_dir.parent), _unseeded():

@@ -147,6 +147,7 @@ def test_a_clone_has_the_parameters_alone(fitted):
         ({"minutes": 0}, "minutes"),
         ({"random_state": "a"}, "seed"),
         ({"backbone": "lanet"}, "lanet"),
+        ({"backbone": len}, "or a Keras model"),
         ({"run_dir": __file__}, "is a file"),
     ],
 )
