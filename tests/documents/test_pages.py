@@ -50,6 +50,11 @@ def test_each_page_is_in_the_sites_menu():
     ]
 
 
+def test_each_page_is_named_where_one_starts():
+    named = set(markdown_pages.links(DOCS / "index.md"))
+    assert not {page.name for page in DOCS.glob("*.md")} - named - {"index.md"}
+
+
 @EACH
 def test_a_page_of_docs_begins_with_an_example(page):
     if DOCS not in page.parents or "_seed" in page.name or page.name.startswith("table"):
