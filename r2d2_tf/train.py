@@ -27,6 +27,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
 from r2d2_tf.runs.preflight import begin, check_data
+from r2d2_tf.system import terminal
 from r2d2_tf.system.commands import in_text
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import one_line, warn
@@ -78,7 +79,7 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
         from r2d2_tf.training.callbacks.collapse import RunStopped
 
         choice = choosing.Choosing(config, spec, signals, began, weights_allowed=weights_allowed)
-        print(choice.plan_text(), flush=True)
+        terminal.say(choice.plan_text())
         if config.dry_run:
             print("A dry run: nothing was tried.")
             return 0
@@ -98,7 +99,7 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
         return _ended(f"error: {one_line(error)}; once that is mended, {how_to_go_on}", 1)
     except RunStopped as error:
         return _ended(f"error: {one_line(error)}", STOPPED)
-    print("\n".join(["", *chosen.words, f"Its flags are in {choice.folder / RECIPE_FILE}", ""]), flush=True)
+    terminal.say("\n".join(["", *chosen.words, f"Its flags are in {choice.folder / RECIPE_FILE}", ""]))
     return _run(chosen.config, signals, began, chosen=True)
 
 
@@ -173,8 +174,8 @@ def _dry_run(config: Config, began: float) -> int:
     from r2d2_tf.training.preview import preview
 
     experiment = Experiment(config, spec)
-    print(experiment.plan_text(config.resolved_run_dir), flush=True)
-    print(f"\n{preview(experiment, began)}\nA dry run: no run was begun.")
+    terminal.say(experiment.plan_text(config.resolved_run_dir))
+    terminal.say(f"\n{preview(experiment, began)}\nA dry run: no run was begun.")
     return 0
 
 
@@ -198,7 +199,9 @@ def _changed_since(summary: dict[str, Any], config: Config) -> bool:
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:
-    return result_text(summary, str(config.resolved_run_dir))
+    text, commands, after = result_text(summary, str(config.resolved_run_dir)).partition("\nNext:\n")
+    # What is to be pasted stays as it is.
+    return terminal.fitted(text, terminal.columns()) + commands + after
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
-"""What is said to people: an error in a line, a table."""
+"""What is said to people: an error in a line, a table, a time."""
 
 import sys
 from collections.abc import Sequence
 
+from r2d2_tf.system import terminal
+
 LONGEST = 500
 """Characters of a message."""
+_UNITS = ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600), (86400, "days", float("inf")))
+"""Seconds of a unit, its name, and below how many seconds it is used."""
+_AS_ONE = 7 / 6
+"""Times the lower end of a range below which the upper end is not told."""
 
 
 def one_line(message: object) -> str:
@@ -25,8 +31,27 @@ def mistake(message: object) -> ValueError:
 
 
 def warn(text: str) -> None:
-    """Prints a warning."""
-    print(f"warning: {text}", file=sys.stderr)
+    """Prints a warning, on a terminal parted at words."""
+    print(terminal.fitted(f"warning: {text}", terminal.columns(sys.stderr)), file=sys.stderr)
+
+
+def time_text(low: float, high: float | None = None) -> str:
+    """Seconds, or from `low` to `high` of them, rounded as one says them: `25 s`, `12-19 min`, `1.5-3 h`, `about` left out.
+
+    Ends that lie within a sixth of each other are one.
+    """
+    high = low if high is None else max(low, high)
+    unit, name = next((unit, name) for unit, name, most in _UNITS if high < most)
+    if high <= low * _AS_ONE:
+        low = high = (low + high) / 2
+    ends = dict.fromkeys(_rounded(seconds / unit, name) for seconds in (low, high))
+    return f"{'-'.join(ends)} {name}"
+
+
+def _rounded(value: float, name: str) -> str:
+    if name == "s":
+        return f"{value:.0f}"
+    return f"{value:.0f}" if value >= 9.5 else f"{max(0.1, value):.1f}".removesuffix(".0")
 
 
 def markdown(table: Sequence[Sequence[object]]) -> list[str]:

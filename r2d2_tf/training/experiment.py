@@ -25,15 +25,16 @@ from r2d2_tf.runs.other_runs import borrow_stage_1, is_gone, start_warm
 from r2d2_tf.runs.outcome import verdict
 from r2d2_tf.runs.outcome.summary import summary_of
 from r2d2_tf.runs.run_state import HELD_OUT, TEST, RunState
-from r2d2_tf.system import files, provenance, resources
+from r2d2_tf.system import files, provenance, resources, terminal
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.system.messages import warn
 from r2d2_tf.training import ending, pipeline, stages
-from r2d2_tf.training.callbacks.progress import plan_text
 from r2d2_tf.training.learners import Learners
 from r2d2_tf.training.loop import Training
+from r2d2_tf.training.plan_text import plan_text
 from r2d2_tf.training.stages import plan
+from r2d2_tf.training.timing.work import Counts
 
 Summary = dict[str, Any]
 
@@ -155,6 +156,11 @@ class Experiment:
         return [self.data.held_out.labels] if self.data.held_out is not None else []
 
     @property
+    def counts(self) -> Counts:
+        """How many images there are, for who reckons how long it takes."""
+        return Counts(len(self.table.labeled_rows), len(self.table.unlabeled_rows), len(self.data.test_labels))
+
+    @property
     def title(self) -> str:
         """The run in a few words, and a warning if its errors are none on test images."""
         fake = f" ({FAKE})" if is_fake(self.spec.tfds_name, self.config.data_path) else ""
@@ -199,7 +205,7 @@ class Experiment:
             OSError: if a file cannot be written.
             ValueError: if the folder's checkpoints do not fit the data, or none is whole.
         """
-        print(self.plan_text(folder))
+        terminal.say(self.plan_text(folder))
         # Parts are there to be added up.
         if self.labels_held_out and "/" not in self.config.held_out and (told := verdict.too_few(len(self.labels_held_out[0]))):
             warn(told)

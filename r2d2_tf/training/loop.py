@@ -15,10 +15,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method import finite
-from r2d2_tf.method import mixed_precision as precision
-from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import NotFinite
-from r2d2_tf.method.weight_average import WeightAverage
 from r2d2_tf.runs import run_directory, run_labels
 from r2d2_tf.runs.checkpoints import OPTIMIZER, Checkpoint, Checkpoints, check_same_data
 from r2d2_tf.runs.metrics_log import MetricsLog
@@ -30,29 +27,17 @@ from r2d2_tf.training.callbacks.checkpointing import RunCheckpoint
 from r2d2_tf.training.callbacks.collapse import CollapseGuard, RunStopped
 from r2d2_tf.training.callbacks.diagnostics import Diagnostics
 from r2d2_tf.training.callbacks.evaluation import Evaluation, HeldOutEvaluation
-from r2d2_tf.training.callbacks.progress import Locator, ProgressReport, RunProgress
+from r2d2_tf.training.callbacks.progress import Locator, ProgressReport
 from r2d2_tf.training.callbacks.recording import EpochRecorder, recorded_reprediction
 from r2d2_tf.training.learners import Learners
-from r2d2_tf.training.optimizer import sgd
 from r2d2_tf.training.pipeline import RunBatches
+from r2d2_tf.training.preparing import prepare
 from r2d2_tf.training.stages import Stage
+from r2d2_tf.training.timing.run_progress import RunProgress
+from r2d2_tf.training.timing.work import Counts, features_task
 
 MAX_ROLLBACKS = 3
 """With --on_divergence=rollback; each halves the learning rates."""
-
-
-def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distribute.Strategy) -> None:
-    """Sets the switches of a stage, and compiles the model anew."""
-    model.use_unlabeled, model.learn_pseudo_labels = stage.images.use_unlabeled, stage.learn_pseudo_labels
-    model.weight_decay, model.compatibility = stage.weight_decay, config.compatibility
-    model.weighs_certainty = stage.weighs_certainty
-    model.table.labeled_step = stage.labeled_step(len(model.table.labeled_rows), len(model.table.unlabeled_rows))
-    with strategy.scope():
-        # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
-        optimizer = sgd(model.backbone, stage.learning_rates[0], momentum=config.momentum, body_share=stage.body_share)
-        # jit_compile: XLA would have to compile the table's operations too, which run on the host.
-        model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision), jit_compile=False)
-    model.average = WeightAverage(model, config.ema) if config.ema else None
 
 
 class Training:
@@ -89,12 +74,8 @@ class Training:
             self._go_to(found)
             self.state.resumes += 1
             print(f"\nGoing on from the checkpoint {found.path.name}: {self._place()}")
-        self._progress = RunProgress(
-            self.stages,
-            num_labeled=len(self.table.labeled_rows),
-            num_unlabeled=len(self.table.unlabeled_rows),
-            num_test=len(data.test_images),
-        )
+        counts = Counts(len(self.table.labeled_rows), len(self.table.unlabeled_rows), len(data.test_labels))
+        self._progress = RunProgress(self.stages, counts)
         self._begin_log()
 
     def run(self, began: float) -> None:
@@ -182,7 +163,13 @@ class Training:
             self._pending.restore(self._variables(), self.table, self.history)
             renew_constants(self.model.backbone)
             self._pending = None
-        report = ProgressReport(self._progress, stage, self.state)
+        report = ProgressReport(
+            self._progress,
+            stage,
+            self.state,
+            num_classes=self.table.num_classes,
+            has_hidden_labels=run_labels.hidden_labels(self.data) is not None,
+        )
         try:
             self._checkpoint(stage)
             report.print_heading()
@@ -212,6 +199,9 @@ class Training:
         self.model.between_batches = lambda: self._ask(False)
         self._batches = RunBatches(self.config, data, self.table, self.workers)
         if stage.on_features:
+            if self.learners.features and not all(other.on_features for other in self.stages):
+                # All that tells, before it begins, how long the whole network will take.
+                self._progress.timings.add(features_task(), self.learners.features.seconds_a_view())
             self.spend("features")
 
     def _fit_from_here(self, stage: Stage, report: ProgressReport) -> None:

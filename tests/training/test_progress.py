@@ -1,47 +1,15 @@
 import numpy as np
-import pytest
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import result_text
-from r2d2_tf.training.callbacks.progress import RunProgress, plan_text
+from r2d2_tf.training.plan_text import plan_text
 from r2d2_tf.training.stages import plan
 
 CONFIG = Config(supervised_epochs=2, rounds="2:0.1,1:0.1", batch_size=64, finetune_epochs=1)
 SPEC = spec_of(CONFIG)
 STAGES = plan(CONFIG, SPEC)
-
-
-@pytest.fixture
-def progress(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("r2d2_tf.training.callbacks.progress.time.perf_counter", lambda: clock[0])
-    made = RunProgress(STAGES, num_labeled=100, num_unlabeled=3900, num_test=1000)
-    made.clock = clock
-    return made
-
-
-def test_nothing_is_known_before_something_was_timed(progress):
-    assert progress.time_left() == "?"
-    progress.clock[0] = 100.0
-    progress.advance(40, timed=False)
-    assert progress.time_left() == "?"
-
-
-def test_the_time_left_is_that_of_the_whole_run(progress):
-    total = progress.remaining
-    progress.clock[0] = 60.0
-    progress.advance(total / 4)
-    assert progress.time_left() == "03:00"
-
-
-def test_all_parts_of_a_run_add_up_to_no_time_left(progress):
-    for stage in STAGES:
-        for epoch in range(stage.epochs):
-            progress.advance(progress.prediction_cost(stage) * (epoch in stage.prediction_epochs))
-            progress.advance(progress.steps[stage.number] * progress.step_cost(stage) + progress.evaluation_cost(stage))
-    assert progress.remaining == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_plan_tells_images_labels_steps_table_parameters_and_devices():

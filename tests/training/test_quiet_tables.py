@@ -1,9 +1,12 @@
 """What stands between the rows of a run's table: nothing that a library says."""
 
+import fcntl
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 import warnings
 
 import pytest
@@ -27,22 +30,30 @@ progress.ProgressReport.on_epoch_end = noisy
 from r2d2_tf import train
 sys.exit(train.main(sys.argv[1:]))
 """
-ROW = re.compile(r" +\d+/\d+ +[\d.e-]+( +[\d.]+){3} +[\d.]+ % +- +\d\d:\d\d|Stage \d of 3: .*| +epoch +rate .*| +\(began .*|")
+ROW = re.compile(
+    r" +\d+/\d+( +[\d.e-]+){2,4} +[\d.]+ %( +[\d.]+){0,2} +[\d.-]+ (s|min)|"
+    r"Stage \d of 3: .*| +epoch .*| +pseudo-labels predicted.*|"
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("terminal", [False, True], ids=["file", "terminal"])
-def test_between_the_rows_of_a_mirrored_run_on_photographs_stands_nothing_else(terminal, tmp_path):
+@pytest.mark.parametrize("width", [0, 80, 100, 200], ids=["file", "80", "100", "200"])
+def test_between_the_rows_of_a_mirrored_run_on_photographs_stands_nothing_else(width, tmp_path):
     photos = colored_folder(tmp_path / "photos")
     flags = [*TINY, "--dataset=folder", f"--data_dir={photos}"]
     flags += [f"--run_dir={tmp_path / 'run'}", "--strategy=mirrored", "--num_logical_cpus=2"]
-    reader, writer = os.openpty() if terminal else os.pipe()
+    reader, writer = os.openpty() if width else os.pipe()
+    if width:
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 50, width, 0, 0))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-c", NOISY, *flags]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=writer, stderr=writer) as process:
         os.close(writer)
         text = _read_all(reader)
     assert process.returncode == 0
+    if width:
+        table = text[text.index("Stage 1 of 3") : text.index("Result")]
+        assert max(len(part) for part in re.split(r"[\r\n]", table.replace("\x1b[A", ""))) <= width
     # A progress bar writes over its line.
     lines = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").splitlines()]
     first = next(number for number, line in enumerate(lines) if line.startswith("Stage 1"))

@@ -42,9 +42,13 @@ class FeatureComputer:
         views: of training images.
         store: where features are kept.
         check: called again and again: what it raises ends the computation, which a later one goes on with.
+
+    Attributes:
+        seconds_a_view: that the last computation took; 0 before there was one.
     """
 
     def __init__(self, body: keras.Model, views: Views, store: FeatureStore, check: Callable[[], object]) -> None:
+        self.seconds_a_view = 0.0
         self.views, self.store, self.check = views, store, check
         self.forward = forward_of(body)
 
@@ -66,7 +70,7 @@ class FeatureComputer:
         return sum(len(np.unique(own[self.store.places(own) < 0])) for own in keys)
 
     def _compute(self, parts: Sequence[tuple[Images, Sequence[str]]], keys: Sequence[np.ndarray]) -> None:
-        count = self.missing(keys)
+        began, count = time.perf_counter(), self.missing(keys)
         self.store.check_room(count)
         with (
             self.store.growing(self._wait) as append,
@@ -75,9 +79,10 @@ class FeatureComputer:
         ):
             for (images, names), own in zip(parts, keys, strict=True):
                 wanted = _first_of_each(own, self.store.places(own) < 0)
-                for count in self._computed(images, names, own, wanted, append):
-                    bar.update(count)
+                for done in self._computed(images, names, own, wanted, append):
+                    bar.update(done)
                     self.check()
+        self.seconds_a_view = (time.perf_counter() - began) / count
 
     def _wait(self) -> None:
         self.check()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,15 @@ class RunFeatures:
     def missing(self) -> int:
         """How many images and views have not been computed yet; writes nothing."""
         return self._computer.missing([keys_of(images, names) for images, names in self._parts()])
+
+    def seconds_a_view(self) -> float:
+        """That one took to be computed; where all were kept from before, a batch of them is computed to be timed."""
+        if not self._computer.seconds_a_view:
+            self.try_batches(1)
+            began = time.perf_counter()
+            images = self.try_batches(1)
+            self._computer.seconds_a_view = (time.perf_counter() - began) / images
+        return self._computer.seconds_a_view
 
     def try_batches(self, count: int) -> int:
         """Computes the features of so many batches and forgets them; returns how many images they had."""
