@@ -20,8 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 
+from r2d2_tf.config.config import Config
 from r2d2_tf.data import cache
 from r2d2_tf.data.image_data import UNLABELED
+from r2d2_tf.recipes import timed
 from r2d2_tf.system.interrupts import StopSignals
 
 if TYPE_CHECKING:
@@ -77,6 +79,16 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from r2d2_tf.training import ending
 
     monkeypatch.setattr(ending, "plot_run", lambda rows, title, path: path.touch())
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a recipe takes stays reckoned: trying its steps takes longer than all else that a test does with it."""
+
+    def refuse(config: Config) -> None:
+        raise ValueError("tests try none")
+
+    monkeypatch.setattr(timed, "_tried", refuse)
 
 
 @pytest.fixture

@@ -15,14 +15,17 @@ from r2d2_tf.recipes.facts import remarks
 from r2d2_tf.recipes.fold_runs import Fold, FoldRuns
 from r2d2_tf.recipes.inputs import MINUTES, facts_about
 from r2d2_tf.recipes.recipe import HEAD, Recipe, recipes_for
+from r2d2_tf.recipes.timed import QUICK_MINUTES, duration_text, quick_words, timed
 from r2d2_tf.runs import run_labels
 from r2d2_tf.system.interrupts import StopSignals
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import one_line, time_text
 
 _PARTS = 5
 _ENOUGH_LABELS = 2000
 """From so many labels on, two of the parts tell enough."""
 _FEWEST_LABELS = 10
+_FEWEST_MINUTES = 3.0
+"""From so many on there is time to try how long a run takes."""
 _FEWEST_WHOLE = 2
 """Parts of the labels on which whole runs are made, if there are minutes for so many; else stage 1 alone is tried on more."""
 _START = 15.0
@@ -65,6 +68,8 @@ class Choosing:
         self._can_hold_out = int(counts[counts > 1].sum())
         self._parts = min(self._can_hold_out, _PARTS if self.facts.num_labeled < _ENOUGH_LABELS else 2)
         self.recipes = recipes_for(self.facts)
+        if self.facts.minutes >= _FEWEST_MINUTES:
+            self.recipes = [timed(recipe, config) for recipe in self.recipes]
         self.folder = folder_of(config)
         if config.new_run:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -77,15 +82,19 @@ class Choosing:
     def plan_text(self) -> str:
         """What will be tried, and about how long it takes."""
         facts = self.facts
+        minutes = self.config.minutes or MINUTES
         lines = [
             f"Your images: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled, {facts.num_test:,} to test on; "
             f"{facts.num_classes:,} classes, {facts.side} pixels{', grey' * facts.is_grey}",
             *remarks(facts),
-            f"Plan, within {self.config.minutes or MINUTES:g} minutes (--minutes): labels that are held out in turn choose of",
+            f"Plan, within {minutes:g} minutes (--minutes): labels that are held out in turn choose of",
         ]
         for recipe in self.recipes:
-            lines.append(f"  {recipe.name + ':':13} {recipe.about}; a run takes about {_minutes(recipe.seconds)}")
-        return "\n".join([*lines, "then the one that is chosen is trained on all labels."])
+            lines.append(f"  {recipe.name + ':':13}  {recipe.about}; a run takes {duration_text(recipe)}")
+        lines.append("then the one that is chosen is trained on all labels.")
+        if words := quick_words(facts, self.recipes):
+            lines.append(f"A first model in {QUICK_MINUTES:g} minutes: --minutes={QUICK_MINUTES:g}; {words}.")
+        return "\n".join(lines)
 
     def chosen(self) -> Chosen:
         """Tries and decides.
@@ -149,7 +158,7 @@ class Choosing:
             last = max(recipe.trial_seconds, folds[-1].seconds) if folds else min(recipe.trial_seconds, seconds)
             if self.seconds_left < (last if folds else seconds) + last:
                 if not folds:
-                    self.say(f"  {recipe.name} is not tried: a run takes about {_minutes(seconds)}")
+                    self.say(f"  {recipe.name} is not tried: a run takes about {time_text(seconds)}")
                 break
             folds.append(self._fold(recipe, part))
         return folds
@@ -189,7 +198,7 @@ class Choosing:
         return folds
 
     def _no_time(self, recipe: Recipe, seconds: float) -> list[Fold]:
-        self.say(f"  {recipe.name} is not tried: it takes about {_minutes(seconds)}, more than are left (--minutes)")
+        self.say(f"  {recipe.name} is not tried: it takes about {time_text(seconds)}, more than are left (--minutes)")
         return []
 
     def _more_labels(self, recipe: Recipe, tried: Mapping[str, list[Fold]]) -> list[str]:
@@ -230,7 +239,3 @@ class Choosing:
         chosen = Chosen(config, words, record)
         write(chosen, recipe.choices, title)
         return chosen
-
-
-def _minutes(seconds: float) -> str:
-    return f"{max(1, round(seconds / 60)):,} minutes" if seconds >= 90 else "a minute"

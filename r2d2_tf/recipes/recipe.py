@@ -24,6 +24,7 @@ class Recipe:
         seconds: that a run of it takes, about.
         trial_seconds: that another run on a part of the same images takes, whose features are kept.
         stage_1_seconds: that stage 1 of it takes alone, in such a run.
+        tried: from so many seconds to so many that a run takes by what was tried on this machine; None: `seconds` is reckoned.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     seconds: float
     trial_seconds: float
     stage_1_seconds: float
+    tried: tuple[float, float] | None = None
 
     def applied(self, config: Config) -> Config:
         """A config of the data alone with the recipe's flags."""

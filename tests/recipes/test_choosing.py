@@ -117,7 +117,7 @@ def test_what_the_minutes_do_not_allow_is_not_tried_and_that_is_said(photos, tmp
     recipes = [recipe("first"), recipe("second", seconds=3600)]
     choice, said = choosing_of(photos, tmp_path, recipes, monkeypatch, lambda name, part: (0, 0, 0), minutes=5.0)
     assert choice.chosen().words[0] == "Chosen: the first way"
-    assert "second is not tried: it takes about 120 minutes, more than are left (--minutes)" in said[-1]
+    assert "second is not tried: it takes about 2 h, more than are left (--minutes)" in said[-1]
     alone = [recipe("only", seconds=3600)]
     choice, said = choosing_of(photos, tmp_path, alone, monkeypatch, lambda name, part: (0, 0, 0), minutes=5.0)
     chosen = choice.chosen()
@@ -243,5 +243,5 @@ def test_a_folder_that_is_taken_is_told_before_anything_is_tried(photos, tmp_pat
 def test_a_dry_run_tells_the_plan_and_writes_nothing(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(choosing, "recipes_for", lambda facts: [recipe("first", seconds=600)])
     assert train.main(["--dataset=folder", f"--data_dir={photos}", f"--run_dir={tmp_path / 'run'}", "--dry_run"]) == 0
-    assert "the first way; a run takes about 10 minutes" in capsys.readouterr().out
+    assert "the first way; a run takes about 10 min, reckoned and not tried" in capsys.readouterr().out
     assert not list(tmp_path.glob("run*"))

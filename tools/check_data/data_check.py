@@ -15,16 +15,13 @@ from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.folder import NoTestImages
-from r2d2_tf.recipes.facts import Facts, facts_of, looks_of, remarks
+from r2d2_tf.recipes.facts import Facts, facts_of, looks_of
 from r2d2_tf.recipes.inputs import MINUTES, TEST_FRACTIONS, with_test_images
-from r2d2_tf.recipes.proposed import Choice, flagfile
-from r2d2_tf.recipes.recipe import recipes_for
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.system import files
+from r2d2_tf.system import terminal
 from r2d2_tf.system.commands import command_of
-from r2d2_tf.system.messages import one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
-from tools.check_data import data_text
+from tools.check_data import data_text, proposal
 
 if TYPE_CHECKING:
     from tools.check_data.image_inspection import InspectedImage
@@ -96,7 +93,7 @@ def check(asked: flags.FlagValues) -> int:
     copies = list(copies_among(looks))
     sizes, others = data_text.size_lines(looks), data_text.other_lines(config)
     remarks = data_text.remark_lines(spec, data.class_names)
-    print("\n".join([*data_text.count_lines(config, data), "", *sizes, *others, *remarks]))
+    terminal.say("\n".join([*data_text.count_lines(config, data), "", *sizes, *others, *remarks]))
     labels = {look.label for look in looks if not look.problem and not look.is_test}
     unlabeled = [name for number, name in enumerate(data.class_names) if number not in labels]
     problems = [
@@ -110,26 +107,40 @@ def check(asked: flags.FlagValues) -> int:
         *data_text.copy_lines(copies, data.class_names),
         *data_text.near_copy_lines(near_copies_among(looks), data.class_names),
     ]
-    print("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
+    terminal.say("\n".join(["", *(problems or ["No image is unreadable, and none is there twice."])]))
     if asked.sheet:
         from tools.check_data import image_sheet
 
         usable = np.array([not look.problem for look in looks if not look.is_test], bool)
         Path(asked.sheet).parent.mkdir(parents=True, exist_ok=True)
         image_sheet.draw(data, usable, f"{config.data_dir}: training images, as a network sees them", Path(asked.sheet))
-        print(f"\nA sheet of images is in {asked.sheet}: look whether each row is of its class.")
+        terminal.say(f"\nA sheet of images is in {asked.sheet}: look whether each row is of its class.")
     has_bad_images = any(look.problem for look in looks)
-    _propose(config, _facts(asked, data, looks), asked.config_out, has_bad_images)
     has_dark_images = any(look.peak >= 0 and is_dark(look.peak) for look in looks)
     is_unfit = has_bad_images or has_dark_images or unlabeled or spec.lost_classes or not len(data.test_labels)
     is_mixed_up = any(group.is_leak or group.is_contradiction for group in copies)
-    return 1 if is_unfit or is_mixed_up else 0
+    is_well = not (is_unfit or is_mixed_up)
+    again = "" if is_well else command_of("tools.check_data", *_asked_flags(asked))
+    facts = _facts(asked, data, looks)
+    # What has to be mended first will be looked at again; and another machine cannot be tried.
+    can_try = is_well and facts.has_gpu == _has_gpu()
+    proposal.tell(config, facts, asked.config_out, has_bad_images=has_bad_images, can_try=can_try, again=again)
+    return 0 if is_well else 1
+
+
+def _asked_flags(asked: flags.FlagValues) -> list[str]:
+    """The flags that were given, as they go on a command line."""
+    return [f"--{name}={asked[name].value}" for name in asked if asked[name].present]
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedImage]") -> Facts:
     """What a proposal follows from. What cannot be read is left out of training."""
-    import tensorflow as tf
-
     readable = [look for look in looks if not look.problem]
     given = np.array([look.label for look in readable if not look.is_test], np.int64)
     return facts_of(
@@ -138,50 +149,6 @@ def _facts(asked: flags.FlagValues, data: ImageData, looks: "Sequence[InspectedI
         num_test=len(readable) - len(given),
         shorter_side=int(np.median([min(look.width, look.height) for look in looks if look.width] or [PHOTOGRAPH_SIZE])),
         is_grey=looks_of(data.train_images)[1],
-        has_gpu=asked.device == "gpu" or (asked.device == "auto" and bool(tf.config.list_physical_devices("GPU"))),
+        has_gpu=asked.device == "gpu" or (asked.device == "auto" and _has_gpu()),
         minutes=asked.minutes,
     )
-
-
-def _propose(config: Config, facts: Facts, config_out: str, has_bad_images: bool) -> None:
-    recipe, *others = recipes_for(facts)
-    print(f"\nProposed: {recipe.about}")
-    width = max(len(f"--{choice.flag}={choice.value}") for choice in recipe.choices)
-    for choice in recipe.choices:
-        reason = f"{choice.reason}; " if choice.reason else ""
-        print(f"  {f'--{choice.flag}={choice.value}':{width}}  {reason}{choice.status}")
-    where = "a GPU of 10 TFLOP/s" if facts.has_gpu else "this machine's processors"
-    duration = f"About {recipe.seconds / 60:,.0f} minutes" if recipe.seconds >= 60 else "Under a minute"
-    print(f"{duration} on {where}: an estimate. --dry_run times it on your machine.")
-    for line in remarks(facts):
-        print(line)
-    about = _about_the_data(config, has_bad_images)
-    if config_out:
-        title = f"{one_line(config.data_dir)}: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled images, "
-        title += f"{facts.num_classes:,} classes. Proposed by tools.check_data;\nhyperparameters were not searched."
-        Path(config_out).parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(Path(config_out), flagfile([*about, *recipe.choices], title))
-        print(f"Written to {config_out}.")
-    if others:
-        print(f"Another way: {'; '.join(other.about for other in others)}. Labels that are held out choose the better one:")
-    print("Next:")
-    flags_of_the_data = [f"--{choice.flag}={choice.value}" for choice in about]
-    print(f"  {command_of('r2d2_tf.train', *flags_of_the_data)}")
-    if config_out:
-        print(f"or, without trying: {command_of('r2d2_tf.train', f'--flagfile={config_out}')}")
-    else:
-        print("--config_out=my.cfg writes the proposal as a flagfile.")
-
-
-def _about_the_data(config: Config, has_bad_images: bool) -> list[Choice]:
-    """The flags that say what is trained on."""
-    about = [Choice(name, f"{getattr(config, name)}", "", "the data") for name in ("dataset", "data_dir")]
-    if config.labels:
-        about.append(Choice("labels", config.labels, "", "the data"))
-    elif config.dataset.startswith(TFDS_PREFIX):
-        about.append(Choice("num_labels", f"{config.num_labels}", "labels are drawn; 0: all", "as tools.check_data was told"))
-    if config.test_fraction:
-        about.append(Choice("test_fraction", f"{config.test_fraction:g}", "no test images are set apart", "adopted"))
-    if has_bad_images:
-        about.append(Choice("skip_bad_images", "true", "some images cannot be read", "see tools.check_data"))
-    return about

@@ -69,6 +69,7 @@ def test_what_is_wrong_with_images_is_named(sick_report):
     assert "1 are stored turned (EXIF), and are seen as a viewer shows them" in out
     assert "1 files *.txt" in out
     assert "links to folders that hold them: circle" in out
+    assert "-m tools.check_data --data_dir=" in out.splitlines()[-1], "it is to be looked at again"
 
 
 def test_depth_stray_bytes_profiles_and_other_kinds_are_told_by_name(tmp_path, capsys):
@@ -109,6 +110,9 @@ def test_healthy_images_are_no_error_and_their_config_is_written(tmp_path, capsy
     assert "(0.2 of the labeled ones, --test_fraction)" in out
     assert "No image is unreadable, and none is there twice." in out
     assert f"-m r2d2_tf.train --flagfile={config_path}" in out
+    command = out.splitlines()[-1]
+    assert command.startswith("  ")
+    assert "-m r2d2_tf.train --dataset=folder --data_dir=" in command
     config = from_command_line([f"--flagfile={config_path}"])
     assert (config.dataset, config.data_dir, config.test_fraction) == ("folder", str(folder), 0.2)
     assert config.name == "my"
