@@ -19,7 +19,7 @@ from typing import Any
 
 from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
-from r2d2_tf.config.flag_help import help_text
+from r2d2_tf.config.flag_help import FULL_HELP, HELP, help_text
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.recipes import choosing, inputs
 from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, copy_into_run
@@ -53,8 +53,8 @@ def _ended(why: str, exit_code: int) -> int:
 
 def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     began = time.perf_counter()
-    if "--help" in arguments or "--helpfull" in arguments:
-        print(help_text(in_text(__doc__), full="--helpfull" in arguments))
+    if HELP in arguments or FULL_HELP in arguments:
+        print(help_text(in_text(__doc__), full=FULL_HELP in arguments))
         return 0
     try:
         config, named = from_command_line(arguments), named_flags(arguments)

@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_help import FULL_HELP, HELP, flags_text, full_text, printed
 from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.system.commands import brought, in_text
@@ -36,18 +37,19 @@ def run_with_flags(
         parse_flags(flag_values, arguments)
         return work(flag_values)
 
-    return run_program(arguments, f"{about}\n{flag_values.get_help()}", body)
+    return run_program(arguments, f"{about}\n\n{flags_text(flag_values)}", body)
 
 
 def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int]) -> int:
     """What every program does around its own work, `body`, which reads its flags and returns the exit code.
 
-    Prints `help_text` where `--help` is asked for. A ValueError or OSError is one line and exit code 2; Ctrl-C is 130; and
-    where nobody reads the output any more, as behind `| head`, the program ends in silence with 1.
+    Prints `help_text` where `--help` is asked for, and by `--helpfull` the flags of absl, too. A ValueError or OSError is one
+    line and exit code 2; Ctrl-C is 130; and where nobody reads the output any more, as behind `| head`, the program ends in
+    silence with 1.
     """
     try:
-        if "--help" in arguments:
-            print(in_text(help_text))
+        if HELP in arguments or FULL_HELP in arguments:
+            print(printed("\n\n".join([in_text(help_text).strip(), *([full_text()] if FULL_HELP in arguments else [])])))
             code = 0
         else:
             code = body()

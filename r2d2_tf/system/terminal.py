@@ -10,6 +10,8 @@ NARROWEST = 40
 """Columns; text is not made narrower."""
 _LABEL = re.compile(r" *\S(?:\S| (?! ))* {2,}(?=\S)")
 """What stands before a gap of two spaces or more: further lines of its text begin behind that gap."""
+_MUCH = 4
+"""Columns."""
 
 
 def columns(stream: IO[str] | None = None) -> int | None:
@@ -32,7 +34,8 @@ def _parted(line: str, width: int) -> str:
     label = _LABEL.match(line)
     margin = len(line) - len(line.lstrip())
     start = label.end() if label and label.end() <= width // 2 else margin
-    inner = " " * (start if start > margin else margin + 2)
+    # What is moved in by much is so already.
+    inner = " " * (start if start > margin or margin > _MUCH else margin + 2)
     parts = textwrap.wrap(
         line[start:],
         width,

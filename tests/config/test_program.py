@@ -27,7 +27,27 @@ def test_help_is_printed_and_nothing_done(capsys):
     assert run_with_flags(["--count=7", "--help"], "About.", own_flags(), lambda values: pytest.fail("it was run")) == 0
     out = capsys.readouterr().out
     assert out.startswith("About.\n")
-    assert "--count: how many" in out
+    assert "  --count=" in out
+    assert "\n      how many" in out
+    assert run_with_flags(["--helpfull"], "About.", own_flags(), lambda values: pytest.fail("it was run")) == 0
+    full = capsys.readouterr().out
+    assert full.startswith(out.rstrip("\n"))
+    assert "--undefok" in full.removeprefix(out)
+
+
+def test_the_help_of_a_tool_is_as_wide_as_the_terminal_and_told_in_the_manner_of_a_run(capsys, monkeypatch):
+    own = flags.FlagValues()
+    flags.DEFINE_enum("way", "fast", ["fast", "slow"], "how it is done " + "and more " * 20, flag_values=own)
+    flags.DEFINE_list("names", ["a", "b"], "whose", flag_values=own)
+    flags.DEFINE_bool("plain", True, "nothing else", flag_values=own)
+    monkeypatch.setenv("COLUMNS", "60")
+    about = "About it,\nand more.\n\n    python -m tools.example --way=fast"
+    assert run_with_flags(["--help"], about, own, lambda values: 0) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["About it, and more.", "", "    python -m tools.example --way=fast"]
+    assert [line for line in lines if line.startswith("  --")] == ["  --way=fast", "  --names=a,b", "  --plain=true"]
+    assert any(line.endswith("(fast | slow)") for line in lines)
+    assert max(map(len, lines[3:])) <= 60
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.system import files, provenance
 from r2d2_tf.system.commands import shown
 from tools.benchmark.measuring import PartFailed, Row, in_fresh_process, table
@@ -24,8 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     define_flags(flag_values)
-    parts = "\n".join(f"  {name}: {what}" for name, what in PARTS.items())
-    help_text = f"{__doc__}\n{flag_values.get_help()}\n\nparts:\n{parts}"
+    parts = "\n".join(f"  {name:12}  {what}" for name, what in PARTS.items())
+    help_text = f"{__doc__}\n\n{flags_text(flag_values)}\n\nParts:\n{parts}"
     return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code."""
     flag_values = flags.FlagValues()
     define_path("out", "", "folder for comparison.md, runs.csv and comparison.png", flag_values=flag_values)
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_program(arguments, f"{__doc__}\n\n{flags_text(flag_values)}", lambda: _run(flag_values, arguments))
 
 
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:

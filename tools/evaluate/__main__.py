@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from r2d2_tf.config.command_line import define_flags, from_flags, parse_flags, run_program
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path, define_paths
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome.summary import result_stage, words_of_summary
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str]) -> int:
         define_path("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
         define_stage(values)
     define_flags(flag_values)
-    help_text = f"{__doc__}\n{own.get_help()}\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ..."
+    help_text = (
+        f"{__doc__}\n\n{flags_text(own)}\n\nAnd the flags of r2d2_tf.train: --run_dir, --data_dir, --dataset, --seed ..."
+    )
     return run_program(arguments, help_text, lambda: _run(flag_values, arguments))
 
 

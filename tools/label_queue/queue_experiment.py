@@ -19,6 +19,7 @@ from typing import Any
 from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, run_program
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.runs import run_directory
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_integer("count", 50, "images that are labeled", lower_bound=1, flag_values=flag_values)
     define_path("output_dir", "runs/queue_experiment", "folder of the runs", flag_values=flag_values)
     flags.DEFINE_bool("cold", False, "train the later runs from a stage 1 of their own", flag_values=flag_values)
-    help_text = f"{__doc__}\n{flag_values.get_help()}"
+    help_text = f"{__doc__}\n\n{flags_text(flag_values)}"
     return run_program(arguments, help_text, lambda: _run(_experiment(flag_values, arguments)))
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from export import inference
 from r2d2_tf.config.command_line import run_program
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.runs import run_directory
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     define_stage(flag_values)
     flags.DEFINE_integer("top", 5, "likeliest classes to write", lower_bound=1, flag_values=flag_values)
     flags.DEFINE_integer("batch_size", 32, "photographs a batch", lower_bound=1, flag_values=flag_values)
-    return run_program(arguments, f"{__doc__}\n{flag_values.get_help()}", lambda: _run(flag_values, arguments))
+    return run_program(arguments, f"{__doc__}\n\n{flags_text(flag_values)}", lambda: _run(flag_values, arguments))
 
 
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:

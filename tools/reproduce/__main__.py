@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, run_program
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE
@@ -25,12 +26,12 @@ from tools.reproduce import fake_data, run_plan
 from tools.reproduce.paper_tables import TABLES, rows_of
 from tools.reproduce.results import Results, Run, TableExperiment
 from tools.reproduce.trainer import Trainer
-from tools.shared.arguments import help_of_own, parse_own, parse_seeds
+from tools.shared.arguments import parse_own, parse_seeds
 
 
 def main(arguments: Sequence[str]) -> int:
     own = _define_flags()
-    return run_program(arguments, f"{__doc__}\n{help_of_own(own)}", lambda: _reproduce(arguments, own))
+    return run_program(arguments, f"{__doc__}\n\n{flags_text(own)}", lambda: _reproduce(arguments, own))
 
 
 def _reproduce(arguments: Sequence[str], own: flags.FlagValues) -> int:

@@ -17,6 +17,7 @@ from absl import flags
 
 from r2d2_tf.config.command_line import from_command_line, run_program
 from r2d2_tf.config.config import Config
+from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.method.schedules import cosine_learning_rates
 from r2d2_tf.runs.outcome.summary import result_error
@@ -24,7 +25,7 @@ from r2d2_tf.system import provenance
 from r2d2_tf.system.messages import markdown
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from r2d2_tf.training.run import run
-from tools.shared.arguments import help_of_own, parse_own, parse_seeds
+from tools.shared.arguments import parse_own, parse_seeds
 
 if TYPE_CHECKING:
     from r2d2_tf.method.model import R2D2Model
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to run", flag_values=own)
     flags.DEFINE_integer("epochs", 0, "after stage 1; 0 = as many as the config has", flag_values=own, lower_bound=0)
     define_path("runs", "runs/baselines", "where stage 1 goes", flag_values=own)
-    return run_program(arguments, f"{__doc__}\n{help_of_own(own)}", lambda: _main(arguments, own))
+    return run_program(arguments, f"{__doc__}\n\n{flags_text(own)}", lambda: _main(arguments, own))
 
 
 def _main(arguments: Sequence[str], own: flags.FlagValues) -> int:

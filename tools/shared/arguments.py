@@ -42,14 +42,6 @@ def parse_own(own: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     return [argument for argument in arguments if argument not in mine]
 
 
-def help_of_own(own: flags.FlagValues) -> str:
-    """A tool's `own` flags, their defaults and what they mean."""
-    defaults = {name: (own[name].default_as_str or "").strip("'[]") for name in own}
-    return "Its own flags, with their defaults:\n" + "\n".join(
-        f"  --{name}={default}\n      {own[name].help}" for name, default in defaults.items()
-    )
-
-
 def parse_with_names(flag_values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parses `--flag=value` arguments and returns the others, names of files or folders; after a `--` all are others.
 

@@ -19,13 +19,13 @@ import sys
 from collections.abc import Sequence
 
 from r2d2_tf.config.command_line import run_program
-from tools.shared.arguments import help_of_own
+from r2d2_tf.config.flag_help import flags_text
 from tools.tune import options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` and returns the exit code: 1, a run failed; 2, the command was wrong; 130, Ctrl-C."""
-    help_text = f"{__doc__}\n{help_of_own(options.define_flags())}"
+    help_text = f"{__doc__}\n\n{flags_text(options.define_flags())}"
     return run_program(arguments, help_text, lambda: _search(arguments))
 
 
