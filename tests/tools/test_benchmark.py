@@ -237,7 +237,7 @@ def test_every_part_is_measured_end_to_end(tmp_path, capfd):
 def torch_arm():
     if importlib.util.find_spec("torch") is None:
         pytest.skip("NO TORCH: the PyTorch networks are not compared with ours; docs/results/cost.md says how to install it")
-    from tools.benchmark.arms import torch_arm
+    from tools.benchmark import torch_arm
 
     return torch_arm
 

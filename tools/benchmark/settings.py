@@ -36,11 +36,12 @@ PARTS = {
     "checkpoints": "what checkpoints cost, as shares of a run's time",
     "photographs": "reading, decoding and cropping the photographs of Imagenette, beside the least that could be done",
     "features": "computing and keeping features of --images photographs of Imagenette, beside the forward passes alone",
+    "estimates": "how long five kinds of short runs take, beside what was said of that before; takes minutes",
 }
 """Part, which is the name of its module -> what it measures."""
 PHOTOGRAPHS = "imagenette"
-"""The data set of the parts `photographs` and `features`, a key of DATASETS."""
-_OF_PHOTOGRAPHS = ("photographs", "features")
+"""The data set of the parts _OF_PHOTOGRAPHS, a key of DATASETS."""
+_OF_PHOTOGRAPHS = ("photographs", "features", "estimates")
 _DEFAULT_PARTS = tuple(name for name in PARTS if name not in _OF_PHOTOGRAPHS)
 _QUICK = {"backbones": ["lenet", "conv_small"], "rounds": 2, "seconds": 0.2, "rows": 20_000, "images": 256}
 _QUICK_FLAGS = " ".join(f"--{name}={','.join(v) if isinstance(v, list) else v}" for name, v in _QUICK.items())
@@ -72,7 +73,7 @@ class Settings:
     folder: str = described(tempfile.gettempdir(), "for files; must have room for three checkpoints", is_path=True)
     threads: int = 1
     data_dir: str = described(
-        "", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for the last two parts", is_path=True
+        "", f"folder of prepared TFDS sets, one of them {PHOTOGRAPHS}, for the last three parts", is_path=True
     )
     quick: bool = described(False, f"a first look: {_QUICK_FLAGS}, unless given, and shorter runs")
     torch_compile: bool = described(False, "torch.compile for PyTorch, which needs a C++ compiler")

@@ -7,7 +7,7 @@ from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.system.messages import time_text
 from r2d2_tf.training.stages import Stage
 from r2d2_tf.training.timing import work
-from r2d2_tf.training.timing.pace import Timings, duration
+from r2d2_tf.training.timing.pace import Pace, Timings, duration
 from r2d2_tf.training.timing.work import Counts, Work
 
 
@@ -54,7 +54,11 @@ class RunProgress:
         self.left.subtract({task, done})
         self._since = now
 
+    def seconds_left(self) -> Pace | None:
+        """From so many to so many seconds that the whole run will still take; None: nothing tells of it yet."""
+        return duration(Work({task: count for task, count in self.left.items() if count > 0}), self.timings.paces)
+
     def time_left(self) -> str:
-        """About how long the whole run will still take; "?" while nothing tells of it."""
-        seconds = duration(Work({task: count for task, count in self.left.items() if count > 0}), self.timings.paces)
+        """The same in words; "?" while nothing tells of it."""
+        seconds = self.seconds_left()
         return "?" if seconds is None else time_text(*seconds)

@@ -85,7 +85,7 @@ def mixed_rows(labels: np.ndarray, config: Config) -> np.ndarray:
 def _torch_steps(config: Config, labels: np.ndarray, images: np.ndarray, rows: np.ndarray, settings: Settings) -> Work:
     import torch
 
-    from tools.benchmark.arms.torch_arm import TorchD2
+    from tools.benchmark.torch_arm import TorchD2
 
     torch.set_num_threads(settings.threads)
     # As TensorFlow does.
