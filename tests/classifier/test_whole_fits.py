@@ -136,14 +136,15 @@ def test_five_lines_beat_the_labels_alone_on_arrays():
 
 def test_five_lines_beat_the_labels_alone_on_a_folder(tmp_path):
     images, labels, test_images, test_classes = digits()
-    for place, (image, label) in enumerate(zip(images[:1500], labels, strict=False)):
+    for place, (image, label) in enumerate(zip(images[:1000], labels, strict=False)):
         for folder in ["all/unlabeled"] if label == -1 else [f"all/{label}", f"alone/{label}"]:
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(tmp_path / folder / f"{place}.png")
-    tests = write_images(tmp_path / "test", test_images)
-    classifier = R2D2Classifier(weights="none", backbone="lenet").fit(tmp_path / "all")
-    alone = R2D2Classifier(weights="none", backbone="lenet").fit(tmp_path / "alone")
-    names = [str(number) for number in test_classes]
+    tests, names = write_images(tmp_path / "test", test_images[:500]), test_classes[:500].astype(str)
+    # Both see images of one size: by themselves, fewer images would get a larger one.
+    how = {"weights": "imagenet", "flags": {"image_size": 128}}
+    classifier = R2D2Classifier(**how).fit(tmp_path / "all")
+    alone = R2D2Classifier(**how).fit(tmp_path / "alone")
     with_all, with_labels = (one.score(tests, names) for one in (classifier, alone))
-    print(f"\nThe same in files: {with_labels:.1%} by 100 labels, {with_all:.1%} with 1,400 unlabeled images")
-    assert with_all > with_labels + 0.03
+    print(f"\nThe same in files: {with_labels:.1%} by 100 labels, {with_all:.1%} with 900 unlabeled images")
+    assert with_all > with_labels + 0.02
