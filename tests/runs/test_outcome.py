@@ -28,7 +28,7 @@ def test_a_run_leaves_what_each_stages_network_predicts_of_each_test_image(finis
         assert sorted(arrays.files) == ["labels", "stage_1", "stage_2", "stage_3"]
         assert {arrays[name].dtype for name in arrays.files} == {np.dtype(np.int32)}
         wrong = {name: 100 * np.mean(arrays[name] != arrays["labels"]) for name in ("stage_1", "stage_2", "stage_3")}
-    assert wrong == summary["test_error_percent"]
+    assert summary["test_error_percent"] == pytest.approx(wrong)
     assert "test_predictions.npz" in summary["files"]
     assert summary["result"]["stage"] == 3
     assert "no labels are held out" in summary["result"]["why"]
