@@ -1,6 +1,5 @@
 """`R2D2Classifier`: images and a few labels, in scikit-learn's manner."""
 
-import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -282,13 +281,11 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if (fitted := state.pop("_fitted", None)) is not None:
-            packed = io.BytesIO()
-            fitted.pack(packed)
-            state["_packed"] = packed.getvalue()
+            state["_packed"] = fitted.packed()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         packed = state.pop("_packed", None)
         super().__setstate__(state)
         if packed is not None:
-            self._fitted = FittedFolder.unpacked(io.BytesIO(packed))
+            self._fitted = FittedFolder.unpacked(packed)

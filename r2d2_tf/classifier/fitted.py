@@ -12,12 +12,12 @@ import csv
 import dataclasses
 import os
 import shutil
-import tarfile
 import tempfile
 import weakref
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -205,20 +205,28 @@ class FittedFolder:
         shutil.copytree(self.folder, folder, symlinks=True, ignore=_trials, dirs_exist_ok=True)
         FittedFolder(folder).settle()
 
-    def pack(self, file: IO[bytes]) -> None:
-        """Writes the same as an archive."""
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            for path in sorted(self.folder.iterdir()):
-                archive.add(path, path.name, filter=lambda member: None if _is_trial(Path(member.name)) else member)
+    def packed(self) -> dict[str, bytes | str]:
+        """The same as a value: name of a file in the folder -> its bytes, or where it leads to if it is a link."""
+        places = ((path, path.relative_to(self.folder)) for path in sorted(self.folder.rglob("*")))
+        return {
+            place.as_posix(): os.readlink(path) if path.is_symlink() else path.read_bytes()
+            for path, place in places
+            if (path.is_symlink() or path.is_file()) and not _is_trial(place)
+        }
 
     @classmethod
-    def unpacked(cls, file: IO[bytes]) -> "FittedFolder":
-        """What `pack` wrote, in a temporary folder."""
-        folder = cls.temporary()
-        with tarfile.open(fileobj=file) as archive:
-            archive.extractall(folder.folder, filter="tar")
-        folder.settle()
-        return folder
+    def unpacked(cls, packed: Mapping[str, bytes | str]) -> "FittedFolder":
+        """What `packed` gave, in a temporary folder."""
+        home = cls.temporary()
+        for name, content in packed.items():
+            path = home.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                path.symlink_to(content)
+            else:
+                path.write_bytes(content)
+        home.settle()
+        return home
 
     def settle(self) -> None:
         """Writes where its images are now into the run's config, for commands that are typed."""

@@ -58,7 +58,7 @@ def load(folder: Path) -> "keras.Model | None":
         return None
     import keras
 
-    return keras.saving.load_model(paths[0], compile=False)
+    return keras.saving.load_model(paths[0], compile=False, safe_mode=True)
 
 
 @contextlib.contextmanager
