@@ -35,11 +35,14 @@ def is_open(named: Collection[str], config: Config) -> bool:
     return own and set(named) - {"weights"} <= set(OF_THE_DATA) and config.weights == NO_WEIGHTS
 
 
-def with_test_images(config: Config) -> tuple[Config, DatasetSpec]:
+def with_test_images(config: Config, *, needs_test: bool = True) -> tuple[Config, DatasetSpec]:
     """The config with a share of the labels to test on, where no test images are set apart; and the spec of its data.
 
+    Args:
+        config: of the data.
+        needs_test: refuse data of which no share of TEST_FRACTIONS has a test image, rather than to do without.
+
     Raises:
-        NoTestImages: if no share of TEST_FRACTIONS has any.
         ValueError: if the data cannot be used.
     """
     # Once for all shares that are tried: of many files it takes a while.
@@ -50,7 +53,12 @@ def with_test_images(config: Config) -> tuple[Config, DatasetSpec]:
         with contextlib.suppress(NoTestImages):
             return config, spec_of(config, found=found)
     config = dataclasses.replace(config, test_fraction=last)
-    return config, spec_of(config, found=found)
+    if needs_test:
+        return config, spec_of(config, found=found)
+    with contextlib.suppress(NoTestImages):
+        return config, spec_of(config, found=found)
+    config = dataclasses.replace(config, test_fraction=0.0)
+    return config, spec_of(config, needs_test=False, found=found)
 
 
 def data_of(config: Config) -> tuple[Config, DatasetSpec]:

@@ -10,9 +10,9 @@ from own_photographs import photograph
 from test_own_bad_input import assert_refused, config_of
 
 from r2d2_tf.data.readers import file_search
+from r2d2_tf.recipes import inputs
 from r2d2_tf.runs.dataset import spec_of
 from tools.check_data import __main__ as check_data
-from tools.check_data import data_check
 
 
 def images(root, counts, kind="png"):
@@ -314,7 +314,7 @@ def test_a_share_that_is_less_than_an_image_is_answered_with_one_that_is_not(tmp
 def test_a_folder_is_looked_through_once_whatever_shares_are_tried(tmp_path, monkeypatch):
     looks = []
     own = file_search.find_images
-    monkeypatch.setattr(data_check, "find_images", lambda root: (looks.append(root), own(root))[1])
+    monkeypatch.setattr(inputs, "find_images", lambda root: (looks.append(root), own(root))[1])
     monkeypatch.setattr("r2d2_tf.data.readers.folder.find_images", lambda root: (looks.append(root), own(root))[1])
     checked(f"--data_dir={images(tmp_path, {'a': 1, 'b': 1, 'unlabeled': 6})}")
     assert looks == [tmp_path]

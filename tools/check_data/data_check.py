@@ -1,6 +1,5 @@
 """What is in somebody's own images, told and drawn, and the config that is proposed for them."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,8 @@ from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.datasets import OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.file_kinds import is_dark
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
-from r2d2_tf.data.readers.folder import NoTestImages
 from r2d2_tf.recipes.facts import Facts, facts_of, looks_of
 from r2d2_tf.recipes.inputs import MINUTES, TEST_FRACTIONS, with_test_images
-from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system import terminal
 from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.startup import import_tensorflow_quietly
@@ -57,10 +54,7 @@ def _config(asked: flags.FlagValues) -> tuple[Config, DatasetSpec]:
         raise ValueError(f"dataset ({dataset}) must be folder, npz or {TFDS_PREFIX}NAME: change --dataset")
     about = {name: getattr(asked, name) for name in ("data_dir", "labels", "test_fraction", "num_labels")}
     config = Config(dataset=dataset, translate=0, name="check_data", **about)
-    with contextlib.suppress(NoTestImages):
-        return with_test_images(config)
-    config = dataclasses.replace(config, test_fraction=0.0)
-    return config, spec_of(config, needs_test=False)
+    return with_test_images(config, needs_test=False)
 
 
 def _too_few_lines(asked: flags.FlagValues, config: Config, num_test: int) -> list[str]:
