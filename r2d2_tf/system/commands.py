@@ -23,7 +23,7 @@ MODULES = (
     *("export", "export.serve", "export.client", "export.inference", "tools.load_test"),
     *("tools.label_queue", "tools.label_queue.queue_experiment", "tools.suspects", "tools.pseudo_labels"),
     *("tools.repeat", "tools.compare", "tools.tune", "tools.check_data.proposal_trial"),
-    *("tools.reproduce", "tools.reproduce.theorem_check", "tools.reproduce.feature_plot"),
+    *("tools.reproduce", "tools.reproduce.baselines", "tools.reproduce.theorem_check", "tools.reproduce.feature_plot"),
     *("tools.torture", "tools.benchmark"),
 )
 """All programs, in the order in which a newcomer meets them."""

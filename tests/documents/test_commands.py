@@ -37,7 +37,7 @@ RUN_IN = {
     "tools.repeat": "tools/test_repeat.py",
     "tools.report": "tools/test_report.py",
     "tools.reproduce": "tools/reproduce/test_reproduce.py",
-    "tools.reproduce.baselines": "tools/reproduce/test_baselines.py",
+    "tools.reproduce.baselines": "tools/reproduce/test_table_updates.py",
     "tools.reproduce.feature_plot": "tools/reproduce/test_run_tools.py",
     "tools.reproduce.theorem_check": "tools/reproduce/test_run_tools.py",
     "tools.suspects": "tools/test_suspects.py",

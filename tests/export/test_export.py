@@ -93,7 +93,7 @@ def test_a_model_that_differs_from_the_network_fails(finished_run, tmp_path, cap
     assert export_command.main(arguments) == 1
     error = capsys.readouterr().err
     assert error.count("was not written") == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"metadata.json", "report.md", "examples"}
+    assert {path.name for path in tmp_path.iterdir()} == {"metadata.json", "report.md", "MODEL_CARD.md", "examples"}
 
 
 def test_exporting_again_replaces_the_files(finished_run, exported, tmp_path):
@@ -102,7 +102,13 @@ def test_exporting_again_replaces_the_files(finished_run, exported, tmp_path):
     before = [path.stat().st_ino for path in files]
     again = [f"--run_dir={finished_run}", "--format=saved_model,tflite", f"--output_dir={folder}", UNTIMED]
     assert export_command.main(again) == 0
-    assert {path.name for path in folder.iterdir()} == {*FILES.values(), "metadata.json", "report.md", "examples"}
+    assert {path.name for path in folder.iterdir()} == {
+        *FILES.values(),
+        "metadata.json",
+        "report.md",
+        "MODEL_CARD.md",
+        "examples",
+    }
     assert [path.name for path in (folder / "saved_model").iterdir()] == ["1"]
     assert all(path.stat().st_ino != number for path, number in zip(files, before, strict=True))
 

@@ -40,7 +40,7 @@ def test_all_images_may_be_labeled(tmp_path):
 def test_hard_pseudo_labels_are_one_prediction_and_cross_entropy_from_another_runs_stage_1(finished_run, tmp_path, capsys):
     flags = ["--rounds=", "--finetune_from=prediction", f"--stage_1_from={finished_run}"]
     assert train.main([*SHORT, *flags, f"--run_dir={tmp_path}"]) == 0
-    assert "predicting the pseudo-labels for the first time" in capsys.readouterr().out
+    assert "pseudo-labels predicted\n" in capsys.readouterr().out
     assert list(summary_of(tmp_path)["test_error_percent"]) == ["stage_1", "stage_3"]
     with np.load(tmp_path / "pseudo_labels.npz") as table:
         rows = table["pseudo_logits"][table["given_labels"] < 0]

@@ -7,6 +7,7 @@ import numpy as np
 from r2d2_tf.runs.outcome import verdict
 from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.runs.outcome.verdict import Comparison, Kind
+from r2d2_tf.system import commands
 from tools.report import headline, pictures
 from tools.report.headline import Headline, rounded
 from tools.report.run_words import NO_BREAK, chosen_words, time_words, title_of
@@ -25,7 +26,9 @@ def contents(first: RunRecord, second: RunRecord) -> dict[str, Any]:
     runs = (first, second)
     for run in runs:
         if run.summary is None:
-            raise ValueError(f"the run in {run.folder} is not finished: compare finished runs, or see python -m tools.compare")
+            raise ValueError(
+                f"the run in {run.folder} is not finished: compare finished runs, or see {commands.shown('tools.compare')}"
+            )
     names = _names(first, second)
     together = _image_by_image(first, second)
     flags = ["seed"] * (first.config.seed != second.config.seed) + differing_flags([run.config for run in runs])
