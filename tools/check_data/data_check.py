@@ -118,7 +118,10 @@ def check(asked: flags.FlagValues) -> int:
     facts = _facts(asked, data, looks)
     # What has to be mended first will be looked at again; and another machine cannot be tried.
     can_try = is_well and facts.has_gpu == _has_gpu()
-    proposal.tell(config, facts, asked.config_out, has_bad_images=has_bad_images, can_try=can_try, again=again)
+    can_train = len(data.test_labels) > 0 and not unlabeled
+    proposal.tell(
+        config, facts, asked.config_out, has_bad_images=has_bad_images, can_try=can_try, can_train=can_train, again=again
+    )
     return 0 if is_well else 1
 
 

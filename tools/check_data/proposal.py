@@ -8,6 +8,7 @@ from pathlib import Path
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import TFDS_PREFIX
 from r2d2_tf.recipes.facts import Facts, remarks
+from r2d2_tf.recipes.inputs import MINUTES
 from r2d2_tf.recipes.proposed import Choice, flagfile
 from r2d2_tf.recipes.recipe import recipes_for
 from r2d2_tf.recipes.timed import QUICK_MINUTES, duration_text, quick_words, timed
@@ -19,7 +20,9 @@ _WIDEST = 34
 """Characters of a flag beside which the reasons of all are in line."""
 
 
-def tell(config: Config, facts: Facts, config_out: str, *, has_bad_images: bool, can_try: bool, again: str) -> None:
+def tell(
+    config: Config, facts: Facts, config_out: str, *, has_bad_images: bool, can_try: bool, can_train: bool, again: str
+) -> None:
     """Prints what is proposed, and last the command that comes next; writes the flagfile.
 
     Args:
@@ -28,6 +31,7 @@ def tell(config: Config, facts: Facts, config_out: str, *, has_bad_images: bool,
         config_out: flagfile to write; "": none.
         has_bad_images: some are to be left out.
         can_try: the proposal can be tried, for how long it takes; else that is reckoned.
+        can_train: a run would take the images as they are.
         again: the command that looks at the images once more, if something is to be mended first.
     """
     recipes = recipes_for(facts)
@@ -52,28 +56,35 @@ def tell(config: Config, facts: Facts, config_out: str, *, has_bad_images: bool,
         lines.append(f"Another way: {other_ways}. Labels that are held out choose the better one, as the command below does.")
     terminal.say("\n".join(lines))
     of_the_data = [f"--{choice.flag}={choice.value}" for choice in about]
-    _tell_next(of_the_data, config_out, quick_words(facts, recipes), facts.minutes, again)
-
-
-def _tell_next(of_the_data: Sequence[str], config_out: str, quick: str | None, minutes: float, again: str) -> None:
-    """The commands, each in one piece, to be pasted; the last one is what should be done."""
-
-    def offer(why: str, command: str) -> None:
-        terminal.say(why)
-        # No line of it is parted.
-        print(f"  {command}")
-
     if again:
-        offer("To train on it as it is:", command_of("r2d2_tf.train", *of_the_data))
-        offer("Next: mend what is told in capitals above, and look again:", again)
-        return
+        _tell_to_mend(of_the_data if can_train else [], again)
+    else:
+        _tell_next(of_the_data, config_out, quick_words(facts, recipes), facts.minutes)
+
+
+def _offer(why: str, command: str) -> None:
+    terminal.say(why)
+    # In one piece, to be pasted: no line of it is parted.
+    print(f"  {command}")
+
+
+def _tell_to_mend(of_the_data: Sequence[str], again: str) -> None:
+    """`of_the_data`: [] where a run would refuse the images as they are."""
+    if of_the_data:
+        _offer("To train on it as it is:", command_of("r2d2_tf.train", *of_the_data))
+    _offer("Next: mend what is told in capitals above, and look again:", again)
+
+
+def _tell_next(of_the_data: Sequence[str], config_out: str, quick: str | None, minutes: float) -> None:
+    """The commands; the last one is what should be done."""
     print()
     if config_out:
-        offer("To train by the proposal, and try nothing before:", command_of("r2d2_tf.train", f"--flagfile={config_out}"))
+        _offer("To train by the proposal, and try nothing before:", command_of("r2d2_tf.train", f"--flagfile={config_out}"))
     if quick:
         command = command_of("r2d2_tf.train", *of_the_data, f"--minutes={QUICK_MINUTES:g}", "--name=first")
-        offer(f"A first model in {QUICK_MINUTES:g} minutes; {quick}:", command)
-    offer(f"Next, the full one, within {minutes:g} minutes (--minutes):", command_of("r2d2_tf.train", *of_the_data))
+        _offer(f"A first model in {QUICK_MINUTES:g} minutes; {quick}:", command)
+    within = [f"--minutes={minutes:g}"] * (minutes != MINUTES)
+    _offer(f"Next, the full one, within {minutes:g} minutes (--minutes):", command_of("r2d2_tf.train", *of_the_data, *within))
 
 
 def _flag_lines(choices: Sequence[Choice]) -> list[str]:

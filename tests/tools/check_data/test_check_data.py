@@ -113,6 +113,7 @@ def test_healthy_images_are_no_error_and_their_config_is_written(tmp_path, capsy
     command = out.splitlines()[-1]
     assert command.startswith("  ")
     assert "-m r2d2_tf.train --dataset=folder --data_dir=" in command
+    assert command.endswith(" --minutes=1"), "as it was asked for"
     config = from_command_line([f"--flagfile={config_path}"])
     assert (config.dataset, config.data_dir, config.test_fraction) == ("folder", str(folder), 0.2)
     assert config.name == "my"
@@ -148,6 +149,7 @@ def test_classes_that_nobody_labeled_are_named(tmp_path, capsys):
     path = npz(tmp_path / "bugs.npz", class_names=np.array(["ant", "bee", "fly", "flea", "wasp"]))
     code, out, _ = checked(f"--data_dir={path}", "--sheet=", capsys=capsys)
     assert code == 1
+    assert "r2d2_tf.train" not in out, "a run would refuse them"
     assert "WITHOUT A LABEL: 2 classes have no labeled training image, and could not be trained: flea, wasp" in out
 
 
