@@ -78,10 +78,11 @@ def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weigh
 
         from r2d2_tf.training.callbacks.collapse import RunStopped
 
+        print("Looking at the images, and at how long it takes to train on them ...", flush=True)
         choice = choosing.Choosing(config, spec, signals, began, weights_allowed=weights_allowed)
         terminal.say(choice.plan_text())
         if config.dry_run:
-            print("A dry run: nothing was tried.")
+            print("A dry run: nothing was trained or written.")
             return 0
     except (ValueError, OSError) as error:
         return _ended(f"error: {one_line(error)}", 2)

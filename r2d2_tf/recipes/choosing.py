@@ -17,6 +17,7 @@ from r2d2_tf.recipes.inputs import MINUTES, facts_about
 from r2d2_tf.recipes.recipe import HEAD, Recipe, recipes_for
 from r2d2_tf.recipes.timed import QUICK_MINUTES, duration_text, quick_words, timed
 from r2d2_tf.runs import run_labels
+from r2d2_tf.system import terminal
 from r2d2_tf.system.interrupts import StopSignals
 from r2d2_tf.system.messages import one_line, time_text
 
@@ -53,7 +54,7 @@ class Choosing:
         began: float,
         *,
         weights_allowed: bool = True,
-        say: Callable[[str], object] = print,
+        say: Callable[[str], object] = terminal.say,
     ) -> None:
         from r2d2_tf.data import health
 
@@ -71,7 +72,7 @@ class Choosing:
         if self.facts.minutes >= _FEWEST_MINUTES:
             self.recipes = [timed(recipe, config) for recipe in self.recipes]
         self.folder = folder_of(config)
-        if config.new_run:
+        if config.new_run and not config.dry_run:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._runs = FoldRuns(config, spec.content, self.folder, signals, set(left_out))
 
@@ -93,7 +94,9 @@ class Choosing:
             lines.append(f"  {recipe.name + ':':13}  {recipe.about}; a run takes {duration_text(recipe)}")
         lines.append("then the one that is chosen is trained on all labels.")
         if words := quick_words(facts, self.recipes):
-            lines.append(f"A first model in {QUICK_MINUTES:g} minutes: --minutes={QUICK_MINUTES:g}; {words}.")
+            # A folder that holds a finished run shows that one.
+            how = f"--minutes={QUICK_MINUTES:g} and a --run_dir of its own"
+            lines.append(f"A first model in {QUICK_MINUTES:g} minutes: {how}; {words}.")
         return "\n".join(lines)
 
     def chosen(self) -> Chosen:

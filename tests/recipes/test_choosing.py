@@ -80,6 +80,15 @@ def test_only_a_command_that_leaves_open_how_to_train_is_chosen_for():
         assert is_open(named_flags(arguments), from_command_line(arguments)) is expected, arguments
 
 
+def test_a_dry_run_removes_no_trial_of_before(photos, tmp_path, monkeypatch):
+    trial = tmp_path / "run-choice" / "trial"
+    trial.mkdir(parents=True)
+    choosing_of(photos, tmp_path, [recipe("first")], monkeypatch, new_run=True, dry_run=True)
+    assert trial.is_dir()
+    choosing_of(photos, tmp_path, [recipe("first")], monkeypatch, new_run=True)
+    assert not trial.exists()
+
+
 def test_the_recipe_and_the_stage_with_the_fewest_held_out_errors_are_chosen(photos, tmp_path, monkeypatch):
     wrong = {"first": (3, 2, 2), "second": (3, 0, 1)}
     choice, said = choosing_of(photos, tmp_path, [recipe("first"), recipe("second")], monkeypatch, lambda name, _: wrong[name])
