@@ -124,7 +124,7 @@ def result_text(summary: dict[str, Any], run_dir: str) -> str:
         if held_out:
             own = held_out.get(stage)
             line += f"{own['wrong']:8,} of {own['of']:,}" if own else f"{'-':>8}"
-        lines.append(f"{line}{'  <- the result' * (stage == result and len(errors) > 1)}")
+        lines.append(f"{line}{'  <- result' * (stage == result and len(errors) > 1)}")
     lines += [
         "",
         f"Files in {run_dir}:",
