@@ -18,7 +18,7 @@ from absl import flags
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
-from r2d2_tf.system import files
+from r2d2_tf.system import files, terminal
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.messages import markdown
 from tools.shared import run_images, saved_table
@@ -76,8 +76,11 @@ def _run(flag_values: flags.FlagValues) -> int:
     is_wrong = (known != suspects.given) & (known >= 0)
     if is_wrong.any():
         print(f"{is_wrong.sum()} given labels are wrong; average precision of this order: {average_precision(is_wrong):.3f}")
-    print(f"\nNext: keep, change or drop labels in {run_dir / PAGE_FILE}, by key or tap; save the CSV as")
-    print(f"{run_dir / MENDED_FILE}. Then train with the labels as they are now:\n  {command}")
+    terminal.say(
+        f"\nNext: keep, change or drop labels in {run_dir / PAGE_FILE}, by key or tap; save the CSV as "
+        f"{run_dir / MENDED_FILE}. Then train with the labels as they are now:"
+    )
+    print(f"  {command}")
     return 0
 
 

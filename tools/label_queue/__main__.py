@@ -40,6 +40,7 @@ from absl import flags
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import terminal
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from tools.label_queue.queue_files import Queue, write_label_studio, write_page
 from tools.label_queue.selection import STRATEGIES, Candidates, candidates, chosen, doubted, usefulness, why
@@ -122,7 +123,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     if config.soft_labels:
         print("The labels that were given already stand in it as one class each: a queue holds no probabilities.")
     goal = "train on from the run's network" if num_left else "train stage 1, as no image is left unlabeled for the others"
-    print(f"{_told(kind, out, filled, len(lines))}\nThen {goal}:\n  {command}")
+    terminal.say(f"{_told(kind, out, filled, len(lines))}\nThen {goal}:")
+    print(f"  {command}")
     return 0
 
 
@@ -140,13 +142,13 @@ def _told(kind: str, out: Path, filled: Path, count: int) -> str:
     if kind == PAGE:
         return (
             f"{count} images to be labeled: {out.with_suffix('.html')}\n\n"
-            "Next: open it in a browser, here or elsewhere, and label by key or tap. Save the CSV, and put it in the place of\n"
+            "Next: open it in a browser, here or elsewhere, and label by key or tap. Save the CSV, and put it in the place of "
             f"{filled} (or fill in the column label of that file)."
         )
     setup = out.with_suffix(".xml")
     return (
         f"{count} images to be labeled: {out}, with the interface {setup}\n\n"
-        f"Next: make a project in Label Studio, put {setup.name} into Settings, Labeling Interface, Code, and import\n"
+        f"Next: make a project in Label Studio, put {setup.name} into Settings, Labeling Interface, Code, and import "
         f"{out.name}. Label; export as JSON, JSON-MIN or CSV, and save JSON as {filled}."
     )
 

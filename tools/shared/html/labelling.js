@@ -43,7 +43,6 @@
     } catch {
       isKept = false;
     }
-    isSaved = false;
   }
 
   const isOpen = (i) => !(i in state.answers);
@@ -63,6 +62,7 @@
     state.answers[i] = value;
     // Who corrects an answer looks at the next one then, too.
     state.at = before !== null && nextOpen(0) === count ? i + 1 : nextOpen(i + 1);
+    isSaved = false;
     keep();
     tell(i);
     show(`Last: ${textOf(value)}.`);
@@ -75,6 +75,7 @@
     if (before === null) delete state.answers[i];
     else state.answers[i] = before;
     state.at = i;
+    isSaved = false;
     keep();
     tell(i);
     show("Undone.");
@@ -265,7 +266,8 @@
   ]);
 
   function typed(event) {
-    const isText = event.target === by("search"), key = event.key.toLowerCase();
+    // A browser that fills a field in by itself names no key.
+    const isText = event.target === by("search"), key = (event.key ?? "").toLowerCase();
     if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === "s" || (key === "z" && !isText))) {
       event.preventDefault();
       if (!event.repeat) (key === "z" ? undo : save)();
