@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from r2d2_tf.classifier import fitting, given_network, written_data
 from r2d2_tf.classifier.child import run_command
@@ -158,6 +158,7 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
         values, has_class = known_in(y, len(predicted))
         if not has_class.any():
             raise mistake("y has no label, so that nothing can be right or wrong: label some images")
+        check_consistent_length(predicted, sample_weight)
         weights = None if sample_weight is None else np.asarray(sample_weight)[has_class]
         return float(accuracy_score(values[has_class].tolist(), predicted[has_class].tolist(), sample_weight=weights))
 
@@ -223,7 +224,7 @@ class R2D2Classifier(ClassifierMixin, BaseEstimator):
         state = SavedState.read(home.folder)
         classifier = cls(**state.parameters)
         if classifier.backbone is None:
-            classifier.backbone = given_network.load(home.folder)
+            classifier.backbone = given_network.load(home.folder, home.config.backbone)
         classifier.classes_, classifier._fitted, classifier._state = state.classes, home, state
         return classifier
 

@@ -62,7 +62,7 @@ class FittedFolder:
         """The one that a parameter names, made if need be; a temporary one of None.
 
         Raises:
-            ValueError: if it is a file.
+            ValueError: if it is a file, or a folder of other things, some of which might be called as what is written there.
         """
         if run_dir is None:
             return cls.temporary()
@@ -70,6 +70,10 @@ class FittedFolder:
         if folder.exists() and not folder.is_dir():
             raise mistake(f"run_dir ({folder}) is a file: give a folder")
         folder.mkdir(parents=True, exist_ok=True)
+        is_own = any((folder / name).exists() for name in (LOG_FILE, RUN))
+        if not is_own and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise mistake(f"run_dir ({folder}) holds other files, and no classifier: give a new or an empty folder")
+        (folder / LOG_FILE).touch()
         return cls(folder)
 
     @property

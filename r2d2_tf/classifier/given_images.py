@@ -12,6 +12,10 @@ from r2d2_tf.system.messages import mistake
 
 _CHANNELS = (1, 3)
 _TO_255, _AS_IS = 255.0, 1.0
+_SLACK = 1e-3
+"""By which floats may lie outside of their range, as those that were resized do by rounding."""
+_FEWEST = 2
+"""Largest value of floats of 0..255, below which they are taken for 0..1 that left their range."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,20 @@ def pixels_in(images: Any, fitted: Pixels | None = None, name: str = "X") -> tup
     Raises:
         ValueError: if it is no such array.
     """
-    array = np.asarray(images)
+    try:
+        array = np.asarray(images)
+    except ValueError as error:
+        raise mistake(f"{name} has images of several shapes: resize them to one, or give a list of files ({error})") from error
     if array.dtype.kind not in "biuf":
         raise mistake(f"{name} is an array of {array.dtype}: give images as numbers, a list of files, or a folder")
+    if fitted is not None and array.shape in (fitted.shape, fitted.shape[:2]):
+        raise mistake(f"{name} has shape {array.shape} and is one image: give several, as {name}[None] is")
     array = _shaped(array, name)
     if fitted is not None and array.shape[1:] != fitted.shape:
         raise mistake(f"{name} has images of shape {array.shape[1:]}, and fit had {fitted.shape}: give images of that shape")
     if array.dtype.kind == "f":
         factor = _factor(array, fitted, name)
-        return np.rint(array * factor).astype(np.uint8), Pixels(array.shape[1:], factor)
+        return np.rint(array * factor).clip(0, 255).astype(np.uint8), Pixels(array.shape[1:], factor)
     known = Pixels(array.shape[1:], None)
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * np.uint8(255), known
@@ -127,12 +136,14 @@ def _factor(array: np.ndarray, fitted: Pixels | None, name: str) -> float:
     # NaN and infinity are found by the same comparison.
     if not (np.isfinite(least) and np.isfinite(most)):
         raise mistake(f"{name} holds NaN or infinity: give pixels of 0..255, or floats of 0..1")
-    if not 0 <= least <= most <= 255:
+    if not -_SLACK <= least <= most <= 255 + _SLACK:
         raise mistake(f"{name} holds {least:g} to {most:g}: give pixels of 0..255, or floats of 0..1, before any normalising")
     if fitted is None:
-        return _TO_255 if most <= 1 else _AS_IS
+        if 1 + _SLACK < most < _FEWEST and (array != np.rint(array)).any():
+            raise mistake(f"{name} holds {least:g} to {most:g}, neither 0..1 nor 0..255: clip them, or multiply by 255")
+        return _TO_255 if most <= 1 + _SLACK else _AS_IS
     factor = _AS_IS if fitted.of_floats is None else fitted.of_floats
-    if factor == _TO_255 and most > 1:
+    if factor == _TO_255 and most > 1 + _SLACK:
         raise mistake(f"{name} holds floats up to {most:g}, and fit had 0..1: give the same range, or uint8")
     if fitted.of_floats is None and 0 < most <= 1 and (array != np.rint(array)).any():
         raise mistake(f"{name} holds floats of 0..1, and fit had whole numbers of 0..255: multiply by 255")

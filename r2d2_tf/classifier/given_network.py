@@ -51,14 +51,14 @@ def save(model: "keras.Model", num_classes: int, folder: Path) -> str:
     return f"{name}:network"
 
 
-def load(folder: Path) -> "keras.Model | None":
-    """The model that `save` wrote there; None if it wrote none."""
-    paths = sorted(folder.glob(f"{_PREFIX}*.keras"))
-    if not paths:
+def load(folder: Path, name: str) -> "keras.Model | None":
+    """The model that `save` wrote there and named so; None if it is gone."""
+    path = folder / f"{name.partition(':')[0]}.keras"
+    if not path.is_file():
         return None
     import keras
 
-    return keras.saving.load_model(paths[0], compile=False, safe_mode=True)
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 @contextlib.contextmanager

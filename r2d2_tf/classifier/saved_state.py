@@ -35,7 +35,7 @@ class SavedState:
         pixels = self.pixels and {"shape": list(self.pixels.shape), "of_floats": self.pixels.of_floats}
         classes = {"values": self.classes.tolist(), "dtype": self.classes.dtype.str}
         about = {"parameters": self.parameters, "classes": classes, "pixels": pixels, "count": self.count}
-        files.write_text(folder / FILE, json.dumps(about, indent=2) + "\n")
+        files.write_text(folder / FILE, json.dumps(about, indent=2, default=_plain) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "SavedState":
@@ -54,3 +54,10 @@ class SavedState:
             return cls(about["parameters"], classes, pixels, about["count"])
         except (ValueError, KeyError, TypeError) as error:
             raise mistake(f"{path} is damaged: save the classifier again ({error})") from error
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy's, as a parameter may be, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written")

@@ -55,7 +55,11 @@ def write(X: Any, y: Any, X_test: Any, y_test: Any, folder: Path, *, afresh: boo
     if (X_test is None) != (y_test is None):
         raise mistake("X_test and y_test belong together: give both, or neither")
     if (own := folder_in(X)) is not None:
-        return Written(_flags_of_folder(own, y, X_test), None, None, None)
+        flags = _flags_of_folder(own, y, X_test)
+        if afresh:
+            # Links to the files of an earlier fit would be taken for its images.
+            shutil.rmtree(folder / LINKS, ignore_errors=True)
+        return Written(flags, None, None, None)
     if isinstance(y, str | os.PathLike):
         raise mistake(f"y ({str(y)!r}) is a file, which goes with a folder: give the classes of the {len(X)} images of X")
     if (paths := files_in(X)) is not None:

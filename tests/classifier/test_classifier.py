@@ -172,6 +172,15 @@ def test_wrong_images_or_labels_are_told_in_a_line(given, words):
         R2D2Classifier().fit(*given)
 
 
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    np.savez(tmp_path / "images.npz", mine=NUMBERS)
+    with pytest.raises(ValueError, match="holds other files"):
+        small_classifier(run_dir=tmp_path).fit(IMAGES, NAMES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "labels.csv"]
+    assert np.load(tmp_path / "images.npz").files == ["mine"]
+
+
 def test_labels_that_cannot_be_set_apart_are_told(fitted):
     with pytest.raises(ValueError, match="X_test and y_test"):
         R2D2Classifier().fit(IMAGES, with_gaps(NUMBERS, 3))

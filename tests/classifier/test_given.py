@@ -30,6 +30,13 @@ def test_images_become_bytes(images, expected):
     assert looks.shape == (3, 4, 1)
 
 
+def test_floats_that_rounding_took_out_of_their_range_stay_what_they_are():
+    floats = GREY / 23.0 * (1 + 1e-6) - 1e-6
+    pixels, looks = pixels_in(floats)
+    assert (pixels.min(), pixels.max(), looks.of_floats) == (0, 255, 255.0)
+    np.testing.assert_array_equal(pixels_in(floats, looks)[0], pixels)
+
+
 def test_other_images_are_read_as_those_of_fit():
     _, looks = pixels_in(GREY / 255.0)
     dark = np.full((1, 3, 4), 0.01)
@@ -47,6 +54,9 @@ def test_other_images_are_read_as_those_of_fit():
         (np.zeros((0, 8, 8)), None, "no image"),
         (np.full((1, 8, 8), -0.5), None, "before any normalising"),
         (np.full((1, 8, 8), np.nan), None, "NaN"),
+        (np.full((1, 8, 8), 1.3), None, "neither 0..1 nor 0..255"),
+        ([GREY[0], GREY[0, :2]], None, "several shapes"),
+        (GREY[0], Pixels((3, 4, 1), None), r"is one image: give several, as X\[None\]"),
         (np.full((1, 8, 8), 300), None, "300"),
         (np.zeros((1, 8, 8), complex), None, "complex"),
         (np.zeros((1, 9, 8)), Pixels((8, 8, 1), None), "fit had"),
