@@ -93,7 +93,9 @@ def true_classes(batch: tf.Tensor | tuple[tf.Tensor, ...]) -> tf.Tensor:
     Raises:
         ValueError: if there is no second, a third, or more than a number an image.
     """
-    batch = batch if isinstance(batch, tuple) else (batch,)
+    # test_on_batch has a None for weights of images.
+    parts = batch if isinstance(batch, tuple) else (batch,)
+    batch = tuple(tf.convert_to_tensor(part) for part in parts if part is not None)
     # Of labels of several ranks, one call after the other, the rank is not known.
     if len(batch) != 2 or (batch[1].shape.rank is not None and batch[1].shape[1:].num_elements() != 1):
         found = " and ".join(str(part.shape) for part in batch)

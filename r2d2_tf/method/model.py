@@ -69,7 +69,7 @@ class R2D2Model(keras.Model):
         ValueError: in one line, if the network does not give logits of the table's classes, or there is no such class loss.
     """
 
-    class_loss, alpha, beta, pseudo_label_lr = Traced(), Traced(), Traced(), Traced()
+    class_loss, alpha, beta, pseudo_label_lr = Traced(checks.class_loss_of), Traced(), Traced(), Traced()
     weight_decay, compatibility, use_unlabeled, learn_pseudo_labels = Traced(), Traced(), Traced(), Traced()
     trains_head_alone, weighs_certainty, checks_batches = Traced(), Traced(), Traced()
 
@@ -86,7 +86,7 @@ class R2D2Model(keras.Model):
     ) -> None:
         super().__init__(name="r2d2")
         checks.check_parts(backbone, table)
-        self.backbone, self.table, self.class_loss = backbone, table, checks.class_loss_of(class_loss)
+        self.backbone, self.table, self.class_loss = backbone, table, class_loss
         self.alpha, self.beta, self.pseudo_label_lr = alpha, beta, pseudo_label_lr
         self.weight_decay = self.compatibility = 0.0
         self.use_unlabeled = self.learn_pseudo_labels = self.trains_head_alone = self.weighs_certainty = False
@@ -157,7 +157,7 @@ class R2D2Model(keras.Model):
             row_tape.watch(pseudo_logits)
             logits = self.logits(images, training=not self.trains_head_alone)
             if self.checks_batches:
-                logits = self._first_batches.look(logits, rows, self.optimizer.iterations)
+                logits = self._first_batches.look(self, logits, rows, pseudo_logits)
             seen = Seen.of(rows, labeled, global_count, pseudo_logits, logits)
             losses, class_loss = self.image_losses(seen)
             # Divided by the count over *all* replicas: Keras' optimizer sums the replicas' gradients.

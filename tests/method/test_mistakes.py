@@ -76,6 +76,14 @@ def test_a_class_loss_that_is_none_is_told_with_those_that_are_and_a_name_is_eno
     assert R2D2Model(layers(DENSE(NUM_CLASSES)), table(), class_loss="forward_kl").get_config()["class_loss"] == "forward_kl"
 
 
+def test_a_class_loss_may_be_set_by_its_name_and_what_is_none_is_told():
+    model = R2D2Model(layers(DENSE(NUM_CLASSES)), table())
+    model.class_loss = "forward_kl"
+    assert model.get_config()["class_loss"] == "forward_kl"
+    with pytest.raises(ValueError, match=r"class_loss \(\['l2'\]\) must be"):
+        model.class_loss = ["l2"]
+
+
 def test_what_is_no_table_or_is_made_within_the_strategy_is_refused():
     assert "make one of the labels" in said(R2D2Model, layers(DENSE(NUM_CLASSES)), tiny_labels(COUNT, LABELED))
     with make_strategy(2).scope():
@@ -132,6 +140,7 @@ def test_rows_may_be_whole_numbers_of_any_kind_that_can_number_the_table(kind):
     for own, refused in ((table(), False), (large, kind == np.uint8)):
         model = R2D2Model(layers(DENSE(NUM_CLASSES)), own)
         model.compile("sgd", run_eagerly=True)
+        model.use_unlabeled = True
         if refused:
             assert "rows are uint8" in said(model.fit, IMAGES, ROWS.astype(kind), verbose=0)
         else:
@@ -170,6 +179,23 @@ def test_a_switch_that_is_set_is_in_the_next_step_whether_the_model_is_compiled_
     assert model.train_function is not function
 
 
+def test_rows_of_which_nothing_is_known_are_not_learned_as_class_0():
+    model = R2D2Model(layers(DENSE(NUM_CLASSES)), table())
+    model.compile("sgd", run_eagerly=True)
+    assert f"row {LABELED} has no label and no prediction yet" in said(model.fit, IMAGES, ROWS, COUNT, verbose=0, shuffle=False)
+    model.fit(IMAGES[:LABELED], ROWS[:LABELED], verbose=0)
+    model.repredict(batches_of(IMAGES, ROWS, 8))
+    model.fit(IMAGES, ROWS, verbose=0)
+
+
+def test_single_batches_are_trained_and_tested_on():
+    model = R2D2Model(layers(DENSE(NUM_CLASSES)), table())
+    model.set_stage(use_unlabeled=True, learn_pseudo_labels=True, optimizer="sgd")
+    model.run_eagerly = True
+    model.train_on_batch(IMAGES, ROWS)
+    assert model.test_on_batch(IMAGES, CLASSES, return_dict=True).keys() == {"loss", "error"}
+
+
 def test_a_stage_is_set_with_its_switches_and_a_new_optimizer():
     model = R2D2Model(layers(DENSE(NUM_CLASSES)), table())
     for use_unlabeled, learn in ((False, False), (True, True), (True, False)):
@@ -198,6 +224,8 @@ def test_a_share_to_validate_on_and_classes_that_are_none_are_refused():
     model.run_eagerly = True
     assert "validation_data=(images, classes)" in said(model.fit, IMAGES, ROWS, validation_split=0.2)
     assert said(model.evaluate, IMAGES, ROWS, verbose=0).startswith("an image's class is 23: classes run from 0 to 2")
+    assert "an image's class is -2" in said(model.evaluate, IMAGES, np.full(COUNT, -2), verbose=0)
+    model.use_unlabeled = True
     assert "an image's class is 23" in said(model.fit, IMAGES, ROWS, validation_data=(IMAGES, ROWS), verbose=0)
     assert "row 24 is none" in said(model.repredict, batches_of(IMAGES, ROWS + 7, 8))
 

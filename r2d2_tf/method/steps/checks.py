@@ -3,12 +3,13 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.system.messages import mistake
@@ -24,13 +25,15 @@ HOW_TO_SAVE = (
 )
 _PROBABILITIES = ("softmax", "sigmoid")
 _CLASS = "not a class:"
+Model: TypeAlias = Any
+"""An R2D2Model, whose module imports this one."""
 
 
 def class_loss_of(class_loss: ClassLoss | str) -> ClassLoss:
     """The class loss itself; ValueError for a name that is none."""
     if callable(class_loss):
         return class_loss
-    if class_loss not in CLASS_LOSSES:
+    if not isinstance(class_loss, str) or class_loss not in CLASS_LOSSES:
         names = ", ".join(CLASS_LOSSES)
         raise mistake(f"class_loss ({class_loss!r}) must be {names}, or a function of (log_p, log_pseudo_p)")
     return CLASS_LOSSES[class_loss]
@@ -98,11 +101,13 @@ def images_and_rows(batch: Any, num_rows: int) -> tuple[tf.Tensor, tf.Tensor]:
     Raises:
         ValueError: if that is something else, as far as shapes and types show.
     """
+    # train_on_batch has a None for weights of images.
+    batch = tuple(part for part in batch if part is not None) if isinstance(batch, tuple) else batch
     if not isinstance(batch, tuple) or len(batch) != 2:
         parts = batch if isinstance(batch, tuple) else (batch,)
         found = " and ".join(str(getattr(part, "shape", type(part).__name__)) for part in parts)
         raise mistake(f"fit takes batches of images and the number of each one's row, (images, rows); it was given {found}")
-    images, rows = batch
+    images, rows = batch[0], tf.convert_to_tensor(batch[1])
     if not rows.dtype.is_integer or (rows.shape.rank is not None and rows.shape.rank != 1) or rows.dtype.max < num_rows - 1:
         raise mistake(
             f"rows are {rows.dtype.name} of shape {rows.shape}, and must be int64 of shape [batch], 0 to {num_rows - 1}: the "
@@ -112,10 +117,12 @@ def images_and_rows(batch: Any, num_rows: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def classes_in_range(classes: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """The true classes of an evaluation, `[batch]`; what uses them stops if one is too large."""
+    """The true classes of an evaluation, `[batch]`; what uses them stops if one is none."""
     with tf.device("/CPU:0"):
-        largest = tf.reduce_max(classes)
-        check = tf.debugging.Assert(largest < num_classes, [tf.strings.join([_CLASS, tf.strings.as_string(largest)], " ")])
+        least, largest = tf.reduce_min(classes), tf.reduce_max(classes)
+        wrong = tf.where(least < UNLABELED, least, largest)
+        is_right = (least >= UNLABELED) & (largest < num_classes)
+        check = tf.debugging.Assert(is_right, [tf.strings.join([_CLASS, tf.strings.as_string(wrong)], " ")])
         with tf.control_dependencies([check]):
             return tf.identity(classes)
 
@@ -139,25 +146,29 @@ class FirstBatches:
         self._images = self._like_probabilities = 0
         self._largest, self._repeats, self._all_labeled = -1, False, True
 
-    def look(self, logits: tf.Tensor, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def look(self, model: Model, logits: tf.Tensor, rows: tf.Tensor, pseudo_logits: tf.Tensor) -> tf.Tensor:
         """The logits of a batch; what uses them stops if they, or the batch's rows, are found to be something else.
 
         Args:
+            model: whose step it is.
             logits: `[batch, classes]`.
             rows: `[batch]`.
-            step: how many there have been, a scalar.
+            pseudo_logits: of the rows, `[batch, classes]`.
         """
-        values = tf.stop_gradient(logits), rows
+        # With both switches off an empty row would be a label, of class 0.
+        are_labels = not (model.use_unlabeled or model.learn_pseudo_labels)
+        empty = tf.reduce_all(pseudo_logits == 0, -1) if are_labels else tf.zeros_like(rows, tf.bool)
+        values = tf.stop_gradient(logits), rows, empty
 
         def looked() -> tf.Tensor:
             return tf.numpy_function(self._look, values, tf.bool)
 
-        check = tf.cond(step < CHECKED_STEPS, looked, lambda: tf.constant(True))
+        check = tf.cond(model.optimizer.iterations < CHECKED_STEPS, looked, lambda: tf.constant(True))
         with tf.control_dependencies([check]):
             return tf.identity(logits)
 
-    def _look(self, logits: np.ndarray, rows: np.ndarray) -> np.bool_:
-        self._mistake = self._mistake or self._found(logits, rows)
+    def _look(self, logits: np.ndarray, rows: np.ndarray, empty: np.ndarray) -> np.bool_:
+        self._mistake = self._mistake or self._found(logits, rows) or self._untaught(rows[empty])
         if self._mistake:
             raise ValueError(self._mistake)
         return np.True_
@@ -182,9 +193,19 @@ class FirstBatches:
         if self._largest < table.num_classes < table.num_rows and self._repeats and enough and not only_labeled:
             return (
                 f"the first {self._images} images have rows 0 to {self._largest} alone, again and again, as classes would be: "
-                "give fit the number of each image's row in the table, as in fit(images, np.arange(len(images)))"
+                "give fit the number of each image's row in the table, as in fit(images, np.arange(len(images))); if it is "
+                "that, shuffle them, or set model.checks_batches = False"
             )
         return ""
+
+    @staticmethod
+    def _untaught(rows: np.ndarray) -> str:
+        if not rows.size:
+            return ""
+        return (
+            f"row {rows[0]} has no label and no prediction yet, and would be learned as class 0: give fit "
+            "table.labeled_rows and their images alone, or begin stage 2, as by model.set_stage(use_unlabeled=True, ...)"
+        )
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -199,7 +220,7 @@ class FirstBatches:
 
     def _out_of_range(self, text: str) -> str:
         num_rows, num_classes = self._table.num_rows, self._table.num_classes
-        if found := re.search(rf"{_CLASS} (\d+)", text):
+        if found := re.search(rf"{_CLASS} (-?\d+)", text):
             return f"an image's class is {found[1]}: classes run from 0 to {num_classes - 1}, or -1 where it is not known"
         if found := re.search(rf"indices\S* = (-?\d+) is not in \[0, {num_rows}\)", text):
             return self._no_row(found[1])
