@@ -3,10 +3,13 @@
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from r2d2_tf.backbones.weights import packages
 
@@ -255,8 +258,12 @@ _MOST = {int: 2**31 - 1, float: 1e30}
 
 
 def checked(field: dataclasses.Field, value: Any) -> Any:
-    """A flag's value, a float where that is what the flag takes."""
+    """A flag's value, a float where that is what the flag takes; a path and NumPy's numbers are taken for what they say."""
     name, kind = field.name, type(field.default)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not kind:

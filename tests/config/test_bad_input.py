@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -201,3 +202,8 @@ def test_a_path_too_long_for_the_system_is_one_line(flag, capsys):
 def test_a_run_whose_path_is_too_long_for_the_system_is_one_line(main, capsys):
     assert main([f"--run_dir={'a' * 300}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_python_may_give_paths_and_numpys_numbers(tmp_path):
+    config = Config(dataset="folder", data_dir=tmp_path, batch_size=np.int64(64), alpha=np.float64(0.2))
+    assert config == Config(dataset="folder", data_dir=str(tmp_path), batch_size=64, alpha=0.2)
