@@ -5,7 +5,9 @@ All of it is read from what a run and an export leave; what they do not say is c
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from r2d2_tf.config.config import Config
@@ -95,7 +97,7 @@ def _measured(summary: Mapping[str, Any], config: Config, stage: int) -> list[st
     where = summary.get("evaluate_on")
     count = f"{images:,}" if images else f"an {UNKNOWN} number of"
     if where:
-        on = f"Measured on {count} images of `{where}`, kept out of training: the test images were not looked at."
+        on = f"Measured on {count} images of `{Path(where).name}`, kept out of training: the test images were not looked at."
     elif config.test_fraction:
         share = f"{config.test_fraction:g} of the labeled ones, drawn and kept out of training"
         on = f"Measured on {count} images: {share}."
@@ -154,7 +156,9 @@ def _training(summary: Mapping[str, Any], config: Config) -> list[str]:
     changed = [
         f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}"
         for field in dataclasses.fields(config)
-        if field.name not in _OF_THIS_MACHINE and (value := getattr(config, field.name)) != field.default
+        if field.name not in _OF_THIS_MACHINE
+        and (value := getattr(config, field.name)) != field.default
+        and os.sep not in str(value)
     ]
     again = f"`config.cfg` of the run repeats it: `{shown('r2d2_tf.train', '--flagfile=config.cfg')}`."
     words = f"{again} These flags of it are not the defaults; places on the machine that trained are left out:"
