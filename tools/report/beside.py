@@ -35,6 +35,7 @@ def contents(first: RunRecord, second: RunRecord) -> dict[str, Any]:
     return {
         "title": f"{names[0]} beside {names[1]}",
         "names": names,
+        "of_several": commands.shown("tools.compare"),
         "headline": _sentence(runs, names, together),
         "is_fake": any(run.is_fake for run in runs),
         "data": [title_of(run.config, run.summary or {}) for run in runs],
