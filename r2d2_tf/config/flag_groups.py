@@ -9,9 +9,9 @@ def _flag(group: str, default: Any, help_text: str, **checks: Any) -> Any:
     return dataclasses.field(default=default, metadata={"group": group, "help": help_text, **checks})
 
 
-# Of the metadata, `later` is a flag of which stage 1 knows nothing, `cosmetic` one that changes no result, and
-# `unnamed` are values that are
-# not in the name of a run's folder, though they change the run: one of them older runs had in place of the default.
+# Of the metadata, `later` is a flag of which stage 1 knows nothing, `cosmetic` one that changes no result, and `unnamed` are
+# values that are not in the name of a run's folder, though they change the run: one of them older runs had in place of the
+# default.
 daily = functools.partial(_flag, "Every day")
 data = functools.partial(_flag, "Data")
 network = functools.partial(_flag, "Network and weights")

@@ -201,7 +201,10 @@ class Choosing:
         return folds
 
     def _no_time(self, recipe: Recipe, seconds: float) -> list[Fold]:
-        self.say(f"  {recipe.name} is not tried: it takes about {time_text(seconds)}, more than are left (--minutes)")
+        self.say(
+            f"  {recipe.name} is not tried: a look and a run take about {time_text(seconds)}, more than are left "
+            "(--minutes)"
+        )
         return []
 
     def _more_labels(self, recipe: Recipe, tried: Mapping[str, list[Fold]]) -> list[str]:

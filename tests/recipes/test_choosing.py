@@ -126,7 +126,7 @@ def test_what_the_minutes_do_not_allow_is_not_tried_and_that_is_said(photos, tmp
     recipes = [recipe("first"), recipe("second", seconds=3600)]
     choice, said = choosing_of(photos, tmp_path, recipes, monkeypatch, lambda name, part: (0, 0, 0), minutes=5.0)
     assert choice.chosen().words[0] == "Chosen: the first way"
-    assert "second is not tried: it takes about 2 h, more than are left (--minutes)" in said[-1]
+    assert "second is not tried: a look and a run take about 2 h, more than are left (--minutes)" in said[-1]
     alone = [recipe("only", seconds=3600)]
     choice, said = choosing_of(photos, tmp_path, alone, monkeypatch, lambda name, part: (0, 0, 0), minutes=5.0)
     chosen = choice.chosen()

@@ -88,6 +88,6 @@ def _loss(name: str) -> Callable[[Measured], str]:
         value = float(logs[name])
         if abs(value) >= 1e5:
             return f"{value:.0e}"
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:.5g}"
+        return f"{value:.4f}" if abs(value) < 9.99995 else f"{value:.5g}"
 
     return cell
