@@ -202,8 +202,7 @@ class Choosing:
 
     def _no_time(self, recipe: Recipe, seconds: float) -> list[Fold]:
         self.say(
-            f"  {recipe.name} is not tried: a look and a run take about {time_text(seconds)}, more than are left "
-            "(--minutes)"
+            f"  {recipe.name} is not tried: a look and a run take about {time_text(seconds)}, more than are left (--minutes)"
         )
         return []
 

@@ -228,6 +228,9 @@ def test_the_end_of_a_run_begins_with_its_verdict_and_does_not_export_a_worse_ne
     lines = [line for line in result_text(summary, "runs/x").splitlines() if line]
     assert lines[0] == summary["verdict"]
     assert lines[1] == f"Result: {summary['result']['why']}"
+    row = next(line for line in lines if line.endswith("<- result"))
+    assert "of " in row, "with the labels that were held out"
+    assert len(row) <= 80, "a terminal may have no more columns"
     errors = {"stage_1": 10.0, "stage_2": 9.0, "stage_3": 12.0}
     worse = summary | {"test_error_percent": errors, "result": {"stage": 3, "held_out": {}}}
     assert "has more test errors than stage 1's" in result_text(worse, "runs/x")
