@@ -155,8 +155,9 @@ class FirstBatches:
             rows: `[batch]`.
             pseudo_logits: of the rows, `[batch, classes]`.
         """
-        # With both switches off an empty row would be a label, of class 0.
-        are_labels = not (model.use_unlabeled or model.learn_pseudo_labels)
+        # With both switches off an empty row would be a label, of class 0; but what a subclass makes of its rows is its own.
+        is_own = type(model).update_rows.__qualname__ == "R2D2Model.update_rows"
+        are_labels = is_own and not (model.use_unlabeled or model.learn_pseudo_labels)
         empty = tf.reduce_all(pseudo_logits == 0, -1) if are_labels else tf.zeros_like(rows, tf.bool)
         values = tf.stop_gradient(logits), rows, empty
 
