@@ -186,11 +186,13 @@ def test_the_input_is_measured_beside_training(monkeypatch):
     assert row.ratio("input / training") > 0
 
 
+@pytest.mark.slow
 def test_reprediction_and_the_forward_loop_are_measured():
     row = prediction.measure(replace(LENET, eval_batch_size=16, batch_size=64), TINY)
     assert min(row.numbers[prediction.REPREDICTION] + row.numbers[prediction.FORWARD]) > 0
 
 
+@pytest.mark.slow
 def test_step_times_of_tables_are_those_of_the_larger_beside_the_smallest(monkeypatch):
     monkeypatch.setitem(CASES, "conv_small", replace(CASES["conv_small"], batch_size=8))
     rows = tables.times([1_000, 2_000], TINY)
@@ -317,6 +319,7 @@ def test_a_step_in_pytorch_does_the_same_to_loss_network_and_table(name):
     np.testing.assert_allclose(arm.logits(arm.batch(images)).detach().numpy(), ours, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_replicas_train_on_the_same_global_batch():
     row = replicas.measure(LENET, TINY, make_strategy(1), make_strategy(2))
     assert row.ratio("2 replicas / 1, images/s") > 0

@@ -74,6 +74,7 @@ def test_variance_within_classes_is_a_share_of_all_variance():
     assert feature_plot.variance_within(features, np.zeros(4)) == 100.0
 
 
+@pytest.mark.slow
 def test_a_run_with_two_features_gets_its_picture_and_four_numbers(tmp_path, capsys):
     assert train.main([*SHORT, "--backbone=lenet_2d", "--max_steps=10", f"--run_dir={tmp_path}"]) == 0
     capsys.readouterr()
