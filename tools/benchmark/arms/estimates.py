@@ -35,7 +35,7 @@ KINDS = {
 """A kind of run -> its flags, beside those of its data."""
 _QUICK = ("--rounds=1:0.01", "--finetune_epochs=1", "--max_steps=1")
 _CLASSES = 5
-_IMAGES, _QUICK_IMAGES = {"train": 20, "unlabeled": 100, "test": 40}, {"train": 4, "unlabeled": 6, "test": 2}
+_IMAGES, _QUICK_IMAGES = {"train": 20, "unlabeled": 60, "test": 20}, {"train": 4, "unlabeled": 6, "test": 2}
 """Photographs of each class in a folder."""
 
 
