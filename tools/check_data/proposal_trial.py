@@ -186,7 +186,12 @@ def main(arguments: Sequence[str]) -> int:
     flags.DEFINE_enum(
         "dataset", "mnist5k", [*sorted(DATASETS), _FOLDER], "whose training images are used", flag_values=flag_values
     )
-    define_path("data_dir", "", "folder of prepared TFDS data sets", flag_values=flag_values)
+    define_path(
+        "data_dir",
+        "",
+        "folder of prepared TFDS data sets; of --dataset=folder the images, a folder a class",
+        flag_values=flag_values,
+    )
     flags.DEFINE_integer("num_labels", 100, "images with a label", lower_bound=2, flag_values=flag_values)
     flags.DEFINE_integer("num_unlabeled", 2000, "images without", lower_bound=0, flag_values=flag_values)
     flags.DEFINE_integer("num_test", 500, "images to test on", lower_bound=1, flag_values=flag_values)
@@ -201,7 +206,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _claim(trial: Trial) -> None:
     """Notes in the folder which trial it is; raises ValueError if it holds another one."""
-    asked = {name: str(value) for name, value in dataclasses.asdict(trial).items() if name not in ("folder", "data_dir")}
+    # Prepared sets are the same wherever they lie; a folder of images is itself what is tried.
+    aside = {"folder"} if trial.dataset == _FOLDER else {"folder", "data_dir"}
+    asked = {name: str(value) for name, value in dataclasses.asdict(trial).items() if name not in aside}
     path = trial.folder / _TRIAL_FILE
     if path.is_file():
         held = json.loads(path.read_text())
@@ -222,7 +229,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     folder = Path(flag_values["output_dir"].value)
     if counts["dataset"] == _FOLDER and (not data_dir or counts["tested_on"] == _TEST):
         raise ValueError("--dataset=folder needs --data_dir=FOLDER, a folder a class, and --tested_on=train")
-    trial = Trial(data_dir=Path(data_dir).expanduser() if data_dir else None, folder=folder, **counts)
+    trial = Trial(data_dir=Path(data_dir).expanduser().resolve() if data_dir else None, folder=folder, **counts)
     run_directory.check_writable(folder)
     _claim(trial)
     summaries: dict[int, dict[str, Any]] = {}

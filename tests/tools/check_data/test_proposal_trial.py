@@ -140,3 +140,16 @@ def test_images_of_a_folder_are_drawn_as_the_files_that_they_are_and_each_needs_
 def test_a_trial_of_a_folder_says_what_it_needs(tmp_path, capsys):
     assert main(["--dataset=folder", f"--output_dir={tmp_path / 'trial'}"]) != 0
     assert "--dataset=folder needs --data_dir=FOLDER" in capsys.readouterr().err
+
+
+def test_a_trial_of_another_folder_is_another_trial(tmp_path, capsys):
+    out = tmp_path / "trial"
+    out.mkdir()
+    held = {"dataset": "folder", "data_dir": str(tmp_path / "first"), "num_labels": "100", "num_unlabeled": "2000"}
+    (out / "trial.json").write_text(
+        json.dumps(held | {"num_test": "500", "tested_on": "train", "minutes": "20.0", "weights": "True"})
+    )
+    assert main(["--dataset=folder", f"--data_dir={tmp_path / 'second'}", f"--output_dir={out}"]) == 2
+    error = capsys.readouterr().err
+    assert "holds another trial (--data_dir:" in error
+    assert "--num_labels" not in error
