@@ -15,7 +15,7 @@ from r2d2_tf.data.image_data import UNLABELED, ImageData
 from r2d2_tf.data.splits import held_out_rows, parse_part
 from r2d2_tf.runs import finished, run_directory, run_labels
 from r2d2_tf.runs.outcome import stage_predictions, verdict
-from r2d2_tf.runs.outcome.result import decided
+from r2d2_tf.runs.outcome.result import chosen_before, decided
 from r2d2_tf.runs.outcome.summary import result_text
 from r2d2_tf.runs.outcome.verdict import Kind
 from tools.evaluate import __main__ as evaluate
@@ -237,3 +237,11 @@ def test_the_end_of_a_run_begins_with_its_verdict_and_does_not_export_a_worse_ne
     assert "--format=tflite --stage=1" in result_text(worse, "runs/x")
     better = worse | {"result": {"stage": 2, "held_out": {}}}
     assert "--stage=" not in result_text(better, "runs/x")
+
+
+def test_a_choice_is_read_whether_it_says_why_or_has_the_lines_of_before(tmp_path):
+    counts = {"stage_1": {"wrong": 3, "of": 20}, "stage_2": {"wrong": 1, "of": 20}}
+    for own in ({"why": "the head; stage 2"}, {"words": ["the head;", "stage 2"]}):
+        (tmp_path / "choice.json").write_text(json.dumps({**own, "held_out": counts, "p_value": 0.5}))
+        found = chosen_before(tmp_path, 2)
+        assert (found.stage, found.why, found.held_out, found.p_value) == (2, "the head; stage 2", counts, 0.5)

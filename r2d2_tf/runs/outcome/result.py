@@ -86,4 +86,6 @@ def chosen_before(folder: Path, stage: int) -> Result | None:
     if not path.is_file():
         return None
     choice = json.loads(path.read_text(encoding="utf-8"))
-    return Result(stage, choice["why"], choice["held_out"], choice["p_value"]) if choice["held_out"] else None
+    # A record of before has lines.
+    why = choice["why"] if "why" in choice else " ".join(choice["words"])
+    return Result(stage, why, choice["held_out"], choice["p_value"]) if choice["held_out"] else None
