@@ -5,7 +5,6 @@ import dataclasses
 import difflib
 import numbers
 import random
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from r2d2_tf.recipes.pretrained import head
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome.summary import words_of_summary
 from r2d2_tf.runs.preflight import begin
-from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.system.interrupts import RunInterrupted, StopSignals, signals_of_a_call
 from r2d2_tf.system.messages import mistake
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
 
@@ -126,7 +125,7 @@ def trained(data: Mapping[str, Any], wish: Wish, run_dir: Path) -> list[str]:
     config = Config(**own, seed=wish.seed, name=NAME, run_dir=str(run_dir), minutes=wish.minutes or 0.0)
     import_tensorflow_quietly()
     tries = not wish.says_how() and (config.dataset == "folder" or wish.minutes is not None)
-    with _signals() as signals, given_network.findable(run_dir.parent), _unseeded():
+    with signals_of_a_call() as signals, given_network.findable(run_dir.parent), _unseeded():
         try:
             with _no_flags_in_words():
                 if tries:
@@ -134,16 +133,6 @@ def trained(data: Mapping[str, Any], wish: Wish, run_dir: Path) -> list[str]:
                 return _run(_as_wished(config, wish), [], signals, began)
         except RunInterrupted as interrupted:
             raise KeyboardInterrupt(f"{interrupted}; with a run_dir, the same fit goes on from there") from None
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[StopSignals]:
-    """Handles Ctrl-C where Python lets it be handled: in the main thread."""
-    with contextlib.ExitStack() as stack:
-        signals = StopSignals(ends_process=False)
-        if threading.current_thread() is threading.main_thread():
-            stack.enter_context(signals)
-        yield signals
 
 
 @contextlib.contextmanager
@@ -221,7 +210,7 @@ def _run(config: Config, words: list[str], signals: StopSignals, began: float) -
     if summary is None:
         from r2d2_tf.training.experiment import Experiment
 
-        experiment = Experiment(begun.config, begun.spec, signals=signals)
+        experiment = Experiment(begun.config, begun.spec, begun.cluster, signals)
         with experiment.claimed() as folder, warnings_held_back():
             copy_into_run(begun.config)
             signals.defer()

@@ -106,3 +106,14 @@ class StopSignals:
                 if self._deferring:
                     name = _NAMES[signal.Signals(byte[0])]
                     os.write(2, f"\n{name}: saving the run; once more stops at once\n".encode())
+
+
+@contextlib.contextmanager
+def signals_of_a_call() -> Iterator[StopSignals]:
+    """StopSignals while a function runs that a user's program called: they do not end its process.
+
+    Handled in the main thread alone: Python lets other threads set no handlers.
+    """
+    signals = StopSignals(ends_process=False)
+    with signals if threading.current_thread() is threading.main_thread() else contextlib.nullcontext():
+        yield signals

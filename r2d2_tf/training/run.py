@@ -1,8 +1,6 @@
 """`run(config)`: what the command does, for who writes Python."""
 
-import contextlib
 import dataclasses
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs.preflight import begin
 from r2d2_tf.system.commands import shown
-from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
+from r2d2_tf.system.interrupts import RunInterrupted, StopSignals, signals_of_a_call
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
 
 
@@ -38,11 +36,7 @@ def run(config: Config, *, run_dir: str | Path = "") -> dict[str, Any]:
         config = dataclasses.replace(config, run_dir=str(run_dir))
     if config.dry_run:
         raise ValueError(f"dry_run (True) is for the command: {shown('r2d2_tf.train', '--dry_run')} says what a run would take")
-    with contextlib.ExitStack() as stack:
-        signals = StopSignals(ends_process=False)
-        # Python lets other threads set no handlers.
-        if threading.current_thread() is threading.main_thread():
-            stack.enter_context(signals)
+    with signals_of_a_call() as signals:
         try:
             return _trained(config, signals, began)
         except RunInterrupted as interrupted:
