@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 
 from r2d2_tf.classifier.given_network import findable
 from r2d2_tf.config.config import SHOWN, Config
 from r2d2_tf.data.readers.file_search import FilesBelow, find_images
 from r2d2_tf.data.readers.folder import own_images
+from r2d2_tf.data.readers.npz import row_of
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import COLUMNS, read_metrics
 from r2d2_tf.system import files
@@ -180,18 +182,16 @@ class FittedFolder:
             raise AttributeError("there are no pseudo-labels: the network was trained on the labels alone")
         given = self._given_labels()
         ids, labels, logits = run_directory.read_arrays(self.run_dir / run_directory.TABLE_FILE, _TABLE_ARRAYS).values()
-        images = np.full((len(given), logits.shape[1]), np.nan, np.float32)
-        images[given >= 0] = np.eye(logits.shape[1], dtype=np.float32)[given[given >= 0]]
-        rows = self._rows_of(ids)
+        probabilities = np.full((len(given), logits.shape[1]), np.nan, np.float32)
+        probabilities[given >= 0] = np.eye(logits.shape[1], dtype=np.float32)[given[given >= 0]]
         moved = np.ones(len(ids), bool) if self.config.learn_labeled_rows or self.config.soft_labels else labels < 0
-        exponents = np.exp(logits - logits.max(1, keepdims=True))
-        images[rows[moved]] = (exponents / exponents.sum(1, keepdims=True))[moved]
-        return images
+        probabilities[self._rows_of(ids)[moved]] = softmax(logits[moved], axis=1)
+        return probabilities
 
     def _rows_of(self, ids: np.ndarray) -> np.ndarray:
         """The place of each id among the images."""
         if self.config.dataset == "npz":
-            return np.array([int(name.rpartition("_")[2]) for name in ids.tolist()], np.int64)
+            return np.array([row_of(name) for name in ids.tolist()], np.int64)
         place_of = {name: place for place, name in enumerate(self.names)}
         return np.array([place_of[name] for name in ids.tolist()], np.int64)
 
@@ -206,17 +206,20 @@ class FittedFolder:
 
     def copy_to(self, folder: Path) -> None:
         """Copies it, trials of recipes excepted."""
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=_trials, dirs_exist_ok=True)
-        FittedFolder(folder).settle()
+        for place in self._places():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.folder / place, folder / place, follow_symlinks=False)
+        FittedFolder(folder)._settle()
 
     def packed(self) -> dict[str, bytes | str]:
         """The same as a value: name of a file in the folder -> its bytes, or where it leads to if it is a link."""
-        places = ((path, path.relative_to(self.folder)) for path in sorted(self.folder.rglob("*")))
-        return {
-            place.as_posix(): os.readlink(path) if path.is_symlink() else path.read_bytes()
-            for path, place in places
-            if (path.is_symlink() or path.is_file()) and not _is_trial(place)
-        }
+        paths = {place.as_posix(): self.folder / place for place in self._places()}
+        return {name: os.readlink(path) if path.is_symlink() else path.read_bytes() for name, path in paths.items()}
+
+    def _places(self) -> list[Path]:
+        """Of all files and links, relative to the folder, but for trials of recipes."""
+        found = (path for path in sorted(self.folder.rglob("*")) if path.is_symlink() or path.is_file())
+        return [place for place in (path.relative_to(self.folder) for path in found) if not _is_trial(place)]
 
     @classmethod
     def unpacked(cls, packed: Mapping[str, bytes | str]) -> "FittedFolder":
@@ -229,10 +232,10 @@ class FittedFolder:
                 path.symlink_to(content)
             else:
                 path.write_bytes(content)
-        home.settle()
+        home._settle()
         return home
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Writes where its images are now into the run's config, for commands that are typed."""
         if (self.run_dir / run_directory.CONFIG_FILE).is_file():
             files.write_text(self.run_dir / run_directory.CONFIG_FILE, self.config.to_flagfile())
@@ -256,11 +259,6 @@ def classes_in(folder: Path) -> np.ndarray:
 
 def _is_trial(path: Path) -> bool:
     return path.parts[:1] == (f"{RUN}-choice",) and len(path.parts) > 2
-
-
-def _trials(folder: str, names: list[str]) -> list[str]:
-    inside = Path(folder).name == f"{RUN}-choice"
-    return [name for name in names if inside and (Path(folder) / name).is_dir()]
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -45,6 +45,11 @@ def read_npz(path: Path, test_fraction: float, *, needs_test: bool = True) -> Im
     return ImageData(images, labels, ids, test_images, test_labels, class_names, given_labels=labels)
 
 
+def row_of(identifier: str) -> int:
+    """The row of `images`, or of `unlabeled_images`, that an id was made of."""
+    return int(identifier.rpartition("_")[2])
+
+
 def arrays_not_read(path: Path) -> list[str]:
     """Names of the arrays in a file that `read_npz` passes over."""
     with np.load(path, allow_pickle=False) as archive:
