@@ -11,7 +11,7 @@ from r2d2_tf.backbones.layers import head_of
 from r2d2_tf.distributed.workers import Batches, of_all_processes
 from r2d2_tf.method import finite, mixed_precision
 from r2d2_tf.method.certainty import certainty_weights
-from r2d2_tf.method.losses import CLASS_LOSSES, ClassLoss, compatibility, cross_entropy, name_of, r2d2_loss
+from r2d2_tf.method.losses import ClassLoss, compatibility, cross_entropy, name_of, r2d2_loss
 from r2d2_tf.method.metrics import EvaluationMeasures, Measures, true_classes
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.method.steps import checks, passes
@@ -96,7 +96,8 @@ class R2D2Model(keras.Model):
         self.measures, self.evaluation = Measures(table.num_classes), EvaluationMeasures()
         self._evaluates = self.resumes_epoch = False
         self.between_batches: Callable[[], object] = lambda: None
-        self.checks_batches, self._first_batches = True, checks.FirstBatches(table)
+        self.checks_batches, descends = True, type(self).update_rows is R2D2Model.update_rows
+        self._first_batches = checks.FirstBatches(table, rows_descend=descends)
         self._passes = passes.Passes(self, self._first_batches)
         self.logits = Forward(backbone, self.distribute_strategy.num_replicas_in_sync, table.num_classes)
         self.built = True
@@ -255,9 +256,8 @@ class R2D2Model(keras.Model):
         """The model of a config, its network freshly initialised, on `table`."""
         if table is None:
             raise ValueError(f"a config has no table of pseudo-labels: {cls.__name__}.from_config(config, table)")
-        numbers = {name: config[name] for name in _NUMBERS}
-        network, class_loss = keras.saving.deserialize_keras_object(config["backbone"]), CLASS_LOSSES[config["class_loss"]]
-        model = cls(network, table, class_loss=class_loss, **numbers)
+        network = keras.saving.deserialize_keras_object(config["backbone"])
+        model = cls(network, table, **{name: config[name] for name in ("class_loss", *_NUMBERS)})
         for name in config.keys() & _SWITCHES:
             setattr(model, name, config[name])
         return model

@@ -12,7 +12,6 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_checks import ALL, HEAD_THEN_ALL
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.distributed.workers import Workers
-from r2d2_tf.method.losses import CLASS_LOSSES
 from r2d2_tf.method.model import R2D2Model
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.system import files
@@ -84,7 +83,7 @@ class Learners:
         model = R2D2Model(
             network,
             self.table,
-            class_loss=CLASS_LOSSES[config.class_loss],
+            class_loss=config.class_loss,
             alpha=config.alpha,
             beta=config.beta,
             pseudo_label_lr=config.pseudo_label_lr,

@@ -19,6 +19,5 @@ def prepare(model: R2D2Model, stage: Stage, config: Config, strategy: tf.distrib
     with strategy.scope():
         # A new optimizer each stage; through the rounds of stage 2 its momentum lives on.
         optimizer = sgd(model.backbone, stage.learning_rates[0], momentum=config.momentum, body_share=stage.body_share)
-        # jit_compile: XLA would have to compile the table's operations too, which run on the host.
-        model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision), jit_compile=False)
+        model.compile(precision.built(optimizer, model.trainable_variables, config.mixed_precision))
     model.average = WeightAverage(model, config.ema) if config.ema else None

@@ -132,10 +132,11 @@ class FirstBatches:
 
     Args:
         table: of the model.
+        rows_descend: whether rows are updated as the model's own update does; what a subclass makes of them is its own.
     """
 
-    def __init__(self, table: PseudoLabelTable) -> None:
-        self._table = table
+    def __init__(self, table: PseudoLabelTable, *, rows_descend: bool) -> None:
+        self._table, self._rows_descend = table, rows_descend
         self.begin({})
 
     def begin(self, options: dict[str, Any]) -> None:
@@ -155,9 +156,8 @@ class FirstBatches:
             rows: `[batch]`.
             pseudo_logits: of the rows, `[batch, classes]`.
         """
-        # With both switches off an empty row would be a label, of class 0; but what a subclass makes of its rows is its own.
-        is_own = type(model).update_rows.__qualname__ == "R2D2Model.update_rows"
-        are_labels = is_own and not (model.use_unlabeled or model.learn_pseudo_labels)
+        # With both switches off an empty row would be a label, of class 0.
+        are_labels = self._rows_descend and not (model.use_unlabeled or model.learn_pseudo_labels)
         empty = tf.reduce_all(pseudo_logits == 0, -1) if are_labels else tf.zeros_like(rows, tf.bool)
         values = tf.stop_gradient(logits), rows, empty
 
