@@ -37,7 +37,6 @@ class Row(NamedTuple):
         kib: size.
         difference: largest of a probability to the network's.
         agreement: percent of images whose most probable class is the network's.
-        error: percent of wrong images.
         wrong: images that the network and it get wrong.
         latency: by batch size; empty until it is measured.
     """
@@ -47,9 +46,13 @@ class Row(NamedTuple):
     kib: float
     difference: float
     agreement: float
-    error: float
     wrong: verdict.Comparison
     latency: dict[int, Latency]
+
+    @property
+    def error(self) -> float:
+        """Percent of wrong images."""
+        return 100 * self.wrong.second / self.wrong.of
 
     @property
     def worse(self) -> float:
@@ -120,7 +123,6 @@ def compared(name: str, where: Path, kib: float, *, actual: np.ndarray, expected
         kib,
         difference=float(np.abs(actual - expected).max()),
         agreement=100 * float(np.mean(actual_class == expected_class)),
-        error=100 * float(np.mean(actual_class != labels)),
         wrong=verdict.compared(expected_class, actual_class, labels),
         latency={},
     )

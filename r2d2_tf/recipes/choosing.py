@@ -13,7 +13,7 @@ from r2d2_tf.recipes import decision
 from r2d2_tf.recipes.chosen import Chosen, folder_of, write
 from r2d2_tf.recipes.facts import remarks
 from r2d2_tf.recipes.fold_runs import Fold, FoldRuns
-from r2d2_tf.recipes.inputs import MINUTES, facts_about
+from r2d2_tf.recipes.inputs import facts_about
 from r2d2_tf.recipes.recipe import HEAD, Recipe, recipes_for
 from r2d2_tf.recipes.timed import QUICK_MINUTES, duration_text, quick_words, timed
 from r2d2_tf.runs import run_labels
@@ -78,17 +78,16 @@ class Choosing:
 
     @property
     def seconds_left(self) -> float:
-        return 60 * (self.config.minutes or MINUTES) - (time.perf_counter() - self.began)
+        return 60 * self.facts.minutes - (time.perf_counter() - self.began)
 
     def plan_text(self) -> str:
         """What will be tried, and about how long it takes."""
         facts = self.facts
-        minutes = self.config.minutes or MINUTES
         lines = [
             f"Your images: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled, {facts.num_test:,} to test on; "
             f"{facts.num_classes:,} classes, {facts.side} pixels{', grey' * facts.is_grey}",
             *remarks(facts),
-            f"Plan, within {minutes:g} minutes (--minutes): labels that are held out in turn choose of",
+            f"Plan, within {facts.minutes:g} minutes (--minutes): labels that are held out in turn choose of",
         ]
         for recipe in self.recipes:
             lines.append(f"  {recipe.name + ':':13}  {recipe.about}; a run takes {duration_text(recipe)}")

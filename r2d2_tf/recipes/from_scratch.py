@@ -69,7 +69,7 @@ def propose(facts: Facts) -> list[Choice]:
     near = nearest(facts)
     base = from_command_line([f"--flagfile={CONFIGS / near.config}.cfg"])
     whence = f"as configs/{near.config}.cfg"
-    choices = [Choice("backbone", base.backbone, _why_backbone(facts, near), whence), *_stage_1(facts, base, near, whence)]
+    choices = [Choice("backbone", base.backbone, _why_backbone(facts), whence), *_stage_1(facts, base, near, whence)]
     if not has_stage_2(facts):
         why = f"{facts.num_unlabeled} unlabeled images are too few to learn from"
         choices += [Choice("rounds", "", why, UNTESTED), Choice("finetune_epochs", "0", why, UNTESTED)]
@@ -96,7 +96,7 @@ def _unlabeled_in(batch: int) -> int:
     return batch * 3 // 4
 
 
-def _why_backbone(facts: Facts, near: NearestConfig) -> str:
+def _why_backbone(facts: Facts) -> str:
     where = "a GPU" if facts.has_gpu else "a CPU"
     height, width = (facts.shorter_side,) * 2 if facts.image_shape is None else facts.image_shape[:2]
     what = "photographs" if facts.has_photographs else f"{width}x{height} pixels"

@@ -1,6 +1,5 @@
 """What the choice of a recipe starts from: a command line that leaves it open, its data, and facts about them."""
 
-import contextlib
 import dataclasses
 from collections.abc import Collection
 
@@ -47,16 +46,14 @@ def with_test_images(config: Config, *, needs_test: bool = True) -> tuple[Config
     """
     # Once for all shares that are tried: of many files it takes a while.
     found = find_images(config.data_path) if config.dataset == "folder" and config.data_path is not None else None
-    *fractions, last = dict.fromkeys((config.test_fraction, *TEST_FRACTIONS))
+    fractions = [*dict.fromkeys((config.test_fraction, *TEST_FRACTIONS))]
     for fraction in fractions:
         config = dataclasses.replace(config, test_fraction=fraction)
-        with contextlib.suppress(NoTestImages):
+        try:
             return config, spec_of(config, found=found)
-    config = dataclasses.replace(config, test_fraction=last)
-    if needs_test:
-        return config, spec_of(config, found=found)
-    with contextlib.suppress(NoTestImages):
-        return config, spec_of(config, found=found)
+        except NoTestImages:
+            if needs_test and fraction == fractions[-1]:
+                raise
     config = dataclasses.replace(config, test_fraction=0.0)
     return config, spec_of(config, needs_test=False, found=found)
 

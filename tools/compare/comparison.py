@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from r2d2_tf.runs.outcome.verdict import CONFIDENCE_LEVEL, error_interval
+from r2d2_tf.runs.outcome.verdict import CONFIDENCE_LEVEL, error_interval, sign_test
 from tools.shared.run_records import RunRecord, differing_flags
 
 _ROUNDED = 0.1
@@ -150,9 +150,7 @@ def image_by_image(first: RunRecord, other: RunRecord) -> ImageByImage | None:
         if run.last_error is None or abs(100 * np.mean(missed) - run.last_error) > _ROUNDED:
             raise ValueError(f"the evaluation in {run.folder} is not of its network: evaluate it again")
     first_alone, other_alone = int(np.sum(wrong[0] & ~wrong[1])), int(np.sum(wrong[1] & ~wrong[0]))
-    parted = first_alone + other_alone
-    p = float(stats.binomtest(first_alone, parted).pvalue) if parted else 1.0
-    return ImageByImage(len(wrong[0]), first_alone, other_alone, p)
+    return ImageByImage(len(wrong[0]), first_alone, other_alone, sign_test(first_alone, other_alone))
 
 
 def interval_of_one_run(run: RunRecord) -> tuple[float, float] | None:
