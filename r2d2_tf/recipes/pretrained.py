@@ -23,6 +23,7 @@ _ENOUGH_STEPS = 40
 _MOST_TIMES = 4
 _DECAY, _FEW_CLASSES = 0.1, 10
 TRIED = "tried on training images of CIFAR-10, CIFAR-100 and MNIST"
+TRIED_SIZE = "tried on training images of CIFAR-10"
 
 
 def size_for(facts: Facts) -> int:
@@ -61,7 +62,7 @@ def head(facts: Facts) -> list[Choice]:
         Choice("backbone", BACKBONE, "ImageNet's weights for it come along", TRIED),
         Choice("weights", "imagenet", "", TRIED),
         Choice("trainable", "head", "the rest stays as it is: its features are computed once", TRIED),
-        Choice("image_size" if facts.image_shape is None else "network_size", f"{size}", shown, TRIED),
+        Choice("image_size" if facts.image_shape is None else "network_size", f"{size}", shown, TRIED_SIZE),
         *([] if facts.has_photographs or facts.image_shape else [WHOLE]),
         Choice("feature_views", f"{_VIEWS}", "each image and another view of it", TRIED),
         *_augmentation(facts),
