@@ -25,7 +25,7 @@ from r2d2_tf.recipes import choosing, inputs
 from r2d2_tf.recipes.chosen import RECIPE_FILE, chosen_before, copy_into_run
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.runs.outcome.summary import result_text
+from r2d2_tf.runs.outcome.summary import next_text, result_text
 from r2d2_tf.runs.preflight import begin, check_data
 from r2d2_tf.system import terminal
 from r2d2_tf.system.commands import in_text
@@ -200,9 +200,9 @@ def _changed_since(summary: dict[str, Any], config: Config) -> bool:
 
 
 def _result(summary: dict[str, Any], config: Config) -> str:
-    text, commands, after = result_text(summary, str(config.resolved_run_dir)).partition("\nNext:\n")
+    run_dir = str(config.resolved_run_dir)
     # What is to be pasted stays as it is.
-    return terminal.fitted(text, terminal.columns()) + commands + after
+    return f"{terminal.fitted(result_text(summary, run_dir), terminal.columns())}\n\n{next_text(summary, run_dir)}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from r2d2_tf.data.splits import held_out_rows, parse_part
 from r2d2_tf.runs import finished, run_directory, run_labels
 from r2d2_tf.runs.outcome import stage_predictions, verdict
 from r2d2_tf.runs.outcome.result import chosen_before, decided
-from r2d2_tf.runs.outcome.summary import result_text
+from r2d2_tf.runs.outcome.summary import next_text, result_text
 from r2d2_tf.runs.outcome.verdict import Kind
 from tools.evaluate import __main__ as evaluate
 from tools.shared import models
@@ -233,10 +233,10 @@ def test_the_end_of_a_run_begins_with_its_verdict_and_does_not_export_a_worse_ne
     assert len(row) <= 80, "a terminal may have no more columns"
     errors = {"stage_1": 10.0, "stage_2": 9.0, "stage_3": 12.0}
     worse = summary | {"test_error_percent": errors, "result": {"stage": 3, "held_out": {}}}
-    assert "has more test errors than stage 1's" in result_text(worse, "runs/x")
-    assert "--format=tflite --stage=1" in result_text(worse, "runs/x")
+    assert "has more test errors than stage 1's" in next_text(worse, "runs/x")
+    assert "--format=tflite --stage=1" in next_text(worse, "runs/x")
     better = worse | {"result": {"stage": 2, "held_out": {}}}
-    assert "--stage=" not in result_text(better, "runs/x")
+    assert "--stage=" not in next_text(better, "runs/x")
 
 
 def test_a_choice_is_read_whether_it_says_why_or_has_the_lines_of_before(tmp_path):

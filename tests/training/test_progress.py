@@ -3,7 +3,7 @@ import numpy as np
 from r2d2_tf.config.config import Config
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.runs.outcome.summary import result_text
+from r2d2_tf.runs.outcome.summary import next_text, result_text
 from r2d2_tf.training.plan_text import plan_text
 from r2d2_tf.training.stages import plan
 
@@ -45,11 +45,11 @@ SUMMARY = {
 
 
 def test_the_result_of_stage_1_alone_offers_no_report():
-    assert "tools.report" not in result_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x")
+    assert "tools.report" not in next_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x")
 
 
 def test_the_result_tells_errors_change_files_and_what_to_type_next():
-    text = result_text(SUMMARY, "runs/my run")
+    text = result_text(SUMMARY, "runs/my run") + next_text(SUMMARY, "runs/my run")
     for part in (
         "10.00 %",
         "5.50 %",

@@ -106,7 +106,7 @@ def result_error(summary: dict[str, Any]) -> float:
 
 
 def result_text(summary: dict[str, Any], run_dir: str) -> str:
-    """The end of a run: its verdict, errors after each stage, files, what to type next."""
+    """The end of a run: its verdict, errors after each stage, files."""
     errors, pseudo = summary["test_error_percent"], summary["pseudo_label_error_percent"]
     fake = " (FAKE DATA: the errors mean nothing)" if summary.get("fake_data") else ""
     result = f"stage_{result_stage(summary)}"
@@ -125,14 +125,17 @@ def result_text(summary: dict[str, Any], run_dir: str) -> str:
             own = held_out.get(stage)
             line += f"{own['wrong']:8,} of {own['of']:,}" if own else f"{'-':>8}"
         lines.append(f"{line}{'  <- result' * (stage == result and len(errors) > 1)}")
-    lines += [
-        "",
-        f"Files in {run_dir}:",
-        *(f"  {name:25} {what}" for name, what in summary["files"].items()),
-        "",
+    lines += ["", f"Files in {run_dir}:", *(f"  {name:25} {what}" for name, what in summary["files"].items())]
+    return "\n".join(lines)
+
+
+def next_text(summary: dict[str, Any], run_dir: str) -> str:
+    """What to type after a run, to be pasted as it stands."""
+    # Stage 1 leaves no table that a report could tell of.
+    has_table = max(summary["test_error_percent"]) != "stage_1"
+    lines = [
         "Next:",
-        # Stage 1 leaves no table that a report could tell of.
-        *([f"  {command_of('tools.report', f'--run_dir={run_dir}')}"] if max(errors) != "stage_1" else ()),
+        *([f"  {command_of('tools.report', f'--run_dir={run_dir}')}"] if has_table else ()),
         *_export_lines(summary, command_of("export", f"--run_dir={run_dir}", "--format=tflite")),
         f"  {pasted([typed(sys.executable), '-m', 'tensorboard.main', f'--logdir={run_dir}/tensorboard'])}",
     ]
