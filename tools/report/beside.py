@@ -8,9 +8,10 @@ from r2d2_tf.runs.outcome import verdict
 from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.runs.outcome.verdict import Comparison, Kind
 from r2d2_tf.system import commands
+from r2d2_tf.system.messages import time_text
 from tools.report import headline, pictures
 from tools.report.headline import Headline, rounded
-from tools.report.run_words import NO_BREAK, chosen_words, time_words, title_of
+from tools.report.run_words import NO_BREAK, chosen_words, title_of
 from tools.shared.run_records import RunRecord, differing_flags
 
 _MOST_CLASSES = 50
@@ -110,7 +111,7 @@ def _measured(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]
     ours, theirs = first.summary or {}, second.summary or {}
     for name, key in (("labels given", "num_labels"), ("unlabeled images", "num_unlabeled"), ("test images", "num_test")):
         lines.append((name, f"{ours[key]:,}", f"{theirs[key]:,}"))
-    lines.append(("time", time_words(ours["seconds"]["total"]), time_words(theirs["seconds"]["total"])))
+    lines.append(("time", time_text(ours["seconds"]["total"]), time_text(theirs["seconds"]["total"])))
     return lines + [(key.split("_")[-1], str(ours[key]), str(theirs[key])) for key in ("git_commit", "machine")]
 
 

@@ -10,11 +10,12 @@ from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.runs.outcome.summary import words_of_summary
+from r2d2_tf.system.messages import time_text
 from r2d2_tf.training.callbacks.collapse import is_collapsed
 from tools.report import pictures, tested_sheets
 from tools.report.evidence import Evidence
 from tools.report.headline import headline_of, interval_of, rounded, tested_on
-from tools.report.run_words import NO_BREAK, chosen_words, time_words, title_of
+from tools.report.run_words import NO_BREAK, chosen_words, title_of
 from tools.shared import classification_metrics, plots
 from tools.shared.classification_metrics import largest_confusions
 
@@ -140,7 +141,7 @@ def _facts(found: Evidence) -> list[tuple[str, str]]:
         ("Unlabeled", f"{len(rows):,} images"),
         (f"{tested_on(found.summary).capitalize()}, never trained on", f"{found.summary['num_test']:,}"),
         *(wrong if found.knows_truth else ()),
-        ("Time", time_words(found.summary["seconds"]["total"])),
+        ("Time", time_text(found.summary["seconds"]["total"])),
     ]
 
 

@@ -30,11 +30,3 @@ def chosen_words(run_dir: Path, summary: dict[str, Any]) -> list[str]:
         return [f"{result}.", *(line.strip() for line in words)]
     why = summary["result"]["why"].removeprefix(f"the network of stage {summary['result']['stage']}: ")
     return [f"{result}{', ' if why.startswith(('the last', 'asked')) else ': '}{why}."]
-
-
-def time_words(seconds: float) -> str:
-    """A time for people."""
-    for unit, length in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
