@@ -10,10 +10,9 @@ from r2d2_tf.data.readers.tfds import FAKE, check_tfds, find_tfds, is_fake, num_
 from r2d2_tf.data.splits import check_num_labels, parse_split
 from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
 from r2d2_tf.system.messages import markdown
-from tools.reproduce import fake_data
+from tools.reproduce import cost, fake_data
 from tools.reproduce.results import Results, Run
 from tools.reproduce.trainer import Trainer
-from tools.shared import cost
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.readers.tfds import FAKE
 from r2d2_tf.recipes.image_cost import Cost
 from tools.reproduce import __main__ as reproduce
-from tools.reproduce import fake_data, paper_tables, results, run_plan, trainer
-from tools.shared import cost
+from tools.reproduce import cost, fake_data, paper_tables, results, run_plan, trainer
 
 IMAGENET = {"dataset": "imagenet2012", "num_labels": 128_000, "backbone": "resnet18"}
 

@@ -14,6 +14,7 @@ def cost_of(config: Config, num_train: int) -> Cost:
     """The cost of a run on `num_train` training images, without evaluation."""
     import_tensorflow_quietly()
     from r2d2_tf.training.stages import plan
+    from r2d2_tf.training.timing.work import predictions_of
 
     num_labeled = config.num_labels or num_train
     num_unlabeled = num_train - num_labeled
@@ -21,8 +22,7 @@ def cost_of(config: Config, num_train: int) -> Cost:
     for stage in plan(config, spec_of(config)):
         images = stage.images.steps_per_epoch(num_labeled, num_unlabeled) * stage.images.batch_size
         trained += stage.epochs * images
-        # At the end of stage 2 the rows are compared with the network once more.
-        predicted += (len(stage.prediction_epochs) + stage.learn_pseudo_labels) * num_unlabeled
+        predicted += predictions_of(stage) * num_unlabeled
     return Cost(trained, predicted)
 
 
