@@ -2,14 +2,14 @@
 
 Trains stage 1 of a config, then, from its network, on its split and on batches of its stage 2, each of --methods: pseudo-labels
 (lee: Lee 2013) and temporal ensembling (ensembling: Laine and Aila 2017), for as many epochs as the config has after
-stage 1, at stage 2's first rate, which falls to 0 by a cosine. Prints the test errors, in percent, as a table.
+stage 1, at stage 2's first rate, which falls to 0 by a cosine. Prints the test errors, in percent, as a table a method.
 --epochs trains shorter. Every other flag is one of r2d2_tf.train. Stage 1 is kept below --runs, for the next time.
 """
 
 import dataclasses
-import statistics
 import sys
 from collections.abc import Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,10 +22,10 @@ from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.method.schedules import cosine_learning_rates
 from r2d2_tf.runs.outcome.summary import result_error
 from r2d2_tf.system import provenance
-from r2d2_tf.system.messages import markdown
 from r2d2_tf.system.startup import import_tensorflow_quietly
 from r2d2_tf.training.run import run
 from tools.shared.arguments import parse_own, parse_seeds
+from tools.shared.seed_table import Column, seed_table
 
 if TYPE_CHECKING:
     from r2d2_tf.method.model import R2D2Model
@@ -69,7 +69,7 @@ def _main(arguments: Sequence[str], own: flags.FlagValues) -> int:
         for method in methods:
             print(f"\n{NAMES[method]}, seed {seed}", flush=True)
             outcomes.append(trained(method, config, Path(own["runs"].value), own["epochs"].value))
-    print(f"\n{as_table(outcomes)}\n\nCommit {provenance.git_commit()}; {provenance.machine()}.")
+    print(f"\n{as_tables(outcomes)}\n\nCommit {provenance.git_commit()}; {provenance.machine()}.")
     return 0
 
 
@@ -134,16 +134,14 @@ def _model(method: str, experiment: "Experiment", steps: int, epochs: int) -> "R
     return table_updates.TemporalEnsembling(network, table, weight=ramp)
 
 
-def as_table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as Markdown, and each method's mean over the seeds."""
-    lines = [["method", "seed", "test error after stage 1, %", "at the end, %"]]
+def as_tables(outcomes: Sequence[Outcome]) -> str:
+    """A table a method, as Markdown: each seed's errors, their mean and their spread."""
+    texts = []
     for method in dict.fromkeys(outcome.method for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.method == method]
-        lines += [[NAMES[method], str(o.seed), f"{o.stage_1:.2f}", f"{o.final:.2f}"] for o in own]
-        if len(own) > 1:
-            means = [f"{statistics.mean(values):.2f}" for values in ([o.stage_1 for o in own], [o.final for o in own])]
-            lines.append([NAMES[method], "mean", *means])
-    return "\n".join(markdown(lines))
+        errors = {"test error after stage 1, %": [o.stage_1 for o in own], "at the end, %": [o.final for o in own]}
+        texts += [NAMES[method], seed_table([o.seed for o in own], list(starmap(Column, errors.items())))]
+    return "\n\n".join(texts)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_what_the_command_cannot_do_is_told_in_a_line(flags, words, tmp_path, ca
     assert error.count("\n") == 1
 
 
-def test_several_seeds_have_their_mean():
+def test_several_seeds_have_their_mean_and_spread():
     outcomes = [baselines.Outcome("lee", seed, 12.0, error) for seed, error in ((0, 5.0), (1, 6.0))]
-    cells = [cell.strip() for cell in baselines.as_table(outcomes).splitlines()[-1].split("|")]
-    assert cells[2:5] == ["mean", "12.00", "5.50"]
+    lines = [[cell.strip() for cell in line.split("|")[1:4]] for line in baselines.as_tables(outcomes).splitlines()]
+    assert lines[-2:] == [["mean", "12.00", "5.50"], ["standard deviation", "0.00", "0.71"]]
