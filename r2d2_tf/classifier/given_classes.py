@@ -1,5 +1,6 @@
 """The classes that `fit` and `score` are given, and which images have none. Needs no TensorFlow."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.data.labels.cells import composed, is_no_label, plain_labels
 from r2d2_tf.system.messages import mistake
+
+_STACK = 5
+"""Frames from a warning here to the line that called fit."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def given_classes(y: Any, count: int, name: str = "y") -> GivenClasses:
             "none"
         )
     values, has_class = known_in(y, count, name)
+    _warn_of_words(values[~has_class], name)
     if not has_class.any():
         raise mistake(f"{name} has no label, {count} images being unlabeled: label some images of each class")
     known = values[has_class]
@@ -59,6 +64,16 @@ def given_classes(y: Any, count: int, name: str = "y") -> GivenClasses:
     numbers = np.full(count, UNLABELED, np.int64)
     numbers[has_class] = own.reshape(-1)
     return GivenClasses(classes, numbers)
+
+
+def _warn_of_words(values: np.ndarray, name: str) -> None:
+    """Tells which words were taken for no label, as somebody's class may be called so: Namibia's code is NA."""
+    # As which NumPy writes -1 and NaN among names.
+    plain = {"-1", "nan"}
+    words = sorted({value for value in values.tolist() if isinstance(value, str) and value.strip()} - plain)
+    if words:
+        text = f"{name} has labels that say {', '.join(words)}, which is taken for no label: rename a class that is called so"
+        warnings.warn(text, UserWarning, stacklevel=_STACK)
 
 
 def known_in(y: Any, count: int, name: str = "y") -> tuple[np.ndarray, np.ndarray]:

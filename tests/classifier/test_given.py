@@ -37,6 +37,12 @@ def test_floats_that_rounding_took_out_of_their_range_stay_what_they_are():
     np.testing.assert_array_equal(pixels_in(floats, looks)[0], pixels)
 
 
+def test_a_word_that_is_taken_for_no_label_is_told():
+    with pytest.warns(UserWarning, match="y has labels that say NA, which is taken for no label: rename a class"):
+        given = given_classes(["DE", "NA", "AT", ""], 4)
+    assert given.numbers.tolist() == [1, -1, 0, -1]
+
+
 def test_other_images_are_read_as_those_of_fit():
     _, looks = pixels_in(GREY / 255.0)
     dark = np.full((1, 3, 4), 0.01)
