@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from r2d2_tf.method.pseudo_labels import PseudoLabelTable as PseudoLabelTable
     from r2d2_tf.method.reprediction import Reprediction as Reprediction
     from r2d2_tf.runs.finished import load as load
+    from r2d2_tf.training.callbacks.collapse import RunStopped as RunStopped
     from r2d2_tf.training.run import run as run
 
 __version__ = "0.2.0.dev0"
@@ -35,6 +36,7 @@ _HOMES = {
     "R2D2Classifier": "classifier",
     "R2D2Model": "method.model",
     "Reprediction": "method.reprediction",
+    "RunStopped": "training.callbacks.collapse",
     "forward_kl": "method.losses",
     "load": "runs.finished",
     "reverse_kl": "method.losses",
