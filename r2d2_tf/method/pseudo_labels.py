@@ -50,7 +50,7 @@ class PseudoLabelTable:
             a step is traced.
 
     Raises:
-        ValueError: if a label is neither -1 nor in `[0, num_classes)`; or inside a strategy's scope.
+        ValueError: if labels are not `[rows]` whole numbers, each -1 or in `[0, num_classes)`; or inside a strategy's scope.
 
     >>> table = PseudoLabelTable(np.array([2, UNLABELED]), num_classes=3)
     >>> rows = tf.constant([0, 1], tf.int64)
@@ -68,7 +68,7 @@ class PseudoLabelTable:
             )
         self.labeled_step = 0.0
         self.has_soft_labels = probabilities is not None
-        labels = np.asarray(labels, np.int64)
+        labels = _class_numbers(labels)
         wrong = (labels < UNLABELED) | (labels >= num_classes)
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -245,6 +245,18 @@ def _read_header(file: IO[bytes]) -> tuple[int, ...]:
 
 def _scatter_update(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
     tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
+
+
+def _class_numbers(labels: object) -> np.ndarray:
+    """Labels as int64."""
+    given = np.asarray(labels)
+    are_whole = given.dtype.kind in "biu" or (given.dtype.kind == "f" and not (given % 1).any())
+    if given.ndim != 1 or not are_whole:
+        raise ValueError(
+            f"labels ({given.dtype}, {list(given.shape)}) must be numbers of classes, [rows], -1 for none: "
+            "np.unique(names, return_inverse=True)[1] makes them of names, onehot.argmax(1) of rows with a column a class"
+        )
+    return given.astype(np.int64)
 
 
 def _chunks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:

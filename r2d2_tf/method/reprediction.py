@@ -48,7 +48,8 @@ class Reprediction(keras.callbacks.Callback):
         balances_classes: the predictions are shifted to the labels' shares of the classes (`class_balance`).
 
     Raises:
-        ValueError: if `epochs` or `learning_rates` is a single number; when an epoch begins that has no learning rate.
+        ValueError: if `epochs` or `learning_rates` is a single number, or `batches` a single pair; when an epoch begins that
+            has no learning rate.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Reprediction(keras.callbacks.Callback):
         for name, value in (("epochs", epochs), ("learning_rates", learning_rates)):
             if isinstance(value, int | float):
                 raise ValueError(f"{name} ({value}) is one number: give several, as in [{value}], or a function")
+        if isinstance(batches, tuple):
+            raise ValueError("batches is one pair: give many, as a tf.data.Dataset does, or a list of one, [(images, rows)]")
         self.batches = batches
         self.epochs = epochs
         self.learning_rates = learning_rates

@@ -108,3 +108,13 @@ def test_a_row_may_be_larger_than_a_chunk(monkeypatch):
 def test_a_label_out_of_range_is_named_with_its_row(label):
     with pytest.raises(ValueError, match=f"row 1 has label {label}"):
         PseudoLabelTable(np.array([0, label]), 3)
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], np.eye(3), [0.5, 1.0], [0.0, np.nan]], ids=str)
+def test_labels_that_are_no_numbers_of_classes_are_refused_with_a_way_to_make_them(labels):
+    with pytest.raises(ValueError, match=r"must be numbers of classes.*onehot.argmax\(1\)"):
+        PseudoLabelTable(labels, 3)
+
+
+def test_whole_floats_are_numbers_of_classes():
+    assert PseudoLabelTable([2.0, -1.0], 3).labels.tolist() == [2, -1]

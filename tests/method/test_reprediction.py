@@ -110,6 +110,11 @@ def test_what_cannot_be_meant_is_refused_in_a_line(arguments, said):
     assert "\n" not in str(error.value)
 
 
+def test_one_pair_in_place_of_batches_is_refused():
+    with pytest.raises(ValueError, match=r"batches is one pair: give many, .* \[\(images, rows\)\]"):
+        Reprediction((np.zeros((2, 4, 4, 1), np.uint8), np.arange(2)), (0,))
+
+
 def move(table, rows):
     """Gives each of `rows` another largest class."""
     classes = (table.largest_classes(rows) + 1) % NUM_CLASSES
