@@ -109,14 +109,13 @@ class Choosing:
         if not tried:
             recipe, why = self.recipes[0], "as there are too few labels or minutes to try it first"
             if self._can_hold_out < _FEWEST_LABELS:
-                return self._choice(recipe, words=(f"Chosen: {recipe.name}, {why}",))
-            return self._choice(
-                recipe, held_out=_A_FIFTH, words=(f"Chosen: {recipe.name}, {why}; a fifth of the labels judges it",)
-            )
+                return self._choice(recipe, f"{recipe.name}, {why}")
+            return self._choice(recipe, f"{recipe.name}, {why}; a fifth of the labels judges it", held_out=_A_FIFTH)
         found = {name: decision.tried(folds) for name, folds in tried.items()}
         name = decision.best_of(tried)
         recipe = next(recipe for recipe in self.recipes if recipe.name == name)
-        lines = [decision.stage_words(other, found[other]) for other in (name, *(found.keys() - {name}))]
+        names = (name, *(found.keys() - {name}))
+        lines = [f"{other}: {decision.stage_words(found[other])}" for other in names]
         lines += [decision.recipe_words(name, other, tried) for other in found if other != name]
         is_whole = len(found[name].wrong) > 1 or not recipe.applied(self.config).parsed_rounds
         if not is_whole:
@@ -126,7 +125,9 @@ class Choosing:
             )
         return self._choice(
             recipe,
-            words=(f"Chosen: {recipe.about}", *(f"  {line}" for line in lines), *self._more_labels(recipe, tried)),
+            recipe.about,
+            *lines,
+            *self._more_labels(recipe, tried),
             found=found,
             held_out="none" if is_whole else _A_FIFTH,
         )
@@ -214,27 +215,29 @@ class Choosing:
         halves = [self._runs.fold(recipe, part, 2, stage_1_alone=True) for part in (1, 2)]
         half, of = sum(fold.wrong(1) for fold in halves), sum(len(fold.labels) for fold in halves)
         most, of_most = sum(fold.wrong(1) for fold in folds), sum(len(fold.labels) for fold in folds)
-        return [f"  {decision.learning_curve_words(half, of, most, of_most, self.facts.num_labeled)}"]
+        return [decision.learning_curve_words(half, of, most, of_most, self.facts.num_labeled)]
 
     def _choice(
         self,
         recipe: Recipe,
-        *,
-        words: tuple[str, ...],
+        what: str,
+        *reasons: str,
         found: Mapping[str, decision.Tried] | None = None,
         held_out: str = "none",
     ) -> Chosen:
         config = dataclasses.replace(recipe.applied(self.config), held_out=held_out, run_dir=str(self.config.resolved_run_dir))
-        tried = found[recipe.name] if found else None
         # Where a part of the labels is held out of the run itself, that decides.
-        if tried is not None and held_out == "none":
+        tried = found[recipe.name] if found and held_out == "none" else None
+        if tried is not None:
             if tried.stage < 3:
                 config = dataclasses.replace(config, finetune_epochs=0)
             if tried.stage < 2:
                 config = dataclasses.replace(config, rounds="")
+        words = (f"Chosen: {what}", *(f"  {line}" for line in reasons))
         record = {
             "recipe": recipe.name,
-            "why": "; ".join(line.strip().removeprefix("Chosen: ") for line in words),
+            "why": decision.stage_words(tried) if tried else what,
+            "words": words,
             "held_out": tried.counts if tried else {},
             "p_value": tried.p_value if tried else None,
             "tried": {name: own.counts for name, own in (found or {}).items()},

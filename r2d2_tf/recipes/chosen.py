@@ -22,7 +22,7 @@ class Chosen:
     Attributes:
         config: of the run.
         words: what was chosen, why, and how sure that is, a line each.
-        record: for programs: the recipe, why in one line, and what each recipe came to.
+        record: for programs: the recipe, why its stage in one line, the words, and what each recipe came to.
     """
 
     config: Config

@@ -57,11 +57,11 @@ def best_of(folds: Mapping[str, Sequence[Fold]]) -> str:
     return min(errors, key=lambda name: errors[name])
 
 
-def stage_words(name: str, found: Tried) -> str:
-    """What the folds say of a recipe, in a line."""
+def stage_words(found: Tried) -> str:
+    """What the folds say of the stages of a recipe, in a line."""
     counts = {stage: int(wrong.sum()) for stage, wrong in found.wrong.items()}
     first, chosen = min(counts), found.stage
-    words = f"{name}: {verdict.held_out_words(counts, found.of, chosen, 1.0 if found.p_value is None else found.p_value)}"
+    words = verdict.held_out_words(counts, found.of, chosen, 1.0 if found.p_value is None else found.p_value)
     if chosen != first or len(counts) == 1:
         return words
     if min(counts.values()) < counts[first]:

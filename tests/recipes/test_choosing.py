@@ -12,12 +12,13 @@ from r2d2_tf.config.command_line import from_command_line, named_flags
 from r2d2_tf.config.config import Config
 from r2d2_tf.recipes import choosing, fold_runs
 from r2d2_tf.recipes.choosing import Choosing
-from r2d2_tf.recipes.chosen import chosen_before
+from r2d2_tf.recipes.chosen import chosen_before, folder_of
 from r2d2_tf.recipes.fold_runs import Fold
 from r2d2_tf.recipes.inputs import data_of, is_open
 from r2d2_tf.recipes.proposed import Choice
 from r2d2_tf.recipes.recipe import Recipe
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome import result
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 
 FLAGS = {
@@ -150,6 +151,8 @@ def test_where_minutes_are_too_few_for_whole_runs_stage_1_alone_compares_and_a_f
         if expected == "second":
             assert (chosen.config.held_out, chosen.config.rounds, chosen.config.finetune_epochs) == ("0.2", "1:0.01", 1)
             assert any("its stage 1 alone was tried" in line for line in chosen.words)
+            folder = folder_of(chosen.config)
+            assert result.chosen_before(folder, 3) is None, "the labels that are held out of the run choose its stage"
             assert any("second against first: 0 and 5 wrong" in line for line in chosen.words)
 
 
@@ -180,8 +183,9 @@ def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_p
     assert "Chosen: the first way" in out
     summary = run_directory.read_summary(tmp_path / "run")
     assert summary["num_labels"] == 12, "all labels are trained on"
-    assert summary["result"]["why"].startswith("the first way; first: ")
+    assert summary["result"]["why"].startswith("the network of stage ")
     record = json.loads((tmp_path / "run" / "choice.json").read_text())
+    assert record["words"][:2] == ["Chosen: the first way", f"  first: {summary['result']['why']}"]
     assert record["tried"]["first"]["stage_1"]["of"] == 12, "each label was held out once"
     assert train.main(command) == 0
     assert "finished already" in capsys.readouterr().out

@@ -35,13 +35,13 @@ def test_the_best_recipe_is_told_by_the_parts_that_all_were_tried_on():
 
 
 def test_words_say_counts_and_chance():
-    words = stage_words("head", tried([fold(9, 2, 3)]))
-    assert words.startswith("head: the network of stage 2: 2 of 20 held-out labels wrong, against 9 after stage 1")
+    words = stage_words(tried([fold(9, 2, 3)]))
+    assert words.startswith("the network of stage 2: 2 of 20 held-out labels wrong, against 9 after stage 1")
     assert "p = 0.016: hardly chance" in words
-    assert "no sign that it is better" in stage_words("head", tried([fold(4, 4, 4)]))
-    assert "unlabeled images did not help" in stage_words("head", tried([fold(3, 4, 5)]))
-    assert "must be better by more than chance" in stage_words("head", tried([fold(13, 11, 11)]))
-    assert "against" not in stage_words("head", tried([fold(3)]))
+    assert "no sign that it is better" in stage_words(tried([fold(4, 4, 4)]))
+    assert "unlabeled images did not help" in stage_words(tried([fold(3, 4, 5)]))
+    assert "must be better by more than chance" in stage_words(tried([fold(13, 11, 11)]))
+    assert "against" not in stage_words(tried([fold(3)]))
 
 
 def test_how_sure_a_recipe_is_better_is_told_by_the_labels_that_both_held_out():

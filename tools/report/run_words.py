@@ -25,7 +25,7 @@ def chosen_words(run_dir: Path, summary: dict[str, Any]) -> list[str]:
     result = f"The result is the network after stage {summary['result']['stage']}"
     path = run_dir / run_directory.CHOICE_FILE
     if path.is_file():
-        # The record of before has lines; today's has them in one.
+        # A record of before has them in one line.
         words = json.loads(path.read_text(encoding="utf-8")).get("words") or f"Chosen: {summary['result']['why']}".split("; ")
         return [f"{result}.", *(line.strip() for line in words)]
     why = summary["result"]["why"].removeprefix(f"the network of stage {summary['result']['stage']}: ")

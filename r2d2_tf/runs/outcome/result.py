@@ -86,6 +86,6 @@ def chosen_before(folder: Path, stage: int) -> Result | None:
     if not path.is_file():
         return None
     choice = json.loads(path.read_text(encoding="utf-8"))
-    # A record of before has lines.
+    # A record of before has lines alone.
     why = choice["why"] if "why" in choice else " ".join(choice["words"])
     return Result(stage, why, choice["held_out"], choice["p_value"]) if choice["held_out"] else None
