@@ -9,7 +9,7 @@ from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import is_fake
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome.result import Result
-from r2d2_tf.runs.outcome.verdict import verdict_of
+from r2d2_tf.runs.outcome.verdict import is_harm, verdict_of
 from r2d2_tf.runs.run_state import TEST, RunState
 from r2d2_tf.system import provenance
 from r2d2_tf.system.commands import command_of, pasted, typed
@@ -143,10 +143,12 @@ def next_text(summary: dict[str, Any], run_dir: str) -> str:
 
 
 def _export_lines(summary: dict[str, Any], command: str) -> list[str]:
-    """How to export the result; of one that is worse than the first stage's network, that it is."""
+    """How to export the result; of one that is worse than the first stage's network by more than chance, that it is.
+
+    By less, test images have no say in which network is taken.
+    """
     first, result = min(summary["test_error_percent"]).removeprefix("stage_"), result_stage(summary)
-    is_worse = result_error(summary) > summary["test_error_percent"][f"stage_{first}"]
-    if not is_worse:
+    if not is_harm(summary.get("verdict", "")):
         return [f"  {command}"]
     return [
         f"  (the result, stage {result}'s network, has more test errors than stage {first}'s, which the first line exports)",

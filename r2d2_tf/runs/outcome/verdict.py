@@ -119,6 +119,11 @@ def words_of(found: Comparison, *, first: int, images: str = "test images") -> s
     return f"No gain: {counted}, within chance ({p}); {as_good}"
 
 
+def is_harm(words: str) -> bool:
+    """Whether a verdict says that the result is worse than the first stage's network by more than chance."""
+    return words.startswith(f"{Kind.WORSE.value}:")
+
+
 def words_of_no_gain(found: Comparison, *, first: int, last: int, images: str = "test images") -> str:
     """The same where stage `first` is the result, by what is held out or by the flag, and `last` was trained after it."""
     p = f" ({told_p(found.p_value)})" if found.p_value is not None else ""
