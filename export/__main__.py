@@ -207,7 +207,7 @@ def _report(rows: "list[Row]", summary: dict[str, Any], labels: np.ndarray, opti
         f"# Exports of {run_directory.title_of(summary)}{stage}\n\n{fake}{checking.table(rows, sizes)}\n\n"
         f"On {len(labels):,} test images. Difference: of a probability, to the network's. Agreement: images with the network's "
         f"most probable class.\n{words}{timed}{scales}"
-        f"Run of commit {summary['git_commit']}; {provenance.machine()}; {versions}.\n"
+        f"Run of {provenance.told_commit(summary['git_commit'])}; {provenance.machine()}; {versions}.\n"
     )
 
 

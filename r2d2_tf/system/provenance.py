@@ -46,6 +46,11 @@ def git_commit() -> str | None:
     return f"{commit}-dirty" if changed else commit
 
 
+def told_commit(commit: str | None) -> str:
+    """The same for people; of a package that was installed, its version is what is known."""
+    return f"commit {commit}" if commit else "commit unknown, of an installed package"
+
+
 def _git(*arguments: str) -> str:
     git = shutil.which("git")
     if git is None:

@@ -88,6 +88,7 @@ def test_configs_come_with_the_project(tmp_path, monkeypatch):
 
 def test_an_installed_package_claims_no_commit_of_the_repository_that_it_lies_in(installed):
     assert provenance.git_commit() is None
+    assert provenance.told_commit(None) == "commit unknown, of an installed package"
 
 
 @pytest.mark.parametrize("room", ["r2d2_tf", "tools", "export"])

@@ -66,10 +66,11 @@ def provenance_of(arguments: Sequence[str], settings: Settings) -> dict[str, Any
 def heading(where: dict[str, Any]) -> list[str]:
     """The same in words."""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    source = provenance.told_commit(where["commit"])
     return [
         f"    $ {where['command']}",
         "",
-        f"{where['machine']}, {where['threads']} threads; commit {where['commit']}; {versions}. Medians of {where['rounds']} "
+        f"{where['machine']}, {where['threads']} threads; {source}; {versions}. Medians of {where['rounds']} "
         f"alternating rounds of about {where['seconds']:g} s, and their range.",
     ]
 

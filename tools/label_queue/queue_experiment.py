@@ -94,7 +94,7 @@ def table_text(experiment: Experiment, errors: Mapping[int, Mapping[str, float]]
     return (
         f"{seed_table(list(errors), columns)}\n\n"
         f"Final test error in percent: before, and with {experiment.count} more labels, trained from {start}. Flags: "
-        f"{' '.join(experiment.arguments)}. Commit {provenance.git_commit()}; {provenance.machine()}.\n"
+        f"{' '.join(experiment.arguments)}. By {provenance.told_commit(provenance.git_commit())}; {provenance.machine()}.\n"
     )
 
 

@@ -69,7 +69,7 @@ def _main(arguments: Sequence[str], own: flags.FlagValues) -> int:
         for method in methods:
             print(f"\n{NAMES[method]}, seed {seed}", flush=True)
             outcomes.append(trained(method, config, Path(own["runs"].value), own["epochs"].value))
-    print(f"\n{as_tables(outcomes)}\n\nCommit {provenance.git_commit()}; {provenance.machine()}.")
+    print(f"\n{as_tables(outcomes)}\n\nBy {provenance.told_commit(provenance.git_commit())}; {provenance.machine()}.")
     return 0
 
 

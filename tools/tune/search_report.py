@@ -110,7 +110,7 @@ class Reporter:
             f"# Errors on {self.validated_on}; the least of so many is a little too good.",
             f"# Searched: {'; '.join(map(str, space.dimensions))}.",
             f"# Found by: {one_line(self.options.command)}",
-            f"# Commit {provenance.git_commit() or 'unknown'}.",
+            f"# By {provenance.told_commit(provenance.git_commit())}.",
             *(f"--{name}={value}" for name, value in searched.items()),
             "",
             "# As it was:",
