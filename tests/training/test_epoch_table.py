@@ -1,5 +1,6 @@
 """The table of a run under a terminal: each row in a line, whatever the width."""
 
+import dataclasses
 import io
 import itertools
 import os
@@ -87,14 +88,31 @@ def test_no_line_of_a_run_of_three_stages_is_wider_than_its_terminal(tmp_path, m
     assert "-m tools.report" in commands
 
 
-def test_a_terminal_that_changes_its_width_gets_a_heading_of_its_own(capsys, monkeypatch):
+def report_of(stage, stages):
     from r2d2_tf.runs.run_state import RunState
     from r2d2_tf.training.callbacks.progress import ProgressReport
     from r2d2_tf.training.timing.run_progress import RunProgress
     from r2d2_tf.training.timing.work import Counts
 
-    stage, state = STAGES[1], RunState(2)
-    report = ProgressReport(RunProgress(STAGES, Counts(100, 3900, 1000)), stage, state, num_classes=10, has_hidden_labels=True)
+    progress, state = RunProgress(stages, Counts(100, 3900, 1000)), RunState(stage.number)
+    return ProgressReport(progress, stage, state, num_classes=10, has_hidden_labels=True)
+
+
+def test_on_features_some_epochs_have_a_row_each_prediction_and_the_last_one_among_them(capsys):
+    stages = tuple(dataclasses.replace(stage, on_features=True) for stage in STAGES)
+    report = report_of(stages[2], stages)
+    report.print_heading()
+    for epoch in range(50):
+        report.on_epoch_begin(epoch)
+        report.on_epoch_end(epoch, LOGS | {"predicted": epoch == 40})
+    heading, _, *rows = capsys.readouterr().out.strip().splitlines()
+    assert heading.endswith("a line for every 3 epochs")
+    told = [int(row.split("/")[0]) for row in rows if "/50" in row]
+    assert told == sorted({*range(3, 51, 3), 41, 50})
+
+
+def test_a_terminal_that_changes_its_width_gets_a_heading_of_its_own(capsys, monkeypatch):
+    report = report_of(STAGES[1], STAGES)
     width = [80]
     monkeypatch.setattr("r2d2_tf.system.terminal.columns", lambda stream=None: width[0])
     report.print_heading()

@@ -1,5 +1,6 @@
 """What a person watching a run sees: a bar with the time left, and a line an epoch."""
 
+import math
 import sys
 import time
 
@@ -19,6 +20,8 @@ _WIDEST_BAR = 100
 """Columns."""
 _OFTEN = 0.2
 """Seconds after which the time left is reckoned anew."""
+_ROWS_ON_FEATURES = 20
+"""Rows of a stage at most, beside those of its predictions, where an epoch takes a fraction of a second."""
 
 
 class Locator(keras.callbacks.Callback):
@@ -39,7 +42,7 @@ class Locator(keras.callbacks.Callback):
 
 
 class ProgressReport(keras.callbacks.Callback):
-    """A progress bar an epoch (on a terminal) and a line after it; after all callbacks that measure.
+    """A progress bar an epoch (on a terminal) and a line after it, on features after several; after all callbacks that measure.
 
     Args:
         progress: of the run.
@@ -56,11 +59,14 @@ class ProgressReport(keras.callbacks.Callback):
         self.progress, self.stage, self.state = progress, stage, state
         self._measured = {"has_hidden_labels": has_hidden_labels, "has_top5": num_classes > TOP5_ABOVE_CLASSES}
         self._heading = ""
+        self._seconds = 0.0
+        self._epochs_a_row = math.ceil(stage.epochs / _ROWS_ON_FEATURES) if stage.on_features else 1
 
     def print_heading(self) -> None:
         """Prints the stage and the titles of the columns."""
-        stage = self.stage
-        print(f"\nStage {stage.number} of {self.progress.stages[-1].number}: {stage.words.title}")
+        stage, each = self.stage, self._epochs_a_row
+        how = f", a line for every {each} epochs" if each > 1 else ""
+        print(f"\nStage {stage.number} of {self.progress.stages[-1].number}: {stage.words.title}{how}")
         self._columns()
         self.progress.go_to(self.state)
         self._kind_before = ""
@@ -103,14 +109,19 @@ class ProgressReport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self.progress.done(work.EPOCH_END, self.stage)
         self._bar.close()
+        self._seconds += time.perf_counter() - self._began
+        if logs["predicted"] or (epoch + 1) % self._epochs_a_row == 0 or epoch + 1 == self.stage.epochs:
+            self._print_row(epoch, logs)
+        self.progress.restart_clock()
+
+    def _print_row(self, epoch: int, logs: Logs) -> None:
         columns = self._columns()
         if logs["predicted"]:
             changes = logs.get("argmax_changes")
             print("     pseudo-labels predicted" + ("" if changes is None else f" anew: {changes:,} changed class"))
         texts = {"epoch": self._epoch_text(epoch), "time_left": self.progress.time_left()}
-        seconds = time.perf_counter() - self._began
-        print(epoch_table.row(columns, {**logs, **texts, "seconds": seconds}), flush=True)
-        self.progress.restart_clock()
+        print(epoch_table.row(columns, {**logs, **texts, "seconds": self._seconds}), flush=True)
+        self._seconds = 0.0
 
     def _epoch_text(self, epoch: int) -> str:
         return f"{epoch + 1:{len(str(self.stage.epochs))}}/{self.stage.epochs}"
