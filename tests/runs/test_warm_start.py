@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SHORT, StopAt
+from conftest import LIGHT, StopAt
 
 from r2d2_tf import backbones, train
 from r2d2_tf.config.command_line import from_command_line
@@ -20,7 +20,8 @@ from tools.label_queue import __main__ as label_queue
 from tools.torture.exactness import differences
 
 # Rates so small that 12 steps hardly move the network: it can be told where it came from.
-FLAGS = (*SHORT, "--deterministic", "--rounds=1:0.001", "--finetune_epochs=1", "--max_steps=6")
+FLAGS = (*LIGHT, "--deterministic", "--rounds=1:0.001", "--finetune_epochs=1", "--max_steps=6")
+BACKBONE = "small_network:strided"
 
 
 def start(folder, *flags, signals=None):
@@ -30,49 +31,49 @@ def start(folder, *flags, signals=None):
 
 
 @pytest.fixture(scope="module")
-def split(finished_run, tmp_path_factory):
+def split(light_run, tmp_path_factory):
     """The labeled images of the other run, and 50 more."""
     path = tmp_path_factory.mktemp("split") / "labeled.txt"
-    with np.load(finished_run / "pseudo_labels.npz") as table:
+    with np.load(light_run / "pseudo_labels.npz") as table:
         more = table["ids"][table["given_labels"] < 0][::70][:50]
-    path.write_text((finished_run / "labeled.txt").read_text() + "\n".join(more) + "\n")
+    path.write_text((light_run / "labeled.txt").read_text() + "\n".join(more) + "\n")
     return (f"--split_file={path}", "--num_labels=150")
 
 
 @pytest.fixture(scope="module")
-def warm(finished_run, split, tmp_path_factory):
+def warm(light_run, split, tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm") / "run"
-    return folder, start(folder, *split, f"--warm_start={finished_run}")
+    return folder, start(folder, *split, f"--warm_start={light_run}")
 
 
 def weights_of(path):
     return np.concatenate([weight.ravel() for weight in backbones.load(path).get_weights()])
 
 
-def test_it_starts_where_the_other_run_ended_and_has_no_stage_1(finished_run, split, tmp_path):
-    flags = [*FLAGS, *split, f"--warm_start={finished_run}", f"--run_dir={tmp_path / 'run'}"]
+def test_it_starts_where_the_other_run_ended_and_has_no_stage_1(light_run, split, tmp_path):
+    flags = [*FLAGS, *split, f"--warm_start={light_run}", f"--run_dir={tmp_path / 'run'}"]
     experiment = Experiment(from_command_line(flags))
     ours = np.concatenate([weight.ravel() for weight in experiment.model.backbone.get_weights()])
-    np.testing.assert_array_equal(ours, weights_of(finished_run / "backbone.keras"))
+    np.testing.assert_array_equal(ours, weights_of(light_run / "backbone.keras"))
     assert [stage.number for stage in experiment.stages] == [2, 3]
 
 
-def test_it_trains_on_with_the_new_labels_clamped(finished_run, warm):
+def test_it_trains_on_with_the_new_labels_clamped(light_run, warm):
     folder, summary = warm
     assert list(summary["test_error_percent"]) == ["stage_2", "stage_3"]
-    assert summary["warm_start"] == str(finished_run)
+    assert summary["warm_start"] == str(light_run)
     assert not (folder / "stage_1.keras").exists()
     with np.load(folder / "pseudo_labels.npz") as table:
         rows, labels, logits = np.flatnonzero(table["given_labels"] >= 0), table["given_labels"], table["pseudo_logits"]
     assert len(rows) == 150
     np.testing.assert_array_equal(logits[rows], 10 * np.eye(10, dtype=np.float32)[labels[rows]])
-    before, after = weights_of(finished_run / "backbone.keras"), weights_of(folder / "backbone.keras")
+    before, after = weights_of(light_run / "backbone.keras"), weights_of(folder / "backbone.keras")
     assert 0 < np.linalg.norm(after - before) < 0.05 * np.linalg.norm(before)
 
 
-def test_a_queue_that_was_filled_in_is_what_it_trains_on(finished_run, tmp_path):
+def test_a_queue_that_was_filled_in_is_what_it_trains_on(light_run, tmp_path):
     run = tmp_path / "asked"
-    shutil.copytree(finished_run, run, ignore=shutil.ignore_patterns("export", "evaluation"))
+    shutil.copytree(light_run, run, ignore=shutil.ignore_patterns("export", "evaluation"))
     assert label_queue.main([f"--run_dir={run}", "--count=20"]) == 0
     data = DATASETS["mnist5k"].load(None)
     true = dict(zip(data.train_ids, data.train_labels, strict=True))
@@ -94,13 +95,13 @@ def test_a_queue_that_was_filled_in_is_what_it_trains_on(finished_run, tmp_path)
         np.testing.assert_array_equal(after["given_labels"][new], data.train_labels[new])
 
 
-def test_the_same_command_shows_the_result(finished_run, split, warm, capsys):
-    assert train.main([*FLAGS, *split, f"--warm_start={finished_run}", f"--run_dir={warm[0]}"]) == 0
+def test_the_same_command_shows_the_result(light_run, split, warm, capsys):
+    assert train.main([*FLAGS, *split, f"--warm_start={light_run}", f"--run_dir={warm[0]}"]) == 0
     assert "finished already" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_goes_on_though_the_other_one_is_gone(finished_run, split, warm, tmp_path, capsys):
-    other = shutil.copytree(finished_run, tmp_path / "other")
+def test_an_interrupted_run_goes_on_though_the_other_one_is_gone(light_run, split, warm, tmp_path, capsys):
+    other = shutil.copytree(light_run, tmp_path / "other")
     flags = [*split, f"--warm_start={other}"]
     with pytest.raises(RunInterrupted):
         start(tmp_path / "run", *flags, signals=StopAt(15))
@@ -110,15 +111,15 @@ def test_an_interrupted_run_goes_on_though_the_other_one_is_gone(finished_run, s
     assert differences(tmp_path / "run", warm[0]) == []
 
 
-def test_a_network_that_changed_since_the_run_began_is_refused(finished_run, split, tmp_path):
-    other = shutil.copytree(finished_run, tmp_path / "other")
+def test_a_network_that_changed_since_the_run_began_is_refused(light_run, split, tmp_path):
+    other = shutil.copytree(light_run, tmp_path / "other")
     flags = [*split, f"--warm_start={other}"]
     with pytest.raises(RunInterrupted):
         start(tmp_path / "run", *flags, signals=StopAt(15))
-    shutil.copy(finished_run / "stage_1.keras", other / "backbone.keras")
+    shutil.copy(light_run / "stage_1.keras", other / "backbone.keras")
     with pytest.raises(CannotResume, match=r"network to start from changed .* give it the --warm_start that it began with"):
         start(tmp_path / "run", *flags)
-    shutil.copy(finished_run / "backbone.keras", other / "backbone.keras")
+    shutil.copy(light_run / "backbone.keras", other / "backbone.keras")
     assert start(tmp_path / "run", *flags)["resumes"] == 1
 
 
@@ -132,7 +133,7 @@ def other_classes(folder):
 
 
 def other_shape(folder):
-    network = backbones.build("lenet", (28, 28, 1), 7, mean=(0.1,), std=(0.3,))
+    network = backbones.build(BACKBONE, (28, 28, 1), 7, mean=(0.1,), std=(0.3,))
     network.save(folder / "backbone.keras")
 
 
@@ -142,17 +143,17 @@ DAMAGES = {
     "no network": (lambda folder: (folder / "backbone.keras").unlink(), "has no backbone.keras"),
     "other backbone": (
         lambda folder: (folder / "config.cfg").write_text("--backbone=lenet_2d\n"),
-        "had another backbone (lenet_2d, now lenet): give --backbone the same value",
+        f"had another backbone (lenet_2d, now {BACKBONE}): give --backbone the same value",
     ),
     "other classes": (other_classes, "had other classes"),
-    "other shape": (other_shape, "has a network of another shape (429,577 weights in place of 431,080)"),
+    "other shape": (other_shape, "has a network of another shape (2,223 weights in place of 3,090)"),
     "damaged": (lambda folder: (folder / "backbone.keras").write_bytes(b"x" * 99), "cannot be read"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_a_network_that_cannot_be_started_from_is_one_line(damage, message, finished_run, tmp_path, capsys):
-    other = shutil.copytree(finished_run, tmp_path / "other")
+def test_a_network_that_cannot_be_started_from_is_one_line(damage, message, light_run, tmp_path, capsys):
+    other = shutil.copytree(light_run, tmp_path / "other")
     damage(other)
     assert train.main([*FLAGS, f"--warm_start={other}", f"--run_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err

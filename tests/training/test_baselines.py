@@ -37,9 +37,9 @@ def test_all_images_may_be_labeled(tmp_path):
     assert len((tmp_path / "labeled.txt").read_text().splitlines()) == 4000
 
 
-def test_hard_pseudo_labels_are_one_prediction_and_cross_entropy_from_another_runs_stage_1(finished_run, tmp_path, capsys):
-    flags = ["--rounds=", "--finetune_from=prediction", f"--stage_1_from={finished_run}"]
-    assert train.main([*SHORT, *flags, f"--run_dir={tmp_path}"]) == 0
+def test_hard_pseudo_labels_are_one_prediction_and_cross_entropy_from_another_runs_stage_1(light_run, tmp_path, capsys):
+    flags = ["--rounds=", "--finetune_from=prediction", f"--stage_1_from={light_run}"]
+    assert train.main([*LIGHT, *flags, f"--run_dir={tmp_path}"]) == 0
     assert "pseudo-labels predicted\n" in capsys.readouterr().out
     assert list(summary_of(tmp_path)["test_error_percent"]) == ["stage_1", "stage_3"]
     with np.load(tmp_path / "pseudo_labels.npz") as table:

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,12 @@ from r2d2_tf.training.callbacks.collapse import RunStopped
 from r2d2_tf.training.experiment import Experiment
 from r2d2_tf.training.pipeline import epoch_rows
 from r2d2_tf.training.run import run
+from tools.torture.exactness import differences
 
 
-def command(*arguments, module="r2d2_tf.train", cwd=ROOT):
-    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+def command(*arguments, module="r2d2_tf.train", cwd=ROOT, env=None):
+    line = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=env, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -138,44 +141,35 @@ def test_one_and_two_replicas_make_the_same_table_and_weights(seed, shape, tmp_p
 
 def results_of(tmp_path, flags=(), change=lambda data, table: None):
     """Table and weights of a short run whose data may be changed after the split was drawn."""
-    experiment = Experiment(from_command_line([*LIGHT, "--rounds=1:0.01", *flags, f"--run_dir={tmp_path / 'run'}"]))
+    experiment = Experiment(from_command_line([*LIGHT, "--deterministic", *flags, f"--run_dir={tmp_path / 'run'}"]))
     experiment.data = experiment.learners.data = change(experiment.data, experiment.table) or experiment.data
     with contextlib.redirect_stdout(io.StringIO()), run_directory.claimed(experiment.config) as folder:
         experiment.run(folder, 0.0)
     return np.concatenate([logits for _, logits in experiment.table.walk()]), experiment.model.backbone.get_weights()
 
 
-@pytest.fixture(scope="module")
-def unchanged(tmp_path_factory):
-    """The folder of a run whose data are as they are, and what it learned."""
-    folder = tmp_path_factory.mktemp("unchanged")
-    return folder, *results_of(folder)
-
-
-def test_hidden_and_test_labels_change_nothing_that_is_learned(unchanged, tmp_path):
+def test_hidden_and_test_labels_change_nothing_that_is_learned(light_run, tmp_path):
     def scramble(data, table):
         data.train_labels[table.unlabeled_rows] = (data.train_labels[table.unlabeled_rows] + 3) % 10
         data.test_labels[:] = (data.test_labels + 3) % 10
 
-    _, table, weights = unchanged
     scrambled_table, scrambled_weights = results_of(tmp_path, change=scramble)
-    np.testing.assert_array_equal(table, scrambled_table)
-    for one, two in zip(weights, scrambled_weights, strict=True):
+    np.testing.assert_array_equal(table_of(light_run)["pseudo_logits"], scrambled_table)
+    for one, two in zip(weights_of(light_run), scrambled_weights, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_stage_1_never_reads_an_unlabeled_image(unchanged, tmp_path):
+def test_stage_1_never_reads_an_unlabeled_image(light_run, tmp_path):
     def paint_over(data, table):
         images = np.array(data.train_images)
         images[table.unlabeled_rows] = 255 - images[table.unlabeled_rows]
         return dataclasses.replace(data, train_images=images)
 
-    folder, table, _ = unchanged
-    painted_table, _ = results_of(tmp_path, change=paint_over)
-    after_stage_1 = (weights_of(each / "run", "stage_1.keras") for each in (folder, tmp_path))
+    painted_table, _ = results_of(tmp_path, ["--finetune_epochs=0"], change=paint_over)
+    after_stage_1 = (weights_of(folder, "stage_1.keras") for folder in (light_run, tmp_path / "run"))
     for one, two in zip(*after_stage_1, strict=True):
         np.testing.assert_array_equal(one, two)
-    assert (painted_table != table).any(), "stage 2 does read them"
+    assert (painted_table != table_of(light_run)["pseudo_logits"]).any(), "stage 2 does read them"
 
 
 def test_flags_reach_what_they_name():
@@ -213,23 +207,31 @@ def test_each_stage_has_a_fresh_nesterov_optimizer_and_the_seed_of_the_run(tmp_p
     assert set(orders) == {(1, 5), (2, 5), (3, 5)}
 
 
+def commanded_in(folder, *flags):
+    """What a run by a process of its own printed."""
+    code, out, err = command(*flags, f"--run_dir={folder}", env=os.environ | {"PYTHONPATH": str(ROOT / "tests")})
+    assert code == 0, out + err
+    return out, err
+
+
 @pytest.fixture(scope="module")
 def commanded(tmp_path_factory):
-    """A run by a process of its own: its flags, folder and what it printed."""
-    flags = (*SHORT, "--deterministic", "--supervised_epochs=1", "--max_steps=5")
+    """The folder of `light_run`'s run in a process of its own, and what it printed."""
     folder = tmp_path_factory.mktemp("commanded") / "run"
-    code, out, err = command(*flags, f"--run_dir={folder}")
-    assert code == 0, out + err
-    return flags, folder, out, err
+    return folder, *commanded_in(folder, *LIGHT, "--deterministic")
 
 
-def test_the_same_command_twice_is_bit_identical_with_deterministic(commanded, tmp_path):
-    # Once in a fresh process and once in this one, which has run others.
-    flags, folder, *_ = commanded
-    assert train.main([*flags, f"--run_dir={tmp_path}"]) == 0
-    np.testing.assert_array_equal(*(table_of(each)["pseudo_logits"] for each in (folder, tmp_path)))
-    for one, two in zip(weights_of(folder), weights_of(tmp_path), strict=True):
-        np.testing.assert_array_equal(one, two)
+def test_the_same_command_twice_is_bit_identical_with_deterministic(commanded, light_run):
+    # Once in a fresh process and once in one of tests, which has run others.
+    assert differences(commanded[0], light_run) == []
+
+
+@pytest.mark.slow
+def test_so_it_is_with_a_network_of_several_layers(tmp_path):
+    flags = (*SHORT, "--deterministic", "--supervised_epochs=1", "--max_steps=5")
+    commanded_in(tmp_path / "fresh", *flags)
+    assert train.main([*flags, f"--run_dir={tmp_path / 'here'}"]) == 0
+    assert differences(tmp_path / "fresh", tmp_path / "here") == []
 
 
 def test_the_command_prints_plan_epochs_and_result_and_no_warning(commanded):
@@ -239,10 +241,10 @@ def test_the_command_prints_plan_epochs_and_result_and_no_warning(commanded):
         assert part in out
 
 
-def test_stage_3_leaves_the_table_alone_and_a_last_prediction_replaces_it(unchanged, tmp_path):
-    folder, table, _ = unchanged
+def test_stage_3_leaves_the_table_alone_and_a_last_prediction_replaces_it(light_run, tmp_path):
+    table = table_of(light_run)["pseudo_logits"]
     assert from_command_line(LIGHT).finetune_from == "table"
-    same_stage_1 = f"--stage_1_from={folder / 'run'}"
+    same_stage_1 = f"--stage_1_from={light_run}"
     two_stages, _ = results_of(tmp_path / "two_stages", [same_stage_1, "--finetune_epochs=0"])
     prediction, _ = results_of(tmp_path / "prediction", [same_stage_1, "--finetune_from=prediction"])
     np.testing.assert_array_equal(two_stages, table)
@@ -357,12 +359,12 @@ def test_the_quickstart_config_keeps_its_promise(tmp_path):
     assert errors["stage_3"] < 0.6 * errors["stage_1"]
 
 
-def test_a_run_may_take_over_another_runs_stage_1(finished_run, tmp_path):
+def test_a_run_may_take_over_another_runs_stage_1(light_run, tmp_path):
     """Stages 2 and 3 then end as they do after a stage 1 of their own."""
-    summary = run(from_command_line([*SHORT, f"--stage_1_from={finished_run}", f"--run_dir={tmp_path / 'run'}"]))
-    whole = json.loads((finished_run / "summary.json").read_text())
+    summary = run(from_command_line([*LIGHT, f"--stage_1_from={light_run}", f"--run_dir={tmp_path / 'run'}"]))
+    whole = json.loads((light_run / "summary.json").read_text())
     assert summary["test_error_percent"] == whole["test_error_percent"]
-    np.testing.assert_array_equal(table_of(tmp_path / "run")["pseudo_logits"], table_of(finished_run)["pseudo_logits"])
+    np.testing.assert_array_equal(table_of(tmp_path / "run")["pseudo_logits"], table_of(light_run)["pseudo_logits"])
     assert not (tmp_path / "run" / "stage_1.keras").exists()
 
 

@@ -49,10 +49,8 @@ def run_in_pieces(folder, checks_a_piece, *flags):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
-    start(folder)
-    return folder
+def undisturbed(light_run):
+    return light_run
 
 
 # A run of LIGHT makes some 270 checks: one a step, an epoch, a checkpoint, and a batch of evaluation or prediction.
