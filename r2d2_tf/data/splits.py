@@ -40,8 +40,10 @@ def labeled_split(labels: np.ndarray, num_labels: int, num_classes: int, *, seed
     shuffled = [generator.permutation(np.flatnonzero(labels == c)) for c in range(num_classes)]
     class_order = generator.permutation(num_classes)
     # Rank r of each class comes before rank r + 1 of any: taking the first num_labels balances the classes.
-    ranked = [(rank, position, shuffled[c][rank]) for position, c in enumerate(class_order) for rank in range(len(shuffled[c]))]
-    return np.sort(np.array([row for _, _, row in sorted(ranked)[:num_labels]], np.int64))
+    in_order = [shuffled[c] for c in class_order]
+    ranks = np.concatenate([np.arange(len(rows)) for rows in in_order])
+    # A stable sort keeps the classes of one rank in their order.
+    return np.sort(np.concatenate(in_order)[np.argsort(ranks, kind="stable")[:num_labels]]).astype(np.int64)
 
 
 def with_wrong_labels(labels: np.ndarray, share: float, num_classes: int, *, seed: int) -> np.ndarray:
