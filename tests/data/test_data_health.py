@@ -156,10 +156,9 @@ def test_the_fingerprint_of_photographs_follows_lengths_and_not_their_folder(tmp
 
 
 @pytest.fixture(scope="module")
-def damaged_imagenette(tmp_path_factory):
+def damaged_imagenette(fake_set):
     """A generated Imagenette of the right size in which two training images and a test image are noise."""
-    folder = tmp_path_factory.mktemp("damaged")
-    fake_data.make("imagenette", folder)
+    folder = fake_set("imagenette")
     for split, count in (("train", 2), ("validation", 1)):
         path = next(folder.rglob(f"*-{split}.tfrecord-*"))
         content, start = bytearray(path.read_bytes()), 0

@@ -16,7 +16,6 @@ from r2d2_tf.data.readers import tfds as tfds_reader
 from r2d2_tf.data.readers.tfds import check_tfds
 from r2d2_tf.data.splits import labeled_split
 from r2d2_tf.training.experiment import Experiment
-from tools.reproduce import fake_data
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +146,9 @@ def test_sets_whose_split_may_be_listed_are_checked_early():
     }  # fmt: skip
 
 
-def test_the_ids_of_a_part_chosen_by_label_are_those_of_its_rows(tmp_path):
-    fake_data.make("cifar10", tmp_path)
-    spec = DATASETS["cifar10_dev"]
-    assert spec.read_ids(tmp_path) == spec.load(tmp_path).train_ids
+def test_the_ids_of_a_part_chosen_by_label_are_those_of_its_rows(fake_set):
+    spec, folder = DATASETS["cifar10_dev"], fake_set("cifar10")
+    assert spec.read_ids(folder) == spec.load(folder).train_ids
 
 
 def test_a_download_without_a_network_is_one_line_that_says_what_to_do(tmp_path, monkeypatch):
@@ -210,9 +208,9 @@ def test_a_downloaded_set_passes_the_check_that_asked_for_it(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("change", ["zeros", "cut", "length"])
-def test_a_damaged_record_of_the_right_size_is_one_line_that_names_the_file(change, tmp_path):
-    fake_data.make("imagenette", tmp_path)
-    path = next(tmp_path.rglob("*-train.tfrecord-*"))
+def test_a_damaged_record_of_the_right_size_is_one_line_that_names_the_file(change, fake_set):
+    folder = fake_set("imagenette")
+    path = next(folder.rglob("*-train.tfrecord-*"))
     content = bytearray(path.read_bytes())
     if change == "zeros":
         content[12:4012] = bytes(4000)
@@ -222,13 +220,13 @@ def test_a_damaged_record_of_the_right_size_is_one_line_that_names_the_file(chan
         del content[-2:]
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"is damaged"):
-        DATASETS["imagenette"].load(tmp_path)
+        DATASETS["imagenette"].load(folder)
 
 
 @pytest.mark.parametrize("what", ["checksum", "image"])
-def test_a_damaged_record_of_a_set_in_memory_is_one_line(what, tmp_path):
-    fake_data.make("cifar10", tmp_path)
-    path = next(tmp_path.rglob("*-train.tfrecord-*"))
+def test_a_damaged_record_of_a_set_in_memory_is_one_line(what, fake_set):
+    folder = fake_set("cifar10")
+    path = next(folder.rglob("*-train.tfrecord-*"))
     content = bytearray(path.read_bytes())
     start = content.index(b"IDAT") + 40 if what == "image" else 40
     content[start : start + 20] = bytes(20)
@@ -236,11 +234,11 @@ def test_a_damaged_record_of_a_set_in_memory_is_one_line(what, tmp_path):
     with pytest.raises(
         ValueError, match=r"^data set cifar10: a record of its train part in .* is damaged; .* prepare it again$"
     ):
-        DATASETS["cifar10"].load(tmp_path)
+        DATASETS["cifar10"].load(folder)
 
 
-def test_a_copy_that_leaves_no_test_images_is_one_line(tmp_path):
-    fake_data.make("cifar10", tmp_path)
-    config = Config(dataset="cifar10_dev", num_labels=10, data_dir=str(tmp_path), batch_size=8, supervised_batch_size=8)
+def test_a_copy_that_leaves_no_test_images_is_one_line(fake_set):
+    folder = str(fake_set("cifar10"))
+    config = Config(dataset="cifar10_dev", num_labels=10, data_dir=folder, batch_size=8, supervised_batch_size=8)
     with pytest.raises(ValueError, match="too small a part"):
         Experiment(config)

@@ -1,3 +1,4 @@
+import functools
 import io
 import json
 import os
@@ -73,8 +74,8 @@ def test_wrong_images_are_refused_with_what_the_model_takes(name, exported):
             predictor.predict(np.zeros(shape, dtype))
 
 
-def test_the_command_prints_difference_agreement_and_what_to_type_next(finished_run, tmp_path, capsys):
-    export_command.main([f"--run_dir={finished_run}", "--format=tflite", f"--output_dir={tmp_path}", UNTIMED])
+def test_the_command_prints_difference_agreement_and_what_to_type_next(light_run, tmp_path, capsys):
+    export_command.main([f"--run_dir={light_run}", "--format=tflite", f"--output_dir={tmp_path}", UNTIMED])
     out = capsys.readouterr().out
     assert "FAKE" not in out
     assert "On 1,000 test images." in out
@@ -86,10 +87,10 @@ def test_the_command_prints_difference_agreement_and_what_to_type_next(finished_
     assert f" -m export.inference --model={tmp_path / 'model.tflite'}" in out
 
 
-def test_a_model_that_differs_from_the_network_fails(finished_run, tmp_path, capsys, monkeypatch):
+def test_a_model_that_differs_from_the_network_fails(light_run, tmp_path, capsys, monkeypatch):
     """The network that is written is another than that whose predictions it is held against."""
     monkeypatch.setattr(ServingModel, "predict", lambda self, images: 1 - np.asarray(self.probabilities(images)))
-    arguments = [f"--run_dir={finished_run}", "--format=tflite,tflite_int8", f"--output_dir={tmp_path}", UNTIMED]
+    arguments = [f"--run_dir={light_run}", "--format=tflite,tflite_int8", f"--output_dir={tmp_path}", UNTIMED]
     assert export_command.main(arguments) == 1
     error = capsys.readouterr().err
     assert error.count("was not written") == 2
@@ -210,6 +211,7 @@ def test_photographs_are_cropped_as_in_evaluation():
     np.testing.assert_array_equal(model.classify_bytes(content[None])["probabilities"], model.probabilities(cropped[None]))
 
 
+@functools.cache
 def photograph_model():
     backbone = backbones.build("conv_small", (32, 32, 3), 10, mean=[0.2] * 3, std=[0.5] * 3)
     return ServingModel(backbone, [str(i) for i in range(10)], np.zeros((0, 32, 32, 3), np.uint8), resize_shorter_side=40)
@@ -469,9 +471,9 @@ def test_without_metadata_classes_are_numbered(exported, tmp_path, capsys):
     assert "class " in capsys.readouterr().out
 
 
-def test_an_export_of_a_run_on_fake_data_says_so(finished_run, tmp_path, capsys):
-    shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
-    summary = json.loads((finished_run / "summary.json").read_text())
+def test_an_export_of_a_run_on_fake_data_says_so(light_run, tmp_path, capsys):
+    shutil.copytree(light_run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    summary = json.loads((light_run / "summary.json").read_text())
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary | {"fake_data": True}))
     assert export_command.main([f"--run_dir={tmp_path / 'run'}", "--format=tflite", UNTIMED]) == 0
     assert "FAKE DATA: the errors mean nothing" in capsys.readouterr().out

@@ -213,10 +213,10 @@ def test_predictions_that_do_not_belong_to_the_runs_are_told(tmp_path, capsys):
     assert f"`python -m tools.evaluate --run_dir={d}`, and this again" in capsys.readouterr().out
 
 
-def test_what_evaluate_writes_is_what_compare_reads(finished_run, tmp_path):
+def test_what_evaluate_writes_is_what_compare_reads(light_run, tmp_path):
     folders = [tmp_path / name for name in ("a", "b")]
     for folder in folders:
-        shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("tensorboard", "export", "evaluation"))
+        shutil.copytree(light_run, folder, ignore=shutil.ignore_patterns("tensorboard", "export", "evaluation"))
         assert evaluate.main([f"--run_dir={folder}"]) == 0
     found = comparison.image_by_image(*map(run_records.read, folders))
     assert (found.images, found.first_alone, found.other_alone, found.p) == (1000, 0, 0, 1.0)

@@ -17,7 +17,6 @@ from r2d2_tf.training.pipeline import plain_images
 from tools.evaluate import __main__ as evaluate
 from tools.evaluate import evaluation_images, evaluation_picture, evaluation_text
 from tools.evaluate.evaluation_text import Subject
-from tools.reproduce import fake_data
 from tools.shared import classification_metrics
 from tools.shared.classification_metrics import MetricsAccumulator, error_interval
 
@@ -152,9 +151,9 @@ def reports(folder):
     return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("evaluation.json")}
 
 
-def test_the_network_of_a_run_is_judged_as_the_run_did(finished_run, tmp_path, capsys):
-    assert evaluate.main([f"--run_dir={finished_run}", f"--output_dir={tmp_path}"]) == 0
-    summary = json.loads((finished_run / "summary.json").read_text())
+def test_the_network_of_a_run_is_judged_as_the_run_did(light_run, tmp_path, capsys):
+    assert evaluate.main([f"--run_dir={light_run}", f"--output_dir={tmp_path}"]) == 0
+    summary = json.loads((light_run / "summary.json").read_text())
     (report,) = reports(tmp_path).values()
     assert report["error_percent"] == pytest.approx(summary["test_error_percent"]["stage_3"])
     low, high = report["error_percent_95_interval"]
@@ -175,10 +174,10 @@ def test_the_network_of_a_run_is_judged_as_the_run_did(finished_run, tmp_path, c
     assert error == ""
 
 
-def test_another_runs_network_does_not_take_the_place_of_the_runs_own(finished_run, tmp_path):
+def test_another_runs_network_does_not_take_the_place_of_the_runs_own(light_run, tmp_path):
     own, other = tmp_path / "own", tmp_path / "other"
     for folder in (own, other):
-        shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("export", "evaluation"))
+        shutil.copytree(light_run, folder, ignore=shutil.ignore_patterns("export", "evaluation"))
     assert evaluate.main([f"--run_dir={own}", f"--model={other}"]) == 0
     assert [path.name for path in (own / "evaluation").iterdir()] == ["other"]
     assert evaluate.main([f"--run_dir={own}", f"--model={own},{other}"]) == 0
@@ -214,27 +213,27 @@ def test_a_model_is_judged_without_a_run_on_the_data_set_of_the_flags(exported, 
     assert reports(tmp_path)["model.tflite"]["run"] is None
 
 
-def test_images_that_were_trained_on_are_those_of_the_run(finished_run, tmp_path, capsys):
+def test_images_that_were_trained_on_are_those_of_the_run(light_run, tmp_path, capsys):
     for split, count in (("labeled", 100), ("unlabeled", 3900)):
-        assert evaluate.main([f"--run_dir={finished_run}", f"--split={split}", f"--output_dir={tmp_path}"]) == 0
+        assert evaluate.main([f"--run_dir={light_run}", f"--split={split}", f"--output_dir={tmp_path}"]) == 0
         assert reports(tmp_path)[f"backbone.keras_{split}"]["images"] == count
     config = Config()
-    of_run, drawn = (evaluation_images.load(config, "labeled", run_dir) for run_dir in (finished_run, None))
+    of_run, drawn = (evaluation_images.load(config, "labeled", run_dir) for run_dir in (light_run, None))
     np.testing.assert_array_equal(of_run.rows, drawn.rows)
     others = evaluation_images.load(config, "unlabeled", None)
     np.testing.assert_array_equal(np.sort(np.concatenate([of_run.rows, others.rows])), np.arange(4000))
 
 
-def changed_run(finished_run, tmp_path, **changes):
+def changed_run(run, tmp_path, **changes):
     folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("export", "tensorboard", "evaluation"))
-    summary = json.loads((finished_run / "summary.json").read_text())
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("export", "tensorboard", "evaluation"))
+    summary = json.loads((run / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | changes))
     return folder
 
 
-def test_fake_data_is_called_so_everywhere(finished_run, tmp_path, capsys):
-    folder = changed_run(finished_run, tmp_path, fake_data=True)
+def test_fake_data_is_called_so_everywhere(light_run, tmp_path, capsys):
+    folder = changed_run(light_run, tmp_path, fake_data=True)
     assert evaluate.main([f"--run_dir={folder}"]) == 0
     assert "FAKE DATA: the numbers mean nothing" in capsys.readouterr().out
     assert reports(folder / "evaluation")["backbone.keras"]["fake_data"] is True
@@ -247,8 +246,8 @@ def test_fake_data_is_called_so_everywhere(finished_run, tmp_path, capsys):
         ({"test_error_percent": {"stage_1": 1.0}}, "the run measured an error of 1.00 %"),
     ],
 )
-def test_images_that_are_not_those_of_the_run_are_told(changes, message, finished_run, tmp_path, capsys):
-    assert evaluate.main([f"--run_dir={changed_run(finished_run, tmp_path, **changes)}"]) == 0
+def test_images_that_are_not_those_of_the_run_are_told(changes, message, light_run, tmp_path, capsys):
+    assert evaluate.main([f"--run_dir={changed_run(light_run, tmp_path, **changes)}"]) == 0
     assert f"warning: {message}" in capsys.readouterr().err
 
 
@@ -308,9 +307,9 @@ def test_a_mistake_is_told_without_tensorflow():
     assert "tensorflow" not in imported
 
 
-def test_photographs_are_streamed_as_the_run_saw_them(tmp_path):
-    fake_data.make("imagenette", tmp_path)
-    images = evaluation_images.load(Config(dataset="imagenette", num_labels=10, data_dir=str(tmp_path)), "test", None)
+def test_photographs_are_streamed_as_the_run_saw_them(fake_set):
+    data_dir = str(fake_set("imagenette"))
+    images = evaluation_images.load(Config(dataset="imagenette", num_labels=10, data_dir=data_dir), "test", None)
     assert images.is_fake
     batches = list(images.batches(16))
     assert [len(labels) for _, labels in batches] == [16, 16, 8]

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT, SHORT
+from conftest import LIGHT, ROOT, SHORT
 
 from r2d2_tf import backbones, train
 from r2d2_tf.config.command_line import from_command_line
@@ -47,13 +47,13 @@ def test_it_counts_steps_and_images_names_a_time_and_writes_nothing(tmp_path, mo
     assert [line.startswith("dry run: ") for line in error.splitlines()] == [True] * 8
 
 
-def test_a_finished_run_is_told_and_left_alone(finished_run, capsys):
-    before = everything_under(finished_run)
-    code, output, error = dry_run(capsys, f"--run_dir={finished_run}")
+def test_a_finished_run_is_told_and_left_alone(light_run, capsys):
+    before = everything_under(light_run)
+    code, output, error = dry_run(capsys, LIGHT[-1], "--deterministic", f"--run_dir={light_run}")
     assert code == 0
     assert "warning: this run is finished already" in error
     assert "The whole run would take about" in output
-    assert everything_under(finished_run) == before
+    assert everything_under(light_run) == before
 
 
 def test_the_folder_of_a_living_or_of_another_run_is_told_and_left_alone(tmp_path, monkeypatch, capsys):

@@ -106,10 +106,9 @@ def test_a_dry_run_knows_what_is_done_stopped_and_left_behind(tmp_path, places, 
 
 
 @pytest.fixture(scope="module")
-def part_of_cifar100(tmp_path_factory):
+def part_of_cifar100(fake_set):
     """A copy of 140 training images that does not call itself fake."""
-    folder = tmp_path_factory.mktemp("part")
-    fake_data.make("cifar100", folder)
+    folder = fake_set("cifar100")
     info = next(folder.rglob("dataset_info.json"))
     info.write_text(info.read_text().replace(FAKE, "A part"))
     return folder
@@ -149,9 +148,8 @@ def test_a_dry_run_counts_the_images_of_a_partial_copy(part_of_cifar100, places,
     assert lines["supervised, all labels", 0][1] == f"{round(epochs * 144, -3):,}", "18 batches of 8 an epoch"
 
 
-def test_fake_data_is_for_trials_alone(tmp_path, places, capsys):
-    fake_data.make("cifar100", tmp_path / "fake")
-    assert reproduce.main(["--table=6", f"--data_dir={tmp_path / 'fake'}", *places, "--dry_run"]) == 2
+def test_fake_data_is_for_trials_alone(fake_set, places, capsys):
+    assert reproduce.main(["--table=6", f"--data_dir={fake_set('cifar100')}", *places, "--dry_run"]) == 2
     assert "holds fake data: use --trial" in capsys.readouterr().err
     out, _ = plan_lines(capsys, "--table=6", "--trial", *places)
     assert "140 training images, FAKE DATA." in out
