@@ -28,7 +28,7 @@ from r2d2_tf.runs import run_labels
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.run_directory import load_config
 from tools.tune import __main__ as tune
-from tools.tune import options, search, trials, tuner
+from tools.tune import options, search, search_report, trials, tuner
 from tools.tune.records import Record, Records, best_of
 from tools.tune.search_picture import draw
 from tools.tune.search_report import Reporter, best_config
@@ -37,6 +37,12 @@ from tools.tune.validation import check_apart, hold_out, make_folds
 
 RANGES = ("--alpha=0.05:0.5", "--beta=0.005:0.1")
 OWN = {"alpha": 0.1, "beta": 0.03}
+
+
+@pytest.fixture(autouse=True)
+def undrawn_trials(monkeypatch):
+    """The picture of a search's trials stays empty, but where it is looked at: to draw it takes longer than the search."""
+    monkeypatch.setattr(search_report, "draw", lambda *_, path, **options: path.touch())
 
 
 def space(*texts, config=None):
@@ -466,7 +472,10 @@ def trials_of(jobs_done):
     return [job.config for job in jobs_done if job.config.rounds]
 
 
-def test_a_search_prints_a_line_a_trial_and_leaves_table_picture_and_a_flagfile_of_the_best(pretend, capsys, tmp_path):
+def test_a_search_prints_a_line_a_trial_and_leaves_table_picture_and_a_flagfile_of_the_best(
+    pretend, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(search_report, "draw", draw)
     arguments = ["--flagfile=configs/mnist5k.cfg", *RANGES, "--trials=6", "--output_dir=out"]
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     assert tune.main(arguments) == 0
