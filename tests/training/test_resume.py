@@ -21,6 +21,7 @@ from r2d2_tf.runs.checkpoints import CannotResume, Checkpoints
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.training.callbacks import checkpointing
 from r2d2_tf.training.callbacks.collapse import RunStopped
+from r2d2_tf.training.callbacks.progress import Locator
 from r2d2_tf.training.experiment import Experiment
 from r2d2_tf.training.loop import Training
 from tools.torture.exactness import content_of, differences, results_of
@@ -199,15 +200,47 @@ def test_a_run_that_goes_wrong_again_and_again_stops_after_three_roll_backs(tmp_
 
 
 def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path, monkeypatch):
+    flags = ["--supervised_epochs=1", "--rounds=3:0.01", "--finetune_epochs=0"]
     damage_rows_of(monkeypatch, (2, 1), times=1)
     with pytest.raises(RunStopped, match=r"stage 2 \(D2\), epoch 2 of 3, step \d+: a pseudo-logit is not finite"):
-        start(tmp_path / "run", "--rounds=3:0.01")
+        start(tmp_path / "run", *flags)
     monkeypatch.undo()
-    assert start(tmp_path / "run", "--rounds=3:0.01")["resumes"] == 1
-    assert len(results_of(tmp_path / "run")["metrics.csv"]) == 8
+    assert start(tmp_path / "run", *flags)["resumes"] == 1
+    assert len(results_of(tmp_path / "run")["metrics.csv"]) == 4
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
+def check_saved_by_signal(output, errors):
+    """What a command printed that got a signal in stage 2."""
+    assert "Result" not in output
+    # A small network may be at the end of the stage, or further, when the signal comes.
+    place = r"stage (2 \(D2 and R2\), epoch [23] of 2|3 \(fine-tuning\), epoch [12] of 1), step \d+"
+    assert re.search(rf"saved: {place}\n\n?stopped by .*the same command goes on", errors)
+    assert "Traceback" not in errors
+
+
+def check_goes_on_to_the_same_end(flags, undisturbed, run, capsys):
+    assert train.main(flags) == 0
+    assert "Going on from the checkpoint" in capsys.readouterr().out
+    assert differences(run, undisturbed) == []
+
+
+def test_a_signal_makes_a_run_save_say_how_to_go_on_and_end(undisturbed, tmp_path, monkeypatch, capsys):
+    flags, begin = [*DETERMINISTIC, f"--run_dir={tmp_path / 'run'}"], Locator.on_epoch_begin
+
+    def begin_and_be_told_to_stop(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if (self.stage.number, epoch) == (2, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Locator, "on_epoch_begin", begin_and_be_told_to_stop)
+        assert train.main(flags) == 143
+    check_saved_by_signal(*capsys.readouterr())
+    check_goes_on_to_the_same_end(flags, undisturbed, tmp_path / "run", capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_makes_the_command_save_say_how_to_go_on_and_exit(number, code, undisturbed, tmp_path, capsys):
     flags = [*DETERMINISTIC, f"--run_dir={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "r2d2_tf.train", *flags]
@@ -220,14 +253,8 @@ def test_a_signal_makes_the_command_save_say_how_to_go_on_and_exit(number, code,
         process.send_signal(number)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Result" not in output
-    # A small network may be at the end of the stage, or further, when the signal comes.
-    place = r"stage (2 \(D2 and R2\), epoch [23] of 2|3 \(fine-tuning\), epoch [12] of 1), step \d+"
-    assert re.search(rf"saved: {place}\n\n?stopped by .*the same command goes on", errors)
-    assert "Traceback" not in errors
-    assert train.main(flags) == 0
-    assert "Going on from the checkpoint" in capsys.readouterr().out
-    assert differences(tmp_path / "run", undisturbed) == []
+    check_saved_by_signal(output, errors)
+    check_goes_on_to_the_same_end(flags, undisturbed, tmp_path / "run", capsys)
 
 
 def test_a_data_set_that_changed_since_the_run_began_is_refused(tmp_path, monkeypatch):
