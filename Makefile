@@ -18,7 +18,7 @@ quickstart: .venv/installed
 test: .venv/installed-dev
 	$(LINT)
 	@.venv/bin/mypy >.venv/types.txt 2>&1 & types=$$!; \
-	$(RUN) pytest -n 2 --dist worksteal -m "not slow"; tests=$$?; \
+	$(RUN) pytest -n 3 --dist worksteal -m "not slow"; tests=$$?; \
 	wait $$types; types=$$?; cat .venv/types.txt; exit $$((tests | types))
 
 test-all: check chromium
