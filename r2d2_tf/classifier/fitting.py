@@ -215,5 +215,10 @@ def _run(config: Config, words: list[str], signals: StopSignals, began: float) -
             copy_into_run(begun.config)
             signals.defer()
             summary = experiment.run(folder, began)
+    count, told = summary["num_test"], []
+    if begun.config.test_fraction:
+        told = [
+            f"{count:,} of the labels are set apart to measure the error, and not trained on: give X_test and y_test for that"
+        ]
     # What was chosen says already which stage is the result, and why.
-    return [*words, *words_of_summary(summary)[: 1 if words else None]]
+    return [*words, *told, *words_of_summary(summary)[: 1 if words else None]]

@@ -1,6 +1,7 @@
 """What `fit` and `predict` are given, checked: arrays of images, lists of files, a folder. Needs no TensorFlow."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ _SLACK = 1e-3
 """By which floats may lie outside of their range, as those that were resized do by rounding."""
 _FEWEST = 2
 """Largest value of floats of 0..255, below which they are taken for 0..1 that left their range."""
+
+
+_DARK = 63
+"""Largest pixel below which a user is asked whether 255 is meant to be white."""
+_STACK = 5
+"""Frames from a warning here to the line that called fit."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +110,24 @@ def pixels_in(images: Any, fitted: Pixels | None = None, name: str = "X") -> tup
         raise mistake(f"{name} has images of shape {array.shape[1:]}, and fit had {fitted.shape}: give images of that shape")
     if array.dtype.kind == "f":
         factor = _factor(array, fitted, name)
+        if fitted is None and factor == _AS_IS:
+            _warn_of_darkness(array, name)
         return np.rint(array * factor).clip(0, 255).astype(np.uint8), Pixels(array.shape[1:], factor)
     known = Pixels(array.shape[1:], None)
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * np.uint8(255), known
     if array.size and not 0 <= array.min() <= array.max() <= 255:
         raise mistake(f"{name} holds {array.min()} to {array.max()}: give pixels of 0..255, or floats of 0..1")
+    if fitted is None:
+        _warn_of_darkness(array, name)
     return array.astype(np.uint8, copy=False), known
+
+
+def _warn_of_darkness(array: np.ndarray, name: str) -> None:
+    """Tells of pixels that are all dark: scikit-learn's digits are 0..16."""
+    if 0 < (most := array.max()) <= _DARK:
+        text = f"{name} holds {most:g} at most, where white is 255: if {most:g} is white, give {name} * (255 / {most:g})"
+        warnings.warn(text, UserWarning, stacklevel=_STACK)
 
 
 def _shaped(array: np.ndarray, name: str) -> np.ndarray:
@@ -145,6 +163,7 @@ def _factor(array: np.ndarray, fitted: Pixels | None, name: str) -> float:
     factor = _AS_IS if fitted.of_floats is None else fitted.of_floats
     if factor == _TO_255 and most > 1 + _SLACK:
         raise mistake(f"{name} holds floats up to {most:g}, and fit had 0..1: give the same range, or uint8")
-    if fitted.of_floats is None and 0 < most <= 1 and (array != np.rint(array)).any():
-        raise mistake(f"{name} holds floats of 0..1, and fit had whole numbers of 0..255: multiply by 255")
+    if factor == _AS_IS and 0 < most <= 1 and (array != np.rint(array)).any():
+        kind = "whole numbers" if fitted.of_floats is None else "floats"
+        raise mistake(f"{name} holds floats of 0..1, and fit had {kind} of 0..255: give the same range")
     return factor

@@ -7,7 +7,7 @@ from small_images import write_images
 from r2d2_tf.classifier.given_classes import given_classes, names_of, numbers_of
 from r2d2_tf.classifier.given_images import Pixels, files_in, folder_in, pixels_in
 
-GREY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+GREY = 10 * np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,16 @@ def test_images_become_bytes(images, expected):
 
 
 def test_floats_that_rounding_took_out_of_their_range_stay_what_they_are():
-    floats = GREY / 23.0 * (1 + 1e-6) - 1e-6
+    floats = GREY / 230.0 * (1 + 1e-6) - 1e-6
     pixels, looks = pixels_in(floats)
     assert (pixels.min(), pixels.max(), looks.of_floats) == (0, 255, 255.0)
     np.testing.assert_array_equal(pixels_in(floats, looks)[0], pixels)
+
+
+@pytest.mark.parametrize("images", [GREY // 15, GREY / 15.0])
+def test_images_that_are_all_dark_are_told_with_what_makes_them_bright(images):
+    with pytest.warns(UserWarning, match=r"X holds 15.* at most, where white is 255: .* give X \* \(255 / 15"):
+        pixels_in(images)
 
 
 def test_a_word_that_is_taken_for_no_label_is_told():
@@ -47,7 +53,7 @@ def test_other_images_are_read_as_those_of_fit():
     _, looks = pixels_in(GREY / 255.0)
     dark = np.full((1, 3, 4), 0.01)
     np.testing.assert_array_equal(pixels_in(dark, looks)[0], 3)
-    np.testing.assert_array_equal(pixels_in(np.full((1, 3, 4), 0.6), Pixels((3, 4, 1), 1.0))[0], 1)
+    np.testing.assert_array_equal(pixels_in(np.full((1, 3, 4), 1.6), Pixels((3, 4, 1), 1.0))[0], 2)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +73,8 @@ def test_other_images_are_read_as_those_of_fit():
         (np.zeros((1, 8, 8), complex), None, "complex"),
         (np.zeros((1, 9, 8)), Pixels((8, 8, 1), None), "fit had"),
         (np.full((1, 8, 8), 9.0), Pixels((8, 8, 1), 255.0), "fit had 0..1"),
-        (np.full((1, 8, 8), 0.5), Pixels((8, 8, 1), None), "multiply by 255"),
+        (np.full((1, 8, 8), 0.5), Pixels((8, 8, 1), None), "fit had whole numbers of 0..255"),
+        (np.full((1, 8, 8), 0.5), Pixels((8, 8, 1), 1.0), "fit had floats of 0..255"),
     ],
 )
 def test_what_is_no_image_is_refused_in_a_line(images, fitted, words):
