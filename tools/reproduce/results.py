@@ -11,6 +11,7 @@ from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.system import files
 from r2d2_tf.system.messages import markdown
+from r2d2_tf.system.provenance import told_commit
 from tools.reproduce import fake_data
 from tools.reproduce.paper_tables import Row
 
@@ -129,7 +130,7 @@ class Results:
             *table_lines(self.rows, records),
             "",
             *wrap(
-                f"Seeds {', '.join(map(str, seeds))}; commit {', '.join(facts['git_commit'])}; TensorFlow "
+                f"Seeds {', '.join(map(str, seeds))}; {told_commit(', '.join(facts['git_commit']))}; TensorFlow "
                 f"{', '.join(facts['tensorflow'])}; {'; '.join(facts['machine'])}. Each run is a line in "
                 f"{self.name}_seed*.csv. Made by:",
                 _LINE,
