@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from r2d2_tf.method.model import R2D2Model as R2D2Model
     from r2d2_tf.method.pseudo_labels import PseudoLabelTable as PseudoLabelTable
     from r2d2_tf.method.reprediction import Reprediction as Reprediction
+    from r2d2_tf.method.reprediction import when_settled as when_settled
     from r2d2_tf.runs.finished import load as load
     from r2d2_tf.training.callbacks.collapse import RunStopped as RunStopped
     from r2d2_tf.training.run import run as run
@@ -42,6 +43,7 @@ _HOMES = {
     "reverse_kl": "method.losses",
     "run": "training.run",
     "squared_l2": "method.losses",
+    "when_settled": "method.reprediction",
 }
 """Public name -> the module that it is of."""
 

@@ -127,7 +127,7 @@ class R2D2Model(keras.Model):
 
     def fit(self, *arguments: Any, **options: Any) -> Any:
         """Keras' own, of batches (images, rows), with a mistake in them told in one line (ValueError)."""
-        self._first_batches.begin(options)
+        self._first_batches.begin(options, has_stage=self.compiled)
         with self._first_batches.told():
             return super().fit(*arguments, **options)
 
@@ -193,7 +193,7 @@ class R2D2Model(keras.Model):
     def image_losses(self, seen: Seen) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss of each image, of which the network and its row learn, and its class loss, `[batch]` both."""
         if self.learn_pseudo_labels:
-            class_loss = self.class_loss(seen.log_p, seen.log_pseudo_p)
+            class_loss = checks.one_an_image(self.class_loss(seen.log_p, seen.log_pseudo_p))
             losses = r2d2_loss(class_loss, seen.entropy, alpha=self.alpha, beta=self.beta)
             if self.table.labeled_step:
                 losses += self.compatibility * compatibility(seen.log_pseudo_p, self.table.given_labels(seen.rows))

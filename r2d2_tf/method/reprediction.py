@@ -18,15 +18,16 @@ a run that is resumed predicts when an undisturbed one does.
 """
 
 
-def when_settled(share: float) -> Condition:
+def when_settled(share: float, *, every: int = 1) -> Condition:
     """Whether at most `share` (0..1) of the unlabeled rows changed their largest class in the epoch before.
 
-    The first time of all, when the rows hold nothing, it is true.
+    The first time of all, when the rows hold nothing, it is true. Just after a prediction rows move least, so that a condition
+    that held once would hold again and again: with `every`, only each epoch is asked whose number it divides.
     """
 
     def is_settled(epoch: int, model: R2D2Model) -> bool:
         changed = model.table.share_changed()
-        return changed is None or changed <= share
+        return changed is None or (epoch % every == 0 and changed <= share)
 
     return is_settled
 
@@ -41,7 +42,8 @@ class Reprediction(keras.callbacks.Callback):
 
     Args:
         batches: (unaugmented images, rows) of all unlabeled images, for a pass each time.
-        epochs: those (from 0) to predict before, or a Condition.
+        epochs: those (from 0) to predict before; or a function of (epoch, model) that says whether, as `when_settled` makes
+            one. The table then marks its rows' classes at each epoch's beginning, for its `share_changed`.
         learning_rates: of each epoch, in order, or by a function of the epoch; None: the optimizer's is left alone.
         before: called before a prediction, with the epoch.
         after: called after it, with the epoch and the number of rows whose largest class it changed.

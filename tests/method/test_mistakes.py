@@ -84,6 +84,13 @@ def test_a_class_loss_may_be_set_by_its_name_and_what_is_none_is_told():
         model.class_loss = ["l2"]
 
 
+def test_a_class_loss_that_gives_a_mean_is_told_and_so_is_a_fit_before_a_stage_is_set():
+    model = R2D2Model(layers(DENSE(NUM_CLASSES)), table(), class_loss=keras.losses.KLDivergence())
+    assert "no stage is set: model.set_stage(" in said(model.fit, IMAGES, ROWS, verbose=0)
+    model.set_stage(use_unlabeled=True, learn_pseudo_labels=True, optimizer="sgd")
+    assert "class_loss gives the shape (): it must give one number an image" in said(model.fit, IMAGES, ROWS, verbose=0)
+
+
 def test_what_is_no_table_or_is_made_within_the_strategy_is_refused():
     assert "make one of the labels" in said(R2D2Model, layers(DENSE(NUM_CLASSES)), tiny_labels(COUNT, LABELED))
     with make_strategy(2).scope():

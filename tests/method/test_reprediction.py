@@ -127,7 +127,9 @@ def test_rows_have_settled_when_few_enough_changed_class_since_the_epoch_before_
     assert settled(0, model), "the rows hold nothing yet"
     model.table.mark_classes()
     for moved, expected in (([6, 7, 8], False), ([6, 7], True), ([], True)):
+        seldom = when_settled(2 / 6, every=3)
         move(model.table, np.array(moved, int))
+        assert [seldom(epoch, model) for epoch in (3, 4, 5)] == [expected, False, False]
         assert settled(1, model) == expected
         model.table.mark_classes()
 

@@ -39,6 +39,16 @@ def class_loss_of(class_loss: ClassLoss | str) -> ClassLoss:
     return CLASS_LOSSES[class_loss]
 
 
+def one_an_image(class_loss: tf.Tensor) -> tf.Tensor:
+    """What a class loss has given, `[batch]`; ValueError for another shape, such as the mean that a Keras loss gives."""
+    if tf.convert_to_tensor(class_loss).shape.rank not in (1, None):
+        raise mistake(
+            f"class_loss gives the shape {class_loss.shape}: it must give one number an image, [batch], of (log_p, "
+            "log_pseudo_p), [batch, classes] each"
+        )
+    return class_loss
+
+
 def check_parts(backbone: keras.Model, table: PseudoLabelTable) -> None:
     """Raises ValueError, in one line, if network and table do not make a model."""
     if not isinstance(table, PseudoLabelTable):
@@ -137,10 +147,12 @@ class FirstBatches:
 
     def __init__(self, table: PseudoLabelTable, *, rows_descend: bool) -> None:
         self._table, self._rows_descend = table, rows_descend
-        self.begin({})
+        self.begin({}, has_stage=True)
 
-    def begin(self, options: dict[str, Any]) -> None:
+    def begin(self, options: dict[str, Any], *, has_stage: bool) -> None:
         """Forgets what was seen, as another `fit` begins, with these options; ValueError if one would train on rubbish."""
+        if not has_stage:
+            raise ValueError("no stage is set: model.set_stage(use_unlabeled=..., learn_pseudo_labels=..., optimizer=...)")
         if options.get("validation_split"):
             raise ValueError("validation_split would take row numbers for classes: give validation_data=(images, classes)")
         self._mistake = ""
