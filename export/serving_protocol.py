@@ -166,7 +166,7 @@ VALUE_FIELDS = {1: "float_val", 2: "double_val", _STRING: "string_val", 9: "int6
     **dict.fromkeys((3, 4, 5, 6, 17), "int_val"), 22: "uint32_val", 23: "uint64_val"
 }  # fmt: skip
 """Type's number -> the field that holds its values one by one."""
-_PARTS = {8: ("scomplex_val", "f4"), _BFLOAT16: ("half_val", "u2"), 18: ("dcomplex_val", "f8"), 19: ("half_val", "u2")}
+PARTS = {8: ("scomplex_val", "f4"), _BFLOAT16: ("half_val", "u2"), 18: ("dcomplex_val", "f8"), 19: ("half_val", "u2")}
 """Types whose values stand in a field as numbers of another type, of which each takes one or two."""
 
 
@@ -207,7 +207,7 @@ def array_of(tensor: Any) -> np.ndarray:
     if tensor.tensor_content:
         array = np.frombuffer(tensor.tensor_content, bits).copy()
     else:
-        field, part = _PARTS.get(number) or (VALUE_FIELDS[number], bits)
+        field, part = PARTS.get(number) or (VALUE_FIELDS[number], bits)
         array = np.array(getattr(tensor, field)[:], part).view(bits)
         # The last value stands for all that follow it.
         array = np.pad(array, (0, count - len(array)), "edge") if len(array) else np.zeros(count, bits)

@@ -55,11 +55,15 @@ class Signature:
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Raises ServingError unless `arrays` are the inputs, of the right types and shapes, with at least one row."""
         self.check_names(arrays)
-        for name, array in arrays.items():
+        self.check_shapes({name: array.shape for name, array in arrays.items()})
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises ServingError unless these are shapes of the inputs, with at least one row."""
+        for name, shape in shapes.items():
             spec = self.inputs[name]
-            if not spec.admits(array.shape):
-                raise invalid(f"input {name!r} has shape {list(array.shape)}; signature {self.name!r} takes {spec}")
-            if spec.has_rows and not len(array):
+            if not spec.admits(shape):
+                raise invalid(f"input {name!r} has shape {list(shape)}; signature {self.name!r} takes {spec}")
+            if spec.has_rows and not shape[0]:
                 raise invalid(f"input {name!r} has no rows: send at least one")
 
     def rows(self, shapes: Mapping[str, tuple[int, ...]]) -> int:

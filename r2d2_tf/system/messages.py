@@ -7,6 +7,7 @@ from r2d2_tf.system import terminal
 
 LONGEST = 500
 """Characters of a message."""
+_LOOKED_AT = 20 * LONGEST
 _UNITS = ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600), (86400, "days", float("inf")))
 """Seconds of a unit, its name, and below how many seconds it is used."""
 _AS_ONE = 7 / 6
@@ -19,7 +20,11 @@ def one_line(message: object) -> str:
     Control characters are written as escapes. Of a longer message the middle is left out: what came stands at the beginning,
     how to mend it at the end.
     """
-    words = " ".join(str(message).split())
+    text = str(message)
+    if len(text) > _LOOKED_AT:
+        # Each character of what somebody sent, eight million perhaps, would take a second.
+        text = f"{text[: _LOOKED_AT // 2]} ... {text[-_LOOKED_AT // 2 :]}"
+    words = " ".join(text.split())
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
     half = LONGEST // 2 - 3
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"

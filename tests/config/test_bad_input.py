@@ -187,6 +187,7 @@ def test_a_message_keeps_its_beginning_and_its_end():
     assert one_line("a\n b\x07") == r"a b\x07"
     assert one_line(f"alpha {'x' * 9000} lower --alpha").startswith("alpha xxx")
     assert one_line(f"alpha {'x' * 9000} lower --alpha").endswith("xxx lower --alpha")
+    assert one_line(f"alpha {'x' * 9000_000} lower --alpha") == one_line(f"alpha {'x' * 9000} lower --alpha")
 
 
 @pytest.mark.parametrize("flag", ["run_dir", "data_dir", "stage_1_from", "split_file", "flagfile"])

@@ -11,7 +11,7 @@ from serving import NAMES, RunningServer, expected, png, random_images, request,
 from serving_api import message_class, stub
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from export.serving.protocols import grpc_service
+from export.serving.protocols import tensor_messages
 
 IMAGES = random_images(5)
 PNGS = [png(image) for image in IMAGES]
@@ -87,16 +87,16 @@ def test_encoded_images_and_logits(predictions):
 
 def test_large_messages_are_read_and_written_beside_the_event_loop(predictions, monkeypatch):
     threads = set()
-    for name in ("_shape", "_write"):
-        original = getattr(grpc_service, name)
+    for name in ("to_array", "write"):
+        original = getattr(tensor_messages, name)
 
         def noting(*arguments, original=original):
             threads.add((original.__name__, threading.current_thread().name.partition("_")[0]))
             return original(*arguments)
 
-        monkeypatch.setattr(grpc_service, name, noting)
+        monkeypatch.setattr(tensor_messages, name, noting)
     predictions.Predict(request("echo", text=[b"a" * 80] * 1000, x=np.zeros(1000)))
-    assert threads == {("_shape", "converter"), ("_write", "converter")}
+    assert threads == {("to_array", "converter"), ("write", "converter")}
 
 
 def test_the_output_filter_chooses_outputs(predictions):
@@ -107,6 +107,9 @@ def test_the_output_filter_chooses_outputs(predictions):
     code, details = refused(predictions.Predict, message)
     assert code == "INVALID_ARGUMENT"
     assert "there is no output 'nothing'; signature 'serving_default' has class_index" in details
+    message.output_filter[:] = ["class_name"] * 5000
+    told = ("INVALID_ARGUMENT", "output_filter names 'class_name' twice: once is enough")
+    assert refused(predictions.Predict, message) == told
 
 
 def test_metadata_is_the_signatures_of_the_file(predictions):
@@ -118,8 +121,9 @@ def test_metadata_is_the_signatures_of_the_file(predictions):
     assert {"serving_default", "image_bytes", "logits"} <= set(signatures.signature_def)
     assert signatures.signature_def["logits"].inputs["images"].dtype == tf.uint8.as_datatype_enum
     assert response.model_spec.version.value == 1
-    message.metadata_field.append("more")
-    assert refused(predictions.GetModelMetadata, message)[0] == "INVALID_ARGUMENT"
+    message.metadata_field.extend(["more"] * 5000)
+    told = "metadata_field is ['signature_def', 'more']; it must be ['signature_def']"
+    assert refused(predictions.GetModelMetadata, message) == ("INVALID_ARGUMENT", told)
 
 
 def test_status_of_all_versions_and_of_one(models):
@@ -157,27 +161,72 @@ BAD_REQUESTS = {
     "too few bytes": (
         request(images=tensor(tf.uint8, [1, 4, 4, 1], tensor_content=b"123")),
         "INVALID_ARGUMENT",
-        "does not hold [1, 4, 4, 1] values",
+        "does not hold [1, 4, 4, 1] values of uint8: 3 bytes came, send 16",
     ),
     "too many values": (
         request(images=tensor(tf.uint8, [1, 4, 4, 1], int_val=range(17))),
         "INVALID_ARGUMENT",
-        "does not hold [1, 4, 4, 1] values",
+        "does not hold [1, 4, 4, 1] values of uint8: 17 came, send all 16",
     ),
-    "a value for all of a huge tensor": (
-        request(images=tensor(tf.uint8, [1, 10**6, 4, 1], int_val=[1])),
+    "no values": (
+        request(images=tensor(tf.uint8, [1, 4, 4, 1])),
         "INVALID_ARGUMENT",
-        "is larger than 100,000 bytes",
+        "of shape [1, 4, 4, 1] has no values: send all 16",
+    ),
+    "a value too large": (
+        request(images=tensor(tf.uint8, [1, 4, 4, 1], int_val=[300])),
+        "INVALID_ARGUMENT",
+        "has 300 in int_val, which must lie in 0 to 255",
+    ),
+    "a value too small": (
+        request(images=tensor(tf.uint8, [1, 4, 4, 1], int_val=[7, -5])),
+        "INVALID_ARGUMENT",
+        "has -5 in int_val, which must lie in 0 to 255",
+    ),
+    "values in two fields": (
+        request(images=tensor(tf.uint8, [1, 4, 4, 1], int_val=[7], tensor_content=bytes(16))),
+        "INVALID_ARGUMENT",
+        "has values in tensor_content and int_val; uint8 stands in tensor_content or int_val",
+    ),
+    "values in another type's field": (
+        request(images=tensor(tf.uint8, [1, 4, 4, 1], float_val=[7])),
+        "INVALID_ARGUMENT",
+        "has values in float_val; uint8 stands in tensor_content or int_val",
+    ),
+    "strings in bytes": (
+        request("image_bytes", image_bytes=tensor(tf.string, [1], tensor_content=b"\1a")),
+        "INVALID_ARGUMENT",
+        "has values in tensor_content; string stands in string_val",
+    ),
+    "too many sides": (
+        request(images=tensor(tf.uint8, [1, 4, 4, 1, 2**62], int_val=[1])),
+        "INVALID_ARGUMENT",
+        "has shape [1, 4, 4, 1, 4611686018427387904]; signature",
+    ),
+    "far too many sides": (
+        request(images=tensor(tf.uint8, [1] + [2**62] * 7000)),
+        "INVALID_ARGUMENT",
+        "a shape of 84,004 bytes came; this server takes at most 4,096",
+    ),
+    "more sides than an array has": (
+        request(images=tensor(tf.uint8, [1] * 33)),
+        "INVALID_ARGUMENT",
+        "input 'images' has 33 sides; at most 32 are allowed",
+    ),
+    "many inputs": (
+        request(**{f"x{number}": IMAGES for number in range(9)}),
+        "INVALID_ARGUMENT",
+        "9 inputs came; this server takes at most 2",
     ),
     "a value for all of several rows": (
         request(images=tensor(tf.uint8, [2, 4, 4, 1], int_val=[1])),
         "INVALID_ARGUMENT",
-        "holds 1 values: send all 32",
+        "does not hold [2, 4, 4, 1] values of uint8: 1 came, send all 32",
     ),
     "a string for all of several rows": (
         request("image_bytes", image_bytes=tensor(tf.string, [1000], string_val=[PNGS[0]])),
         "INVALID_ARGUMENT",
-        "holds 1 values: send all 1,000",
+        "does not hold [1000] values of string: 1 came, send all 1,000",
     ),
     "too many rows": (
         request(images=tensor(tf.uint8, [10**12, 4, 4, 1], int_val=[1])),
@@ -202,6 +251,14 @@ def test_a_version_label_is_refused(predictions):
     message = request(images=IMAGES)
     message.model_spec.version_label = "stable"
     assert refused(predictions.Predict, message)[0] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("part", [b"\x12\0", b"\x1a\0"], ids=["inputs", "names of outputs"])
+def test_a_message_of_tiny_parts_is_refused_before_it_is_read(channel, part):
+    code, details = refused(channel.unary_unary(PREDICT), b"\x0a\x06\x0a\x04tiny" + part * (LIMIT // 2 - 10))
+    assert code == "INVALID_ARGUMENT"
+    assert details in ("49,990 inputs came; this server takes at most 2", "there is no output ''; signature 'serving_default' "
+                       "has class_index, class_name, probabilities")  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff"])

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from tools.load_test.reference import Arrays, Reference
 
 REST, GRPC = "rest", "grpc"
 _DEPTH = 100_000
+_SIDES = 10_000
+"""Sides of a shape, inputs, outputs: multiplied, so many sides take a second."""
 
 
 class Case(NamedTuple):
@@ -98,15 +100,26 @@ def _bad_grpc(reference: Reference, name: str, oversized_bytes: int) -> Iterator
     def case(kind: str, body: bytes, code: str = "INVALID_ARGUMENT") -> Case:
         return Case(kind, body, frozenset([code]))
 
+    def changed(sides: Sequence[int], **fields: Any) -> bytes:
+        request = serving_protocol.PredictRequest.FromString(_message(name, "", {key: image}))
+        tensor = serving_protocol.TensorProto(dtype=request.inputs[key].dtype, **fields)
+        for side in sides:
+            tensor.tensor_shape.dim.add(size=side)
+        request.inputs[key].CopyFrom(tensor)
+        return request.SerializeToString()
+
     image, key = reference.images[0], reference.input
-    huge = serving_protocol.PredictRequest.FromString(_message(name, "", {key: image}))
-    huge.inputs[key].tensor_shape.dim[0].size = 10**12
-    huge.inputs[key].tensor_content = b""
     yield case("no message", b"\xff\xff\xff\xff")
     yield case("wrong type", _message(name, "", {key: image.astype(np.float32)}))
     yield case("wrong shape", _message(name, "", {key: image[:, :-1]}))
     yield case("empty batch", _message(name, "", {key: image[:0]}))
-    yield case("huge shape", huge.SerializeToString(), "RESOURCE_EXHAUSTED")
+    yield case("huge shape", changed([10**12, *image.shape[1:]]), "RESOURCE_EXHAUSTED")
+    yield case("thousands of sides", changed([1] + [2**62] * _SIDES))
+    yield case("no values", changed(image.shape))
+    yield case("out of range", changed(image.shape, int_val=[300]))
+    yield case("values twice", changed(image.shape, int_val=[7], tensor_content=image.tobytes()))
+    yield case("thousands of inputs", _message(name, "", {}) + b"\x12\0" * _SIDES)
+    yield case("thousands of outputs", _message(name, "", {key: image}) + b"\x1a\4none" * _SIDES)
     yield case("no input", _message(name, "", {}))
     yield case("unknown input", _message(name, "", {"none": image}))
     yield case("unknown signature", _message(name, "none", {key: image}))

@@ -1,25 +1,35 @@
 """The gRPC side: PredictionService and ModelService of TensorFlow Serving."""
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
 
 from export.serving.errors import STOPPING, Code, ServingError, invalid
 from export.serving.folders import DEFAULT_SIGNATURE
-from export.serving.protocols import model_messages
+from export.serving.protocols import model_messages, tensor_messages
+from export.serving.protocols.message_counts import check_counts
 from export.serving.service import Service, as_serving_error, size_of
 from export.serving.signatures import Arrays, Signature
-from export.serving_protocol import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, VALUE_FIELDS, PredictResponse
+from export.serving_protocol import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, PredictResponse
 
 PROTOCOL = "grpc"
 NOT_SERVED = {PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"), MODEL_SERVICE: ("HandleReloadConfigRequest",)}
 
-Method = Callable[[Any], Awaitable[Message]]
+Shapes = dict[str, tuple[int, ...]]
+Hold = Callable[[int], None]
+Method = Callable[[bytes, Hold], Awaitable[Message]]
+
+
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    """Whether what gRPC logs is more than that a client has left: it would write a traceback for each that does not wait."""
+    return not (record.exc_info and type(record.exc_info[1]).__name__ == "ExecuteBatchError")
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_own_fault)
 
 
 class GrpcService:
@@ -32,13 +42,13 @@ class GrpcService:
         """One handler a service, for `add_generic_rpc_handlers`."""
         answers = {"Predict": self.predict, "GetModelMetadata": self.metadata, "GetModelStatus": self.status}
         served: dict[str, dict[str, grpc.RpcMethodHandler]] = {
-            service: {name: self._handler(None, _not_served(name)) for name in names} for service, names in NOT_SERVED.items()
+            service: {name: self._handler(_not_served(name)) for name in names} for service, names in NOT_SERVED.items()
         }
-        for name, (service, request_type, _) in METHODS.items():
-            served[service][name] = self._handler(request_type, answers[name])
+        for name, method in METHODS.items():
+            served[method.service][name] = self._handler(answers[name])
         return [grpc.method_handlers_generic_handler(service, methods) for service, methods in served.items()]
 
-    def _handler(self, request_type: Any, method: Method) -> grpc.RpcMethodHandler:
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler:
         """A handler that gets bytes: gRPC would answer what is no message with an internal error, and log a traceback."""
 
         async def handle(content: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
@@ -50,8 +60,7 @@ class GrpcService:
                 with self._service.holding() as hold:
                     hold(len(content))
                     async with self._service.in_time():
-                        request = _parsed(request_type, content) if request_type else None
-                        answer = (await method(request)).SerializeToString()
+                        answer = (await method(content, hold)).SerializeToString()
                 code = "OK"
                 return answer
             except Exception as error:
@@ -64,14 +73,21 @@ class GrpcService:
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    async def predict(self, request: Any) -> Message:
+    async def predict(self, content: bytes, hold: Hold) -> Message:
+        request = _parsed("Predict", content, check=self._check_counts)
         version = self._service.versions.get(request.model_spec.name, _number(request.model_spec))
         signature = version.signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
-        wanted = list(request.output_filter) or list(signature.outputs)
-        for name in wanted:
-            if name not in signature.outputs:
-                raise invalid(f"there is no output {name!r}; signature {signature.name!r} has {', '.join(signature.outputs)}")
-        inputs = await self._service.convert(request.ByteSize(), lambda: self._inputs(request, signature))
+        wanted = _wanted(request, signature)
+        shapes = self._shapes(request, signature)
+        # What a single value stands for comes to the bytes of the message.
+        size = max(len(content), sum(_sizes(signature, shapes).values()))
+        hold(size - len(content))
+
+        def read() -> Arrays:
+            specs = signature.inputs
+            return {name: tensor_messages.to_array(name, request.inputs[name], specs[name], shapes[name]) for name in specs}
+
+        inputs = await self._service.convert(size, read)
         outputs = await self._service.predict(version, signature, inputs)
 
         def answer() -> Message:
@@ -80,53 +96,61 @@ class GrpcService:
             response.model_spec.version.value = version.number
             response.model_spec.signature_name = signature.name
             for name in wanted:
-                _write(response.outputs[name], outputs[name], signature.outputs[name].dtype)
+                tensor_messages.write(response.outputs[name], outputs[name], signature.outputs[name].dtype)
             return response
 
         return await self._service.convert(size_of(outputs.values()), answer)
 
-    async def metadata(self, request: Any) -> Message:
-        spec = request.model_spec
-        return model_messages.metadata_message(self._service.versions, spec.name, _number(spec), list(request.metadata_field))
+    async def metadata(self, content: bytes, hold: Hold) -> Message:
+        request = _parsed("GetModelMetadata", content)
+        spec, fields = request.model_spec, request.metadata_field[:2]
+        return model_messages.metadata_message(self._service.versions, spec.name, _number(spec), fields)
 
-    async def status(self, request: Any) -> Message:
-        return model_messages.status_message(self._service.versions, request.model_spec.name, _number(request.model_spec))
+    async def status(self, content: bytes, hold: Hold) -> Message:
+        spec = _parsed("GetModelStatus", content).model_spec
+        return model_messages.status_message(self._service.versions, spec.name, _number(spec))
 
-    def _inputs(self, request: Any, signature: Signature) -> Arrays:
-        signature.check_names(dict.fromkeys(request.inputs))
-        shapes = {name: _shape(name, message) for name, message in request.inputs.items()}
+    def _check_counts(self, content: bytes) -> None:
+        current = self._service.versions.current
+        signatures = current.signatures.values() if current else ()
+        check_counts(content, max((len(signature.inputs) for signature in signatures), default=0))
+
+    def _shapes(self, request: Any, signature: Signature) -> Shapes:
+        """The shapes of the inputs, all of which the signature takes; nothing of their values is read."""
+        signature.check_names(request.inputs)
+        for name, spec in signature.inputs.items():
+            tensor_messages.check_type(name, request.inputs[name], spec.dtype)
+        shapes = {name: tensor_messages.sides_of(name, request.inputs[name]) for name in signature.inputs}
+        signature.check_shapes(shapes)
         self._service.check_rows(signature.rows(shapes))
-        arrays = {name: self._array(name, request.inputs[name], signature) for name in signature.inputs}
-        signature.check(arrays)
-        return arrays
-
-    def _array(self, name: str, message: Any, signature: Signature) -> np.ndarray:
-        wanted = signature.inputs[name].dtype
-        if message.dtype != wanted.as_datatype_enum:
-            raise invalid(f"input {name!r} is {_dtype_name(message.dtype)}; it must be {wanted.name}")
-        sides = _shape(name, message)
-        count = math.prod(sides)
-        # A single value may stand for all: a few bytes would become any amount of memory, and of work.
-        if count * wanted.size > (most := self._service.settings.max_body_bytes):
-            raise invalid(f"input {name!r} of shape {[*sides]} is larger than {most:,} bytes")
-        values = sum(len(field) for described, field in message.ListFields() if described.name.endswith("_val"))
-        if max(sides[:1], default=0) > 1 and values < count and not message.tensor_content:
-            raise invalid(f"input {name!r} of shape {[*sides]} holds {values:,} values: send all {count:,}")
-        try:
-            return tf.make_ndarray(message)
-        except (TypeError, ValueError) as error:
-            raise invalid(f"input {name!r} does not hold {[*sides]} values of {wanted.name}: {error}") from None
+        # Where the signature leaves sides open, a few bytes would become any amount of memory, and of work.
+        for name, size in _sizes(signature, shapes).items():
+            if size > (most := self._service.settings.max_body_bytes):
+                raise invalid(f"input {name!r} of shape {[*shapes[name]]} is larger than {most:,} bytes")
+        return shapes
 
 
-def _shape(name: str, message: Any) -> tuple[int, ...]:
-    sides = tuple(side.size for side in message.tensor_shape.dim)
-    if message.tensor_shape.unknown_rank or any(side < 0 for side in sides):
-        raise invalid(f"input {name!r} has no complete shape")
-    return sides
+def _sizes(signature: Signature, shapes: Shapes) -> dict[str, int]:
+    """Bytes of the inputs as arrays; of a string those of a pointer."""
+    return {name: math.prod(sides) * signature.inputs[name].dtype.size for name, sides in shapes.items()}
 
 
-def _parsed(request_type: Any, content: bytes) -> Message:
+def _wanted(request: Any, signature: Signature) -> list[str]:
+    """The outputs that a request asks for."""
+    # One more than there are: then one is unknown, or comes twice.
+    wanted = request.output_filter[: len(signature.outputs) + 1]
+    for name in wanted:
+        if name not in signature.outputs:
+            raise invalid(f"there is no output {name!r}; signature {signature.name!r} has {', '.join(signature.outputs)}")
+        if wanted.count(name) > 1:
+            raise invalid(f"output_filter names {name!r} twice: once is enough")
+    return wanted or list(signature.outputs)
+
+
+def _parsed(method: str, content: bytes, check: Callable[[bytes], None] = lambda content: None) -> Any:
+    request_type = METHODS[method].request
     try:
+        check(content)
         return request_type.FromString(content)
     except DecodeError:
         raise invalid(f"the message is no {request_type.DESCRIPTOR.name}") from None
@@ -139,26 +163,7 @@ def _number(spec: Any) -> int | None:
 
 
 def _not_served(name: str) -> Method:
-    async def refuse(request: object) -> Message:
+    async def refuse(content: bytes, hold: Hold) -> Message:
         raise ServingError(Code.UNIMPLEMENTED, f"{name} is not served here: use Predict, GetModelMetadata or GetModelStatus")
 
     return refuse
-
-
-def _dtype_name(number: int) -> str:
-    try:
-        return tf.dtypes.as_dtype(number).name
-    except TypeError:
-        return f"of an unknown type ({number})"
-
-
-def _write(message: Any, array: np.ndarray, dtype: tf.DType) -> None:
-    """Fills a TensorProto, the values in their own field, as TensorFlow Serving writes it: clients read `float_val`."""
-    number = dtype.as_datatype_enum
-    if number not in VALUE_FIELDS:
-        message.MergeFromString(tf.make_tensor_proto(array, dtype).SerializeToString())
-        return
-    message.dtype = number
-    for side in array.shape:
-        message.tensor_shape.dim.add(size=side)
-    getattr(message, VALUE_FIELDS[number]).extend(array.ravel().tolist())
