@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _LONGEST_BODY = 300
 """Characters of an example that is printed."""
+DESCRIPTORS = {"max_connections": 1 / 2, "max_grpc_connections": 1 / 4}
+"""The part of what the process may open that connections may take: model files and the log need some too."""
 _FORBIDDEN_IN_NAMES = "/:?#%"
 
 
@@ -83,7 +85,8 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
     gc.collect()
     gc.freeze()
     asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
-    asked |= {"name": name, "folder": folder, "max_connections": most_connections(asked["max_connections"])}
+    asked |= {"name": name, "folder": folder}
+    asked |= {key: most_connections(asked[key], part) for key, part in DESCRIPTORS.items()}
     server = Server(Settings(**asked))
     server.versions.load_newest()
     if server.versions.current is None:
@@ -95,10 +98,10 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
     os._exit(1 if dropped else 0)
 
 
-def most_connections(wanted: int) -> int:
-    """At most half of what the system lets a process open: model files, gRPC and the log need some too."""
+def most_connections(wanted: int, part: float) -> int:
+    """At most this part of what the system lets a process open."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, limit // 2))
+    return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, int(limit * part)))
 
 
 async def _run(server: "Server", listener: Listener) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 from aiohttp import web
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from export.serving.addresses import Listener, authority
-from export.serving.protocols import grpc_service, rest
+from export.serving.protocols import grpc_health, grpc_service, rest
 from export.serving.protocols.site import IDLE_SECONDS, Site
 from export.serving.server_metrics import Metrics
 from export.serving.server_settings import Settings
@@ -78,16 +78,21 @@ class Server:
             service.close()
 
     async def _start_grpc(self, service: Service, health_service: Any, listener: Listener) -> grpc.aio.Server:
+        settings = self.settings
         # Without the last option a second server on the same port would silently get half of the requests.
         options = [
-            ("grpc.max_receive_message_length", self.settings.max_body_bytes),
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_allowed_incoming_connections", settings.max_grpc_connections),
+            ("grpc.server_handshake_timeout_ms", int(1000 * settings.head_seconds)),
             ("grpc.max_connection_idle_ms", int(1000 * IDLE_SECONDS)),
             ("grpc.so_reuseport", 0),
         ]
-        server = grpc.aio.server(options=options)
-        server.add_generic_rpc_handlers(tuple(grpc_service.GrpcService(service).handlers()))
-        health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+        # Each connection may watch the health beside the requests that wait.
+        most = settings.max_queued + settings.max_grpc_connections
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=most)
+        handlers = [*grpc_service.GrpcService(service).handlers(), grpc_health.handler(health_service)]
+        server.add_generic_rpc_handlers(tuple(handlers))
         for name in ("", grpc_service.PREDICTION_SERVICE, grpc_service.MODEL_SERVICE):
             await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
         try:

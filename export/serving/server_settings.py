@@ -30,5 +30,6 @@ class Settings:
     max_body_bytes: int = described(8 * 2**20, "largest request", lower_bound=1)
     max_held_bytes: int = described(64 * 2**20, "most bytes of all requests that wait", lower_bound=1)
     max_connections: int = described(1000, "most connections to REST; others wait", lower_bound=1)
+    max_grpc_connections: int = described(1000, "most connections to gRPC; others are refused", lower_bound=1)
     poll_seconds: float = described(1.0, "seconds between two looks for a new version", lower_bound=0.01)
     stop_seconds: float = described(20.0, "most seconds that a stop may take", lower_bound=0.0)

@@ -1,13 +1,15 @@
 """The gRPC side of export.serve, asked with TensorFlow Serving's own stubs."""
 
+import socket
 import threading
+import time
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import NAMES, RunningServer, expected, png, random_images, request, write_model
+from serving import NAMES, RunningServer, expected, png, random_images, request, wait_until, write_model
 from serving_api import message_class, stub
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
@@ -281,6 +283,16 @@ def test_methods_that_are_not_served_say_so(predictions, models):
         assert "is not served here: use Predict" in details
 
 
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\x7f" + bytes(127) * 9, b"\x0a\xd0\x0f" + b"x" * 2000])
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+def test_a_question_for_health_that_is_none_is_refused_without_a_traceback(channel, method, content, caplog):
+    kind = channel.unary_stream if method == "Watch" else channel.unary_unary
+    answer = kind(f"/grpc.health.v1.Health/{method}")
+    code, _ = refused(lambda message, timeout: [*answer(message, timeout=timeout)], content)
+    assert code == "INVALID_ARGUMENT"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService"])
 def test_the_health_service_answers(channel, service):
     stub = health_pb2_grpc.HealthStub(channel)
@@ -293,3 +305,28 @@ def test_requests_are_counted_by_code(server, predictions):
     text = server.ask("GET", "/metrics")[1]
     assert 'serving_requests_total{code="OK",protocol="grpc"}' in text
     assert 'serving_requests_total{code="INVALID_ARGUMENT",protocol="grpc"}' in text
+
+
+def silent(server):
+    host, port = server.grpc.split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def code_of_a_new_client(server):
+    with grpc.insecure_channel(server.grpc) as channel:
+        call = stub(channel, "PredictionService").Predict.future(request(images=IMAGES), timeout=10)
+        return call.code().name
+
+
+def test_silent_connections_are_bounded_in_number_and_time(server):
+    folder = server.server.settings.folder
+    with RunningServer(folder, max_grpc_connections=2, head_seconds=0.5) as bounded:
+        started = time.monotonic()
+        with silent(bounded) as first, silent(bounded) as second:
+            assert code_of_a_new_client(bounded) == "UNAVAILABLE"
+            assert bounded.ask("GET", "/healthz")[0] == 200
+            for connection in (first, second):
+                while connection.recv(4096):
+                    pass
+            assert 0.4 < time.monotonic() - started < 5
+            wait_until(lambda: code_of_a_new_client(bounded) == "OK")

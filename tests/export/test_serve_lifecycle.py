@@ -421,8 +421,9 @@ def test_a_port_is_taken_as_soon_as_a_server_starts():
 
 def test_connections_are_fewer_than_a_process_may_open(monkeypatch):
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
-    assert serve.most_connections(1000) == 128
-    assert serve.most_connections(10) == 10
+    assert serve.most_connections(1000, 1 / 2) == 128
+    assert serve.most_connections(10, 1 / 2) == 10
+    assert sum(serve.most_connections(1000, part) for part in serve.DESCRIPTORS.values()) == 192
 
 
 def test_a_model_of_which_no_version_loads_is_one_line_after_the_log(folder, capsys):
