@@ -23,7 +23,7 @@ from r2d2_tf.recipes.chosen import chosen_before, copy_into_run
 from r2d2_tf.recipes.facts import BACKBONE, Facts
 from r2d2_tf.recipes.pretrained import head
 from r2d2_tf.runs.dataset import spec_of
-from r2d2_tf.runs.outcome.summary import words_of_summary
+from r2d2_tf.runs.outcome.summary import verdict_lines, words_of_summary
 from r2d2_tf.runs.preflight import begin
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals, signals_of_a_call
 from r2d2_tf.system.messages import mistake
@@ -221,4 +221,4 @@ def _run(config: Config, words: list[str], signals: StopSignals, began: float) -
             f"{count:,} of the labels are set apart to measure the error, and not trained on: give X_test and y_test for that"
         ]
     # What was chosen says already which stage is the result, and why.
-    return [*words, *told, *words_of_summary(summary)[: 1 if words else None]]
+    return [*words, *told, *(verdict_lines(summary) if words else words_of_summary(summary))]

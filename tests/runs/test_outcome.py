@@ -16,7 +16,7 @@ from r2d2_tf.data.splits import held_out_rows, parse_part
 from r2d2_tf.runs import finished, run_directory, run_labels
 from r2d2_tf.runs.outcome import stage_predictions, verdict
 from r2d2_tf.runs.outcome.result import chosen_before, decided
-from r2d2_tf.runs.outcome.summary import next_text, result_text
+from r2d2_tf.runs.outcome.summary import next_text, result_text, words_of_summary
 from r2d2_tf.runs.outcome.verdict import Kind
 from tools.evaluate import __main__ as evaluate
 from tools.shared import models
@@ -238,6 +238,18 @@ def test_the_end_of_a_run_begins_with_its_verdict_and_does_not_export_a_worse_ne
     assert "--format=tflite --stage=1" in next_text(worse, "runs/x")
     by_chance = worse | {"verdict": "No gain: 100 -> 120 wrong, within chance"}
     assert "--stage=" not in next_text(by_chance, "runs/x"), "test images would have chosen"
+
+
+def test_where_more_labels_are_held_out_than_images_are_tested_on_they_say_how_wrong_the_result_is():
+    summary = {"verdict": "24 test images cannot tell: 2 -> 3 wrong", "num_test": 24, "test_error_percent": {"stage_3": 12.5}}
+    summary |= {"result": {"stage": 3, "why": "because", "held_out": {"stage_3": {"wrong": 31, "of": 96}}}}
+    assert words_of_summary(summary) == [
+        summary["verdict"],
+        "How wrong is it? About 32 % (95 %: 24 to 42) of the 96 held-out labels, which are more than the 24 test images; these "
+        "say 12 % (95 %: 4 to 31)",
+        "Result: because",
+    ]
+    assert len(words_of_summary(summary | {"num_test": 96})) == 2
 
 
 def test_a_choice_is_read_whether_it_says_why_or_has_the_lines_of_before(tmp_path):

@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix
 from r2d2_tf.method.class_balance import labeled_shares
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
-from r2d2_tf.runs.outcome.summary import words_of_summary
+from r2d2_tf.runs.outcome.summary import verdict_lines
 from r2d2_tf.system.messages import time_text
 from r2d2_tf.training.callbacks.collapse import is_collapsed
 from tools.report import pictures, tested_sheets
@@ -36,7 +36,7 @@ def contents(found: Evidence, run_dir: Path) -> dict[str, Any]:
         "title": title_of(found.config, found.summary),
         "headline": headline_of(found.outcome, found.summary),
         "is_fake": bool(found.summary.get("fake_data")),
-        "verdict": words_of_summary(found.summary)[:1],
+        "verdict": verdict_lines(found.summary),
         "chosen": chosen_words(run_dir, found.summary),
         "description": found.description,
         "facts": _facts(found),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.runs.outcome.summary import result_stage, words_of_summary
+from r2d2_tf.runs.outcome.summary import result_stage, verdict_lines
 from r2d2_tf.runs.outcome.verdict import error_interval
 from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import markdown
@@ -107,7 +107,7 @@ def _measured(summary: Mapping[str, Any], config: Config, stage: int) -> list[st
     chosen = f"The run's result is stage {result}: {' '.join(why.split()).rstrip('.')}."
     if stage != result:
         chosen += f" Exported here is stage {stage}, as `--stage={stage}` asked for."
-    return [_table(table), on, " ".join(words_of_summary(dict(summary))[:1]) or f"Verdict: {UNKNOWN}.", chosen]
+    return [_table(table), on, ". ".join(verdict_lines(dict(summary))) or f"Verdict: {UNKNOWN}.", chosen]
 
 
 def _data(summary: Mapping[str, Any], config: Config) -> str:

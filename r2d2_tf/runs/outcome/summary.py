@@ -9,7 +9,7 @@ from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.data.readers.tfds import is_fake
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome.result import Result
-from r2d2_tf.runs.outcome.verdict import is_harm, verdict_of
+from r2d2_tf.runs.outcome.verdict import is_harm, surer_words, verdict_of
 from r2d2_tf.runs.run_state import TEST, RunState
 from r2d2_tf.system import provenance
 from r2d2_tf.system.commands import command_of, pasted, typed
@@ -79,14 +79,25 @@ def summary_of(
 
 
 def words_of_summary(summary: dict[str, Any]) -> list[str]:
-    """What a finished run came to, a line each: its verdict and, if labels were held out, what they chose.
+    """What a finished run came to, a line each: its verdict and, if labels were held out, what they chose."""
+    held_out = summary.get("result", {}).get("held_out")
+    return [*verdict_lines(summary), *([f"Result: {summary['result']['why']}"] if held_out else [])]
+
+
+def verdict_lines(summary: dict[str, Any]) -> list[str]:
+    """The verdict on a finished run and, if more labels are held out than test images are there, what they say of its error.
 
     A run of before has no verdict: its errors alone are held against each other.
     """
     fake = "FAKE DATA, so this means nothing: " if summary.get("fake_data") else ""
     if "verdict" in summary:
-        chosen = [f"Result: {summary['result']['why']}"] if summary["result"]["held_out"] else []
-        return [f"{fake}{summary['verdict']}", *chosen]
+        found = summary["result"]["held_out"].get(f"stage_{result_stage(summary)}")
+        num_test = summary["num_test"]
+        surer = []
+        if found and found["of"] > num_test > 0:
+            test_wrong = round(result_error(summary) * num_test / 100)
+            surer = [surer_words(found["wrong"], found["of"], test_wrong, num_test)]
+        return [f"{fake}{summary['verdict']}", *surer]
     errors = list(summary["test_error_percent"].values())
     if len(errors) == 1 or not errors[0]:
         return []

@@ -152,6 +152,18 @@ def held_out_words(wrong: Mapping[int, int], of: int, chosen: int, p_value: floa
     return f"{text}, against {' and '.join(others)} ({told_p(p_value)}: {how_sure})"
 
 
+def surer_words(wrong: int, of: int, test_wrong: int, num_test: int) -> str:
+    """How wrong a network is by its held-out labels, where these are more than the test images, in a line."""
+
+    def share(wrong: int, of: int) -> str:
+        return "{:.0f} % (95 %: {:.0f} to {:.0f})".format(100 * wrong / of, *error_interval(wrong, of))
+
+    return (
+        f"How wrong is it? About {share(wrong, of)} of the {of:,} held-out labels, which are more than the {num_test:,} test "
+        f"images; these say {share(test_wrong, num_test)}"
+    )
+
+
 def too_few(held_out: int) -> str | None:
     """What to tell, before training, of held-out labels that can hardly tell networks apart."""
     if held_out >= 5 * FEWEST:
