@@ -30,7 +30,7 @@ from r2d2_tf.runs.preflight import begin, check_data
 from r2d2_tf.system import terminal
 from r2d2_tf.system.commands import in_text
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
-from r2d2_tf.system.messages import one_line, warn
+from r2d2_tf.system.messages import mistake, one_line, warn
 from r2d2_tf.system.startup import import_tensorflow_quietly, warnings_held_back
 
 STOPPED = 3
@@ -58,6 +58,8 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
         return 0
     try:
         config, named = from_command_line(arguments), named_flags(arguments)
+        if "data_dir" in named and "dataset" not in named:
+            raise mistake(_which_set(config))
         if not inputs.is_open(named, config):
             return _run(config, signals, began)
         # Named by what was asked for, whatever is chosen.
@@ -67,6 +69,13 @@ def _train(arguments: Sequence[str], signals: StopSignals) -> int:
     except (ValueError, OSError) as error:
         return _ended(f"error: {one_line(error)}", 2)
     return _choose_and_run(config, signals, began, weights_allowed="weights" not in named)
+
+
+def _which_set(config: Config) -> str:
+    return (
+        f"data_dir ({config.data_dir}) without a dataset: --dataset=folder is a folder of own images, --dataset=npz a file "
+        f"of arrays; {config.dataset}, the default, needs none"
+    )
 
 
 def _choose_and_run(config: Config, signals: StopSignals, began: float, *, weights_allowed: bool) -> int:

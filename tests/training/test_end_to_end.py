@@ -341,6 +341,12 @@ def test_help_lists_the_flags():
     assert "lambda (eq. 7)" in out
 
 
+def test_a_folder_without_a_set_is_not_passed_over_for_the_default(tmp_path, capsys):
+    assert train.main([f"--data_dir={tmp_path}", f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert f"data_dir ({tmp_path}) without a dataset: --dataset=folder is a folder of own images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("where", ["a_file/run", "/proc/run"])
 def test_a_place_that_cannot_be_written_is_one_line(where, tmp_path, capfd):
     (tmp_path / "a_file").write_text("x")
