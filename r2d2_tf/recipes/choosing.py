@@ -29,6 +29,8 @@ _FEWEST_MINUTES = 3.0
 """From so many on there is time to try how long a run takes."""
 _FEWEST_WHOLE = 2
 """Parts of the labels on which whole runs are made, if there are minutes for so many; else stage 1 alone is tried on more."""
+_MOST_NAMED = 12
+"""Classes that are named with their labels."""
 _START = 15.0
 """Seconds that a run takes to begin, about: networks are built and traced."""
 _A_FIFTH = "0.2"
@@ -67,6 +69,8 @@ class Choosing:
         # Of a class with one label none can be held out.
         counts = np.bincount(given[given != UNLABELED])
         self._can_hold_out = int(counts[counts > 1].sum())
+        # A folder that was taken for a class by mistake is seen here.
+        self._classes = [f"{one_line(name)} {count:,}" for name, count in zip(data.class_names, counts, strict=False)]
         self._parts = min(self._can_hold_out, _PARTS if self.facts.num_labeled < _ENOUGH_LABELS else 2)
         self.recipes = recipes_for(self.facts)
         if self.facts.minutes >= _FEWEST_MINUTES:
@@ -86,6 +90,7 @@ class Choosing:
         lines = [
             f"Your images: {facts.num_labeled:,} labeled + {facts.num_unlabeled:,} unlabeled, {facts.num_test:,} to test on; "
             f"{facts.num_classes:,} classes, {facts.side} pixels{', grey' * facts.is_grey}",
+            f"Labels: {', '.join(self._classes[:_MOST_NAMED])}{', ...' * (facts.num_classes > _MOST_NAMED)}",
             *remarks(facts),
             f"Plan, within {facts.minutes:g} minutes (--minutes): labels that are held out in turn choose of",
         ]

@@ -318,3 +318,21 @@ def test_a_folder_is_looked_through_once_whatever_shares_are_tried(tmp_path, mon
     monkeypatch.setattr("r2d2_tf.data.readers.folder.find_images", lambda root: (looks.append(root), own(root))[1])
     checked(f"--data_dir={images(tmp_path, {'a': 1, 'b': 1, 'unlabeled': 6})}")
     assert looks == [tmp_path]
+
+
+def test_where_no_image_is_unlabeled_that_is_said_and_where_such_images_lie(tmp_path):
+    root = images(tmp_path / "photos" / "train", {"cat": 4, "dog": 4})
+    assert (
+        "no image is unlabeled, so the labels alone are learned from"
+        in spec_of(config_of(root, test_fraction=0.25)).remarks[-1]
+    )
+    beside = images(root.parent, {"unlabeled": 4})
+    words = spec_of(config_of(root, test_fraction=0.25)).remarks[-1]
+    assert f"{beside / 'unlabeled'} lies beside: did you mean --data_dir={beside}?" in words
+    assert not any("no image is unlabeled" in remark for remark in spec_of(config_of(beside, test_fraction=0.25)).remarks)
+
+
+def test_a_folder_of_what_is_left_is_asked_about(tmp_path):
+    root = images(tmp_path / "photos", {"cat": 6, "dog": 6, "rest": 20})
+    spec = spec_of(config_of(root, test_fraction=0.2))
+    assert any("is 'rest' a class? Images without a label go into unlabeled/" in remark for remark in spec.remarks)

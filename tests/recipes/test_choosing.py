@@ -172,6 +172,7 @@ def test_one_command_tries_trains_and_goes_on_where_it_was_stopped(photos, tmp_p
     assert train.main(command) == 130
     out, error = capsys.readouterr()
     assert "Your images: 12 labeled + 12 unlabeled, 9 to test on; 3 classes" in out
+    assert "Labels: blue 4, green 4, red 4" in out
     assert "the same command goes on with what is not tried yet" in error
     [first] = (tmp_path / "run-choice").glob("first-1-of-2-*")
     assert {path.name for path in first.iterdir()} <= fold_runs._KEPT, "networks of trials are not kept"

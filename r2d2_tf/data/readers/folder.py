@@ -1,5 +1,6 @@
 """Somebody's own photographs in a folder: which have which label, and which are test images. Needs no TensorFlow."""
 
+import contextlib
 import hashlib
 import itertools
 import re
@@ -116,8 +117,19 @@ def own_images(
         is_test = held_out(found.names, numbers, test_fraction)
         remarks += _without_test_images(numbers, is_test, class_names)
     probabilities = probabilities_in(table, found.names, class_names) if table else None
-    remarks += [*alike_classes(class_names), *may_be_no_label(class_names)]
+    remarks += [*alike_classes(class_names), *may_be_no_label(class_names), *_none_unlabeled(root, numbers[~is_test])]
     return OwnImages(found, numbers, is_test, class_names, probabilities, lost, tuple(remarks))
+
+
+def _none_unlabeled(root: Path, labels: np.ndarray) -> list[str]:
+    """A remark on training images that all have labels, and on others that lie beside them."""
+    if (labels < 0).any():
+        return []
+    with contextlib.suppress(OSError):
+        for beside in root.resolve().parent.iterdir():
+            if beside.is_dir() and beside != root.resolve() and is_unlabeled(beside.name):
+                return [f"no image is unlabeled, and {beside} lies beside: did you mean --data_dir={beside.parent}?"]
+    return ["no image is unlabeled, so the labels alone are learned from: put those without a label into unlabeled/"]
 
 
 def _class_of(layout: Layout, folder: Sequence[str]) -> str | None:

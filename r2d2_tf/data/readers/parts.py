@@ -35,6 +35,8 @@ _DOUBTFUL = {
     "nil",
     "todo",
     "pending",
+    "rest",
+    "remaining",
     "?",
     "-",
 }
