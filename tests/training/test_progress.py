@@ -48,6 +48,11 @@ def test_the_result_of_stage_1_alone_offers_no_report():
     assert "tools.report" not in next_text(SUMMARY | {"test_error_percent": {"stage_1": 10.0}}, "runs/x")
 
 
+def test_a_run_on_a_folder_offers_images_to_label():
+    assert "tools.label_queue" in next_text(SUMMARY | {"dataset": "folder"}, "runs/x")
+    assert "tools.label_queue" not in next_text(SUMMARY, "runs/x")
+
+
 def test_the_result_tells_errors_change_files_and_what_to_type_next():
     text = result_text(SUMMARY, "runs/my run") + next_text(SUMMARY, "runs/my run")
     for part in (

@@ -142,12 +142,14 @@ def result_text(summary: dict[str, Any], run_dir: str) -> str:
 
 def next_text(summary: dict[str, Any], run_dir: str) -> str:
     """What to type after a run, to be pasted as it stands."""
-    # Stage 1 leaves no table that a report could tell of.
-    has_table = max(summary["test_error_percent"]) != "stage_1"
+    asked = f"--run_dir={run_dir}"
+    # Stage 1 leaves no table that a report could tell of; whoever has images of their own can have more of them labeled.
+    tools = ["tools.report"] if max(summary["test_error_percent"]) != "stage_1" else []
+    tools += ["tools.label_queue"] if tools and summary.get("dataset") == "folder" else []
     lines = [
         "Next:",
-        *([f"  {command_of('tools.report', f'--run_dir={run_dir}')}"] if has_table else ()),
-        *_export_lines(summary, command_of("export", f"--run_dir={run_dir}", "--format=tflite")),
+        *(f"  {command_of(tool, asked)}" for tool in tools),
+        *_export_lines(summary, command_of("export", asked, "--format=tflite")),
         f"  {pasted([typed(sys.executable), '-m', 'tensorboard.main', f'--logdir={run_dir}/tensorboard'])}",
     ]
     return "\n".join(lines)

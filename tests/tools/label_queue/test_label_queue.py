@@ -187,6 +187,13 @@ def test_the_next_command_takes_the_labels_as_they_were_filled_in():
     assert (trained.labels, trained.warm_start) == ("run/queue.csv", "run")
 
 
+def test_each_next_run_has_a_folder_of_its_own(tmp_path):
+    (tmp_path / "photos-2").mkdir()
+    for before, after in (("photos", "photos-3"), ("photos-2", "photos-3"), ("mnist5k-44136fa3", "mnist5k-44136fa3-2")):
+        command = next_command(tmp_path / before, Config(), Path("q.csv"), num_left=900)
+        assert command.endswith(f" --run_dir={tmp_path / after}")
+
+
 def test_the_next_command_says_where_the_images_lie_now():
     config = Config(dataset="folder", data_dir="old", translate=0)
     assert "--data_dir=new" in next_command(Path("run"), config, Path("q.csv"), num_left=900, data_dir="new")

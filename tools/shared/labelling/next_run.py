@@ -1,5 +1,7 @@
 """The command that trains with labels which somebody has given, or mended."""
 
+import itertools
+import re
 from pathlib import Path
 
 from r2d2_tf.config.config import Config
@@ -32,7 +34,14 @@ def next_command(
         replaced |= {"warm_start": str(run_dir)} if num_left else {"rounds": "", "finetune_epochs": 0, "warm_start": ""}
     changed = {name: value for name, value in replaced.items() if getattr(config, name) != value}
     more = [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changed.items()]
-    return command_of("r2d2_tf.train", f"--flagfile={run_dir / run_directory.CONFIG_FILE}", *more)
+    flagfile = f"--flagfile={run_dir / run_directory.CONFIG_FILE}"
+    return command_of("r2d2_tf.train", flagfile, *more, f"--run_dir={_free_beside(run_dir)}")
+
+
+def _free_beside(run_dir: Path) -> Path:
+    """The folder for the run after one: photos, photos-2, photos-3, ..., the first that is not there."""
+    name = re.sub(r"-[1-9][0-9]?$", "", run_dir.name)
+    return next(path for path in (run_dir.with_name(f"{name}-{number}") for number in itertools.count(2)) if not path.exists())
 
 
 def _batch_that_fits(config: Config, num_left: int) -> dict[str, int | str]:
