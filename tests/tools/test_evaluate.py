@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from own_photographs import colored_folder
 
 from export import inference
 from r2d2_tf.config.config import Config
@@ -261,6 +262,7 @@ def test_images_that_are_not_those_of_the_run_are_told(changes, message, light_r
         (["--run_dir=RUN", "--split=validation"], "split (validation) must be among test, labeled, unlabeled"),
         (["--run_dir=RUN", "--dataset=cifar10"], "dataset (cifar10) is not that of the run, mnist5k"),
         (["--run_dir=RUN", "--output_dir=RUN/config.cfg"], "cannot be a folder"),
+        (["--model=MODEL", "--images=x"], "give --run_dir, and leave --split out"),
         (["--run_dir=RUN", "--modle=x"], "did you mean --model?"),
         (["--model=MODEL", "--dataset=cifar10"], "data set cifar10"),
         (["--run_dir=RUN", "--model=OTHER"], "has other classes than mnist5k: it is of another data set"),
@@ -289,6 +291,19 @@ def test_bad_input_is_one_line(arguments, message, finished_run, exported, tmp_p
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_images_that_were_sorted_later_are_those_of_a_folder_in_the_order_of_the_runs_classes(tmp_path):
+    folder, config = colored_folder(tmp_path / "sorted", unlabeled=2), Config(dataset="folder", image_size=16)
+    names = ["violet", "red", "green", "blue"]
+    found = evaluation_images.of_folder(config, folder / "train", names)
+    assert np.bincount(found.labels).tolist() == [0, 4, 4, 4]
+    assert found.class_names == tuple(names)
+    [(pixels, labels)] = found.batches(100)
+    assert (pixels[labels == 1].mean((1, 2)).argmax(-1) == 0).all(), "red is red"
+    assert len(evaluation_images.of_folder(config, folder, names).rows) == 9, "its part for tests"
+    with pytest.raises(ValueError, match=r"has the class 'blue', and the run has red, green: rename the folder"):
+        evaluation_images.of_folder(config, folder / "train", ["red", "green"])
 
 
 def test_a_model_of_other_images_is_refused(exported, tmp_path, capsys, monkeypatch):

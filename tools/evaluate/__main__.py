@@ -1,8 +1,9 @@
-"""`python -m tools.evaluate --run_dir=RUN [--model=EXPORT,...] [--split=test]`: how wrong is a network, and does it know?
+"""`python -m tools.evaluate --run_dir=RUN [--model=EXPORT,...] [--split=test | --images=SORTED]`: how wrong, does it know?
 
 Judges the network of a finished run, or the models that `--model` names (.tflite, .onnx, the folder of a SavedModel, the folder
-of another run), on the data set of the run: its test images, or with `--split=labeled` and `--split=unlabeled` what it was
-trained on. Without a run the data set is that of the training flags: `--model=EXPORT --dataset=cifar10 --data_dir=DIR`, or a
+of another run), on the data set of the run: its test images; with `--split=labeled` and `--split=unlabeled` what it was
+trained on; with `--images=SORTED` on images that were sorted later, a folder a class, seen as the run saw its own.
+Without a run the data set is that of the training flags: `--model=EXPORT --dataset=cifar10 --data_dir=DIR`, or a
 `--flagfile`. Images go through the models a batch at a time (`--eval_batch_size`).
 
 Prints error (95 % interval by Wilson), top-5 error, balanced error, negative log-likelihood, Brier score, calibration error,
@@ -49,7 +50,7 @@ OTHER_ERROR = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be judged on what; `run_dir` is None where flags alone name the data set."""
+    """What is to be judged on what; `run_dir` is None where flags alone name the data set, `images` where a split is meant."""
 
     config: Config
     run_dir: Path | None
@@ -58,6 +59,12 @@ class Task:
     split: str
     folder: Path
     stage: int
+    images: Path | None
+
+    @property
+    def where(self) -> str:
+        """The images in a word, for names of files: of the test images none."""
+        return self.images.resolve().name if self.images else "" if self.split == "test" else self.split
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,6 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     for values in (own, flag_values):
         define_paths("model", "", "models, separated by commas; by default the run's network", flag_values=values)
         flags.DEFINE_string("split", "test", f"images to judge on: {', '.join(SPLITS)}", flag_values=values)
+        define_path("images", "", "a folder of sorted images to judge a run on, a folder a class", flag_values=values)
         define_path("output_dir", "", "where to write; by default RUN_DIR/evaluation", flag_values=values)
         define_stage(values)
     define_flags(flag_values)
@@ -79,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flag_values: flags.FlagValues, arguments: Sequence[str]) -> int:
     parse_flags(flag_values, arguments)
     task = _task(flag_values)
-    images = evaluation_images.load(task.config, task.split, task.run_dir)
+    if task.images is not None:
+        images = evaluation_images.of_folder(task.config, task.images, task.summary["class_names"])
+    else:
+        images = evaluation_images.load(task.config, task.split, task.run_dir)
     all_metrics = measure(_loaded(task, images), images, task.config.eval_batch_size)
     _tell(task, images, all_metrics)
     return 0
@@ -91,6 +102,9 @@ def _task(flag_values: flags.FlagValues) -> Task:
     if split not in SPLITS:
         raise ValueError(f"split ({split}) must be among {', '.join(SPLITS)}: change --split")
     run_dir = Path(config.run_dir).expanduser() if config.run_dir else None
+    sorted_later = Path(flag_values["images"].value) if flag_values["images"].value else None
+    if sorted_later is not None and (run_dir is None or flag_values["split"].present):
+        raise ValueError("images are judged as a run sees its own, in place of a split: give --run_dir, and leave --split out")
     model_paths = tuple(Path(name) for name in flag_values["model"].value) or ((run_dir,) if run_dir else ())
     if not model_paths:
         raise ValueError("say what to judge: --run_dir=RUN, or --model=EXPORT and --dataset=NAME")
@@ -113,7 +127,7 @@ def _task(flag_values: flags.FlagValues) -> Task:
         config = dataclasses.replace(config, image_view=views[0])
     folder = Path(flag_values["output_dir"].value or ((run_dir or Path()) / EVALUATION_FOLDER))
     run_directory.check_writable(folder)
-    return Task(config, run_dir, summary, model_paths, split, folder, stage)
+    return Task(config, run_dir, summary, model_paths, split, folder, stage, sorted_later)
 
 
 def _loaded(task: Task, images: EvaluationImages) -> list[Model]:
@@ -161,14 +175,15 @@ def _tell(task: Task, images: EvaluationImages, all_metrics: Sequence[Classifica
     """Writes the files and prints what was found."""
     fake = images.is_fake or bool(task.summary.get("fake_data"))
     where = run_directory.title_of(task.summary) if task.summary else task.config.dataset
-    subject = Subject(where, f"{len(images.rows):,} {SPLITS[task.split]}", images.class_names, fake)
+    what = f"images of {task.images}" if task.images else SPLITS[task.split]
+    subject = Subject(where, f"{len(images.rows):,} {what}", images.class_names, fake)
     names = models.short_names(task.model_paths, task.run_dir, task.stage)
-    folders = [task.folder / (name if task.split == "test" else f"{name}_{task.split}") for name in names]
+    folders = [task.folder / (f"{name}_{task.where}" if task.where else name) for name in names]
     for folder, name, path, metrics in zip(folders, names, task.model_paths, all_metrics, strict=True):
         _write(folder, _as_json(task, path, subject, metrics), metrics, subject, name)
     print(evaluation_text.report(subject, dict(zip(names, all_metrics, strict=True))))
     for path, metrics in zip(task.model_paths, all_metrics, strict=True):
-        if task.run_dir and path.resolve() == task.run_dir.resolve() and task.split == "test":
+        if task.run_dir and path.resolve() == task.run_dir.resolve() and not task.where:
             print("\n" + "\n".join(words_of_summary(task.summary)))
             _hold_against_the_run(task, metrics)
     print()
@@ -196,7 +211,7 @@ def _as_json(task: Task, path: Path, subject: Subject, metrics: ClassificationMe
         "model": str(path),
         "run": run_directory.title_of(task.summary) if task.summary else None,
         "dataset": task.config.dataset,
-        "split": task.split,
+        "split": task.where or task.split,
         "fake_data": subject.is_fake,
         "images": len(metrics.labels),
         "error_percent": metrics.error,

@@ -1,9 +1,10 @@
 """The images of a data set that models are evaluated on, with their true classes."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from r2d2_tf.data.readers.tfds import is_fake
 from r2d2_tf.runs import finished, run_directory
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.outcome import stage_predictions
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.system.messages import mistake, one_line
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -97,12 +98,41 @@ def load(config: Config, split: str, run_dir: Path | None) -> EvaluationImages:
     return EvaluationImages(images, rows, all_labels[rows], data.class_names, spec.image_shape, fake)
 
 
-def _of_no_run(config: Config) -> tuple[DatasetSpec, ImageData]:
+def of_folder(config: Config, folder: Path, class_names: Sequence[str]) -> EvaluationImages:
+    """Images that somebody has sorted since a run, a folder a class, seen as the run of `config` saw its own.
+
+    Args:
+        config: of the run.
+        folder: with images in folders of their classes; if it has a part for tests, that part.
+        class_names: of the run.
+
+    Raises:
+        ValueError: if there is no such image, or a folder is of no class of the run.
+    """
+    nothing: dict[str, Any] = {
+        "labels": "",
+        "split_file": "",
+        "num_labels": 0,
+        "test_fraction": 0.0,
+        "evaluate_on": "",
+        "label_noise": 0.0,
+    }
+    spec, data = _of_no_run(dataclasses.replace(config, dataset="folder", data_dir=str(folder), **nothing), needs_test=False)
+    if others := sorted(set(data.class_names) - set(class_names)):
+        raise mistake(f"{folder} has the class {others[0]!r}, and the run has {', '.join(class_names)}: rename the folder")
+    has_test = len(data.test_labels) > 0
+    images, labels = (data.test_images, data.test_labels) if has_test else (data.train_images, data.train_labels)
+    rows = np.flatnonzero(labels >= 0)
+    number_of = np.array([class_names.index(name) for name in data.class_names], np.int64)
+    return EvaluationImages(images, rows, number_of[labels[rows]], tuple(class_names), spec.image_shape, is_fake=False)
+
+
+def _of_no_run(config: Config, *, needs_test: bool = True) -> tuple[DatasetSpec, ImageData]:
     # Before the data: what reads TFDS sets imports TensorFlow.
     import_tensorflow_quietly()
     from r2d2_tf.data import health
 
-    spec = spec_of(config)
+    spec = spec_of(config, needs_test=needs_test)
     # All photographs are looked at, which may take long, only if it is asked for.
     skipped = None if config.skip_bad_images else ()
     data = spec.load(config.data_path)
