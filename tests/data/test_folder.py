@@ -507,7 +507,7 @@ def test_two_classes_one_label_in_one_of_them_and_ten_unlabeled_images_are_train
         photograph(tmp_path / "p" / "unlabeled" / f"{i}.png", (200, 30, 30), 70 + i)
     run_dir = tmp_path / "run"
     # 24 labeled images a batch, of 21.
-    flags = ["--batch_size=32", "--labeled_to_unlabeled=3:1", "--stop_on_collapse", "--image_size=16"]
+    flags = ["--batch_size=32", "--labeled_to_unlabeled=3:1", "--stop_on_collapse", "--image_size=16", "--image_copy=memory"]
     assert train.main(command(tmp_path / "p", run_dir, *flags)) == 0
     summary = json.loads((run_dir / "summary.json").read_text())
     assert (summary["num_labels"], summary["num_unlabeled"]) == (21, 10)

@@ -41,7 +41,7 @@ def moved(tmp_path_factory):
     names = sorted(path.relative_to(photos) for path in photos.rglob("*.jpg") if "unlabeled" not in str(path))
     write_csv(photos / "labels.csv", [(name, name.parts[1], name.parts[0]) for name in names], ("file", "label", "split"))
     flags = ["--dataset=folder", f"--data_dir={photos}", f"--labels={photos / 'labels.csv'}", f"--run_dir={folder / 'run'}"]
-    assert train.main([*TINY, *flags, "--learn_labeled_rows"]) == 0
+    assert train.main([*TINY, *flags, "--learn_labeled_rows", "--image_copy=memory"]) == 0
     photos.rename(folder / "elsewhere")
     return folder
 

@@ -410,7 +410,7 @@ def test_a_trial_on_a_folder_trains_and_its_error_is_that_on_held_out_images(tmp
     config = Config(
         num_labels=0, translate=0, **own_sets(tmp_path)["a fraction of a folder"], image_size=16,
         backbone="small_network:strided", supervised_epochs=1, rounds="1:0.01", batch_size=8, finetune_epochs=0,
-        stop_on_collapse=False,
+        stop_on_collapse=False, image_copy="memory",
     )  # fmt: skip
     fold = make_folds(config, spec_of(config), tmp_path / "folds")[0]
     flagfile = tmp_path / "trial.cfg"
