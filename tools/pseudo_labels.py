@@ -200,7 +200,9 @@ def _run(flag_values: flags.FlagValues) -> int:
     run_dir, config, summary = finished.named(flag_values["run_dir"].value)
     run_directory.check_writable(out.parent)
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-    flips = row_history.read(run_dir / run_directory.HISTORY_FILE).flips_of_all(len(table.labels))
+    history = run_dir / run_directory.HISTORY_FILE
+    moves = row_history.read(history, num_rows=len(table.labels), num_classes=table.num_classes)
+    flips = moves.flips_of_all(len(table.labels))
     _, data = finished.images_of(run_dir, config, summary, data_dir=flag_values["data_dir"].value)
     run_images.check_classes(table, data)
     top_k, soft = (flag_values[name].value for name in ("top_k", "soft"))

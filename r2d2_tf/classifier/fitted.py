@@ -29,7 +29,7 @@ from r2d2_tf.data.readers.folder import own_images
 from r2d2_tf.data.readers.npz import row_of
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import COLUMNS, read_metrics
-from r2d2_tf.system import files
+from r2d2_tf.system import arrays, files
 from r2d2_tf.system.messages import mistake
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 ARRAYS_FILE, LINKS, LABELS_FILE = "images.npz", "images", "labels.csv"
 RUN, LOG_FILE = "run", "log.txt"
-_TABLE_ARRAYS = ("ids", "given_labels", "pseudo_logits")
 
 
 class FittedFolder:
@@ -181,7 +180,8 @@ class FittedFolder:
         if not self.has_table:
             raise AttributeError("there are no pseudo-labels: the network was trained on the labels alone")
         given = self._given_labels()
-        ids, labels, logits = run_directory.read_arrays(self.run_dir / run_directory.TABLE_FILE, _TABLE_ARRAYS).values()
+        table = arrays.read(self.run_dir / run_directory.TABLE_FILE, run_directory.TABLE_LAYOUT)
+        ids, labels, logits = table["ids"], table["given_labels"], table["pseudo_logits"]
         probabilities = np.full((len(given), logits.shape[1]), np.nan, np.float32)
         probabilities[given >= 0] = np.eye(logits.shape[1], dtype=np.float32)[given[given >= 0]]
         moved = np.ones(len(ids), bool) if self.config.learn_labeled_rows or self.config.soft_labels else labels < 0
@@ -198,7 +198,7 @@ class FittedFolder:
     def _given_labels(self) -> np.ndarray:
         """Of each image, `[images]`, -1 for none; test images that have names are among them."""
         if self.config.dataset == "npz":
-            return run_directory.read_arrays(self.folder / ARRAYS_FILE, ["labels"])["labels"]
+            return arrays.read(self.folder / ARRAYS_FILE, {"labels": "i images"})["labels"]
         numbers = {name: number for number, name in enumerate(self.summary["class_names"])}
         with (self.run_dir / run_directory.LABELS_FILE).open(newline="", encoding="utf-8") as file:
             label_of = {line["file"]: numbers[line["label"]] for line in csv.DictReader(file)}

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.method.row_measures import RowMeasures
-from r2d2_tf.system import files
+from r2d2_tf.system import arrays
 
 REFERENCE_BATCH = 512
 """The batch for which lambda is quoted: the authors average the loss over 512 images."""
@@ -191,8 +191,8 @@ class PseudoLabelTable:
         Chunk by chunk, as the table may be larger than what memory is left; `numpy.load` reads it.
         """
         with zipfile.ZipFile(path, "w") as archive:
-            files.write_array(archive, "ids", np.array(ids, str))
-            files.write_array(archive, "given_labels", self.labels)
+            arrays.write_array(archive, "ids", np.array(ids, str))
+            arrays.write_array(archive, "given_labels", self.labels)
             self._write_logits(archive, "pseudo_logits")
 
     def write(self, archive: zipfile.ZipFile) -> None:
@@ -202,9 +202,9 @@ class PseudoLabelTable:
             NotFinite: if a pseudo-logit is NaN or infinite.
         """
         self._write_logits(archive, f"{_IN_CHECKPOINT}/pseudo_logits")
-        files.write_array(archive, f"{_IN_CHECKPOINT}/predicted_sums", self.predicted_sums(np.arange(self.num_rows)))
+        arrays.write_array(archive, f"{_IN_CHECKPOINT}/predicted_sums", self.predicted_sums(np.arange(self.num_rows)))
         if self._marked is not None:
-            files.write_array(archive, _MARKED_MEMBER, self._marked)
+            arrays.write_array(archive, _MARKED_MEMBER, self._marked)
 
     def read(self, archive: zipfile.ZipFile) -> None:
         """Takes over, chunk by chunk, what `write` wrote of a table of the same shape."""
@@ -219,7 +219,7 @@ class PseudoLabelTable:
                     with tf.device(_HOST):
                         _scatter_update(variable, tf.constant(rows), tf.constant(values.reshape(len(rows), *shape[1:])))
         is_marked = f"{_MARKED_MEMBER}.npy" in archive.namelist()
-        self._marked = files.read_array(archive, _MARKED_MEMBER) if is_marked else None
+        self._marked = arrays.read_array(archive, _MARKED_MEMBER) if is_marked else None
 
     def _write_logits(self, archive: zipfile.ZipFile, name: str) -> None:
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.num_rows, self.num_classes)}

@@ -19,7 +19,7 @@ from r2d2_tf.method.pseudo_labels import NotFinite, PseudoLabelTable
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.predictions import PredictionHistory
 from r2d2_tf.runs.run_state import RunState
-from r2d2_tf.system import files
+from r2d2_tf.system import arrays, files
 
 KEPT = 2
 """Checkpoints that are kept."""
@@ -66,7 +66,7 @@ class Checkpoint:
             if saved != {f"{_VARIABLES}{name}.npy" for name in variables}:
                 raise CannotResume(self._other_network(f"it has {len(saved)} variables in place of {len(variables)}"))
             for name, variable in variables.items():
-                saved_copies = files.read_array(archive, f"{_VARIABLES}{name}")
+                saved_copies = arrays.read_array(archive, f"{_VARIABLES}{name}")
                 if saved_copies.shape[1:] != tuple(variable.shape):
                     raise CannotResume(
                         self._other_network(f"{name} has shape {saved_copies.shape[1:]} in place of {tuple(variable.shape)}")
@@ -154,7 +154,7 @@ class Checkpoints:
                     value = _copies_to_save(variable, own_copies.get(name))
                     if not np.isfinite(value).all():
                         raise NotFinite(f"the value of {variable.path}")
-                    files.write_array(archive, f"{_VARIABLES}{name}", value)
+                    arrays.write_array(archive, f"{_VARIABLES}{name}", value)
                 table.write(archive)
                 history.write(archive)
             path = self.folder / f"{number:06d}-{_digest(temporary)}.npz"

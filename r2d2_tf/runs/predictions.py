@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.method.row_measures import RowMeasures
-from r2d2_tf.system import files
+from r2d2_tf.system import arrays
 
 _IN_CHECKPOINT = "history"
 
@@ -48,7 +48,7 @@ class PredictionHistory:
         """Writes all comparisons into a checkpoint."""
         for number, entry in enumerate(self._entries):
             for name, value in entry.items():
-                files.write_array(archive, f"{_IN_CHECKPOINT}/{number:04d}/{name}", value)
+                arrays.write_array(archive, f"{_IN_CHECKPOINT}/{number:04d}/{name}", value)
 
     def read(self, archive: zipfile.ZipFile) -> None:
         """Takes over, in place of its own, the comparisons that `write` wrote."""
@@ -56,5 +56,5 @@ class PredictionHistory:
         for member in archive.namelist():
             if member.startswith(f"{_IN_CHECKPOINT}/"):
                 _, number, name = member.removesuffix(".npy").split("/")
-                entries[number][name] = files.read_array(archive, member.removesuffix(".npy"))
+                entries[number][name] = arrays.read_array(archive, member.removesuffix(".npy"))
         self._entries = [entries[number] for number in sorted(entries)]

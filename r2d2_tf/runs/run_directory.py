@@ -8,18 +8,15 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
 
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.system import files
 from r2d2_tf.system.commands import shown
-from r2d2_tf.system.messages import mistake
 
 CONFIG_FILE = "config.cfg"
 SPLIT_FILE = "labeled.txt"
@@ -65,6 +62,21 @@ NETWORK_FILES = {1: STAGE_1_FILE, 2: STAGE_2_FILE}
 """Where the network after a stage is kept while a run goes on."""
 ALL_NETWORK_FILES = {**NETWORK_FILES, 3: STAGE_3_FILE}
 """Where it is in the end, unless it is the result."""
+
+TABLE_LAYOUT = {"ids": "U rows", "given_labels": "i rows", "pseudo_logits": "f rows classes"}
+HISTORY_LAYOUT = {
+    "rows": "i rows",
+    "stage": "i comparisons",
+    "epoch": "i comparisons",
+    "replaced": "b comparisons",
+    "pseudo_label_class": "i comparisons rows",
+    "predicted_class": "i comparisons rows",
+    "pseudo_label_probability": "f comparisons rows",
+    "predicted_probability": "f comparisons rows",
+    "class_loss": "f comparisons rows",
+    "entropy": "f comparisons rows",
+}
+"""What the arrays of TABLE_FILE and HISTORY_FILE are, as `system.arrays` has it."""
 
 
 def finished_summary(config: Config, *, claims: bool = True) -> dict[str, Any] | None:
@@ -260,25 +272,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: remove the folder, or add --new_run to move it aside") from error
     return summary
-
-
-def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Arrays of an .npz that a run left; objects, which could be code, are not read.
-
-    Raises:
-        ValueError: if the file is not there, is damaged, or holds objects or other arrays.
-    """
-    if not path.is_file():
-        raise ValueError(f"there is no {path}: give a run that trained stage 2")
-    try:
-        # Of a file that is no archive, NumPy leaves open what it opened.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    # Whatever a zip archive and NumPy make of bytes that are not theirs.
-    except Exception as error:
-        raise mistake(
-            f"{path} cannot be read: it is damaged, or holds what no run wrote; make the run again ({error})"
-        ) from error
 
 
 def title_of(summary: dict[str, Any]) -> str:

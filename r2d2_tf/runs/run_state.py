@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from r2d2_tf.system import files
+from r2d2_tf.system import arrays
 
 TEST, HELD_OUT = "test", "held_out"
 """Names of the images whose predicted classes are kept: test images, and those whose labels are kept out of training."""
@@ -88,14 +88,14 @@ class RunState:
         """Writes all of it into a checkpoint."""
         archive.writestr(_STATE, self.to_json())
         for name, classes in self.predicted.items():
-            files.write_array(archive, f"{_PREDICTED}{name}", classes)
+            arrays.write_array(archive, f"{_PREDICTED}{name}", classes)
 
     @classmethod
     def read(cls, archive: zipfile.ZipFile) -> "RunState":
         """What `write` wrote; KeyError, TypeError or ValueError if it was another version that wrote."""
         state = cls.from_json(archive.read(_STATE))
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith(_PREDICTED)]
-        state.predicted = {name.removeprefix(_PREDICTED): files.read_array(archive, name) for name in names}
+        state.predicted = {name.removeprefix(_PREDICTED): arrays.read_array(archive, name) for name in names}
         return state
 
     def to_json(self) -> str:

@@ -6,11 +6,8 @@ import errno
 import os
 import secrets
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 PARTIAL = ".partial-"
 """How the name of a file begins that is being written."""
@@ -57,18 +54,6 @@ def write_csv(path: Path, lines: Iterable[Sequence[object]]) -> None:
     """Writes cells as a .csv, the titles first, whole or not at all; None is an empty cell."""
     with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
-
-
-def write_array(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
-    """Writes `values` into an archive as `NAME.npy`, as NumPy's own .npz has it."""
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array(file, values, allow_pickle=False)
-
-
-def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """What `write_array` wrote."""
-    with archive.open(f"{name}.npy") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

@@ -15,6 +15,7 @@ from export import __main__ as export_command
 from r2d2_tf import backbones, train
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.runs import run_directory
+from r2d2_tf.system import arrays
 from tools.reproduce import feature_plot, theorem_check
 
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "tarfile"}
@@ -147,10 +148,10 @@ def assert_one_line(code, capsys, message):
 
 def test_arrays_of_objects_are_refused_and_nothing_in_them_is_run(copied_run, tmp_path, capsys):
     witness = tmp_path / "witness"
-    for name in (run_directory.HISTORY_FILE, run_directory.TABLE_FILE):
+    for name, array in ((run_directory.HISTORY_FILE, "stage"), (run_directory.TABLE_FILE, "given_labels")):
         with_payload(copied_run / name, witness)
         with pytest.raises(ValueError, match="cannot be read: it is damaged, or holds what no run wrote"):
-            run_directory.read_arrays(copied_run / name, ["stage"])
+            arrays.read(copied_run / name, {array: "i rows"})
     assert_one_line(theorem_check.main([f"--run_dir={copied_run}"]), capsys, "predictions.npz cannot be read")
     assert not witness.exists()
     np.load(copied_run / name, allow_pickle=True)["stage"]

@@ -18,6 +18,7 @@ from r2d2_tf.runs.outcome import stage_predictions, verdict
 from r2d2_tf.runs.outcome.result import chosen_before, decided
 from r2d2_tf.runs.outcome.summary import next_text, result_text, words_of_summary
 from r2d2_tf.runs.outcome.verdict import Kind
+from r2d2_tf.runs.run_state import HELD_OUT, TEST
 from tools.evaluate import __main__ as evaluate
 from tools.shared import models
 
@@ -258,3 +259,14 @@ def test_a_choice_is_read_whether_it_says_why_or_has_the_lines_of_before(tmp_pat
         (tmp_path / "choice.json").write_text(json.dumps({**own, "held_out": counts, "p_value": 0.5}))
         found = chosen_before(tmp_path, 2)
         assert (found.stage, found.why, found.held_out, found.p_value) == (2, "the head; stage 2", counts, 0.5)
+
+
+def test_predictions_of_classes_that_there_are_not_are_refused(tmp_path):
+    ours = {"stage_1": np.array([0, 1, 2**30])}
+    stage_predictions.write(tmp_path, TEST, ours, np.array([0, 1, 1]))
+    stage_predictions.write(tmp_path, HELD_OUT, {}, np.array([0, -1]), ["a", "b"])
+    assert stage_predictions.by_stage(tmp_path, TEST, [1])[0][1].tolist() == ours["stage_1"].tolist()
+    with pytest.raises(ValueError, match="names classes that the run has not"):
+        stage_predictions.by_stage(tmp_path, TEST, [1], num_classes=2)
+    with pytest.raises(ValueError, match="names classes that the run has not"):
+        stage_predictions.held_out_of(tmp_path, 2)

@@ -15,7 +15,8 @@ def known(finished_run):
     """What is to be found in each format: logits, given labels, ids and flips."""
     with np.load(finished_run / "pseudo_labels.npz") as saved:
         arrays = {name: saved[name] for name in saved.files}
-    arrays["flips"] = row_history.read(finished_run / "predictions.npz").flips_of_all(4000)
+    moves = row_history.read(finished_run / "predictions.npz", num_rows=4000, num_classes=10)
+    arrays["flips"] = moves.flips_of_all(4000)
     return arrays
 
 

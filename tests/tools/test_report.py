@@ -215,6 +215,8 @@ def write_moves(path, **changes):
         "pseudo_label_class": np.array([[-1, -1, -1], [0, 1, 1], [0, 1, 2]]),
         "predicted_class": np.array([[0, 1, 2], [0, 1, 0], [0, 0, 0]]),
         "predicted_probability": np.full((3, 3), 0.5, np.float32),
+        "pseudo_label_probability": np.full((3, 3), 0.5, np.float32),
+        "class_loss": np.full((3, 3), 0.1, np.float32),
         "entropy": np.full((3, 3), 0.7, np.float32),
     }
     np.savez(path, **arrays | changes)
@@ -222,13 +224,28 @@ def write_moves(path, **changes):
 
 
 def test_flips_are_counted_from_the_first_prediction_to_the_end(tmp_path):
-    moves = row_history.read(write_moves(tmp_path / "predictions.npz"))
+    moves = row_history.read(write_moves(tmp_path / "predictions.npz"), num_rows=13, num_classes=3)
     # Row 12 went 2 (predicted), 1 (learned), 0 (predicted), 2 (learned).
     assert moves.flips.tolist() == [0, 0, 3]
     assert len(moves.path) == len(moves.titles) == 4
     assert moves.titles[1:3] == ["stage 2, epoch 4: learned", "stage 2, epoch 4: predicted"]
     assert moves.predicted.tolist() == [0, 0, 0]
     assert moves.flips_of_all(14)[9:].tolist() == [-1, 0, 0, 3, -1]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rows": np.array([10, 11, 13])},
+        {"rows": np.array([-1, 11, 12])},
+        {"predicted_class": np.array([[0, 1, 2], [0, 1, 0], [0, 0, 3]])},
+        {"pseudo_label_class": np.array([[-2, -1, -1], [0, 1, 1], [0, 1, 2]])},
+    ],
+    ids=["a row too far", "a row below 0", "a class too far", "a class below none"],
+)
+def test_a_history_of_rows_or_classes_that_the_table_has_not_is_refused(changed, tmp_path):
+    with pytest.raises(ValueError, match=r"predictions\.npz and pseudo_labels\.npz are of different runs"):
+        row_history.read(write_moves(tmp_path / "predictions.npz", **changed), num_rows=13, num_classes=3)
 
 
 def test_the_largest_flows_go_between_different_classes():

@@ -18,6 +18,7 @@ from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.checkpoints import CannotResume, Checkpoints
+from r2d2_tf.system import arrays
 from r2d2_tf.system.interrupts import RunInterrupted, StopSignals
 from r2d2_tf.training.callbacks import checkpointing
 from r2d2_tf.training.callbacks.collapse import RunStopped
@@ -271,7 +272,7 @@ def test_a_split_that_changed_since_the_run_began_is_refused_and_the_runs_own_is
     split.write_text(lines)
     with pytest.raises(RunInterrupted):
         start(tmp_path / "run", f"--split_file={split}", signals=StopAt(20))
-    ids = run_directory.read_arrays(undisturbed / "pseudo_labels.npz", ["ids"])["ids"]
+    ids = arrays.read(undisturbed / "pseudo_labels.npz", run_directory.TABLE_LAYOUT, ["ids"])["ids"]
     unlabeled = next(identifier for identifier in ids if identifier not in lines)
     split.write_text("\n".join([*lines.splitlines()[1:], unlabeled]))
     with pytest.raises(CannotResume, match=r"the given labels changed since the run in .* began.*--split_file.*--new_run"):

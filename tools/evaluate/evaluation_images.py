@@ -87,7 +87,7 @@ def load(config: Config, split: str, run_dir: Path | None) -> EvaluationImages:
     if split == "test":
         images, all_labels, rows = data.test_images, data.test_labels, np.arange(len(data.test_labels))
     else:
-        held_out = stage_predictions.held_out_of(run_dir) if run_dir is not None else {}
+        held_out = stage_predictions.held_out_of(run_dir, len(data.class_names)) if run_dir is not None else {}
         given = np.array([held_out.get(identifier, UNLABELED) for identifier in data.train_ids], np.int64)
         apart = np.flatnonzero(given != UNLABELED)
         images, all_labels = data.train_images, given if split == "held_out" else data.train_labels

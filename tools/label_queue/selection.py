@@ -41,11 +41,10 @@ def candidates(run_dir: Path, table: saved_table.SavedTable, class_names: Sequen
     Raises:
         ValueError: if files are missing, damaged, or of different runs.
     """
-    moves = row_history.read(run_dir / run_directory.HISTORY_FILE)
+    history = run_dir / run_directory.HISTORY_FILE
+    moves = row_history.read(history, num_rows=len(table.labels), num_classes=table.num_classes)
     if not np.array_equal(moves.rows, table.unlabeled_rows):
-        raise ValueError(
-            f"{run_dir / run_directory.HISTORY_FILE} and {run_directory.TABLE_FILE} are of different runs: make the run again"
-        )
+        raise ValueError(f"{history} and {run_directory.TABLE_FILE} are of different runs: make the run again")
     return Candidates(moves.rows, saved_table.summarized(table), moves, class_names)
 
 

@@ -101,9 +101,10 @@ def gather(run_dir: Path, config: Config, summary: dict[str, Any], *, data_dir: 
         ValueError: if a file or an image is missing or damaged, or the data set is not that of the run.
     """
     table = saved_table.read(run_dir / run_directory.TABLE_FILE)
-    moves = row_history.read(run_dir / run_directory.HISTORY_FILE)
     spec, data = finished.images_of(run_dir, config, summary, data_dir=data_dir, as_evaluated=True)
     images = run_images.placed(table, data)
+    history = run_dir / run_directory.HISTORY_FILE
+    moves = row_history.read(history, num_rows=len(table.labels), num_classes=table.num_classes)
     network = backbones.load(run_dir / run_directory.BACKBONE_FILE, config.backbone)
     return Evidence(
         config=config,

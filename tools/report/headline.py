@@ -33,9 +33,10 @@ class Headline:
 
 def predictions_of(run_dir: Path, summary: dict[str, Any]) -> tuple[dict[int, np.ndarray], np.ndarray] | None:
     """The predicted classes of the test images, stage -> `[images]`, and their labels; None of a run of before."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, KeyError):
         stages = (int(name.removeprefix("stage_")) for name in summary["test_error_percent"])
-        return stage_predictions.by_stage(run_dir, TEST, stages)
+        # The oldest runs do not name their classes, and left no predictions.
+        return stage_predictions.by_stage(run_dir, TEST, stages, num_classes=len(summary["class_names"]))
     return None
 
 

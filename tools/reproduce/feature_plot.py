@@ -19,6 +19,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import arrays
 from tools.shared import plots
 
 PICTURE = "features.png"
@@ -101,7 +102,8 @@ def _run(flag_values: flags.FlagValues) -> int:
     folder, config, summary = finished.named(flag_values["run_dir"].value)
     title = run_directory.title_of(summary)
     networks = networks_of(folder, config)
-    given_labels = run_directory.read_arrays(folder / run_directory.TABLE_FILE, ["given_labels"])["given_labels"]
+    table_file, layout = folder / run_directory.TABLE_FILE, run_directory.TABLE_LAYOUT
+    given_labels = arrays.read(table_file, layout, ["given_labels"])["given_labels"]
     data_dir = flag_values["data_dir"].value
     _, data = finished.images_of(folder, config, summary, data_dir=data_dir)
     if not isinstance(data.train_images, np.ndarray):

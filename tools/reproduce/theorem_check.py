@@ -19,6 +19,7 @@ from absl import flags
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.system import arrays
 from r2d2_tf.system.messages import markdown
 from tools.shared import plots
 
@@ -115,7 +116,7 @@ def _run(flag_values: flags.FlagValues) -> int:
         raise ValueError(f"the theorems speak of --class_loss=reverse_kl; this run has {config.class_loss}")
     if not (folder / run_directory.HISTORY_FILE).is_file() or not config.rounds:
         raise ValueError(f"{folder} holds no predictions of pseudo-labels: give a run that has a stage 2")
-    history = run_directory.read_arrays(folder / run_directory.HISTORY_FILE, HISTORY)
+    history = arrays.read(folder / run_directory.HISTORY_FILE, run_directory.HISTORY_LAYOUT, HISTORY)
     found = comparisons(history, alpha=config.alpha, beta=config.beta)
     print(f"{title}\n\n{table(found)}")
     draw(found, f"{title}: theorems 1 and 2", folder / PICTURE)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.runs import run_directory
+from r2d2_tf.system import arrays
 
 UNKNOWN = -1
 """Flips of a row that was never compared with a prediction: one with a given label."""
@@ -45,18 +46,22 @@ class RowHistory:
         return flips
 
 
-def read(path: Path) -> RowHistory:
-    """Reads the predictions that a run left.
+def read(path: Path, *, num_rows: int, num_classes: int) -> RowHistory:
+    """Reads the predictions that a run left, whose table has so many rows and classes.
 
     Raises:
-        ValueError: if the file is not there, is damaged, or holds no comparison.
+        ValueError: if the file is not there, is damaged, is of another table, or holds no comparison.
     """
     # The others are not needed, and each takes as much memory as all of these classes.
     names = ("rows", "stage", "epoch", "replaced", "pseudo_label_class", "predicted_class")
-    found = run_directory.read_arrays(path, names)
+    found = arrays.read(path, run_directory.HISTORY_LAYOUT, names)
     if not len(found["stage"]):
         raise ValueError(f"{path} holds no prediction: give a run that trained stage 2 or 3")
-    last = {name: run_directory.read_arrays(path, [name])[name][-1] for name in ("predicted_probability", "entropy")}
+    limits = {"rows": (0, num_rows), "predicted_class": (0, num_classes), "pseudo_label_class": (UNKNOWN, num_classes)}
+    if any(found[name].size and (found[name].min() < low or found[name].max() >= high) for name, (low, high) in limits.items()):
+        raise ValueError(f"{path} and {run_directory.TABLE_FILE} are of different runs: make the run again")
+    layout = run_directory.HISTORY_LAYOUT
+    last = {name: arrays.read(path, layout, [name])[name][-1] for name in ("predicted_probability", "entropy")}
     classes, titles = [], []
     for i, (stage, epoch, replaced) in enumerate(zip(*(found[name].tolist() for name in names[1:4]), strict=True)):
         when = f"stage {stage}, epoch {epoch}"

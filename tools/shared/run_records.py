@@ -13,6 +13,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import read_metrics
 from r2d2_tf.runs.outcome.summary import result_error, result_stage
+from r2d2_tf.system import arrays
 
 EVALUATION_FOLDER = "evaluation"
 PREDICTIONS_FILE = "predictions.npz"
@@ -98,7 +99,7 @@ class RunRecord:
             ValueError: if the file is damaged.
         """
         path = self.folder / EVALUATION_FOLDER / run_directory.BACKBONE_FILE / PREDICTIONS_FILE
-        return run_directory.read_arrays(path, ("labels", "predicted")) if path.is_file() else None
+        return arrays.read(path, {"labels": "i images", "predicted": "i images"}) if path.is_file() else None
 
 
 def read(folder: Path) -> RunRecord:

@@ -1,7 +1,5 @@
 """The learned table of a finished run, read where it lies: pseudo_labels.npz may be larger than memory."""
 
-import struct
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from r2d2_tf.system.messages import one_line
+from r2d2_tf.runs import run_directory
+from r2d2_tf.system import arrays
 
 _CHUNK_BYTES = 2**22
 """Of what is read at once, as float32."""
-_LOCAL_HEADER = struct.Struct("<26xHH")
-"""Of a member in a zip archive: behind these are its name and an extra field, of the two lengths, and then its bytes."""
 
 
 @dataclass(frozen=True)
@@ -84,40 +81,11 @@ def read(path: Path) -> SavedTable:
     Raises:
         ValueError: if the file is not there, is damaged, or holds what no run wrote.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no {path}: give a run that trained stage 2 or 3")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = ("ids", "given_labels", "pseudo_logits")
-            table = SavedTable(*(_mapped(path, archive.getinfo(f"{name}.npy")) for name in names))
-        if table.pseudo_logits.ndim != 2 or table.labels.dtype.kind != "i" or table.pseudo_logits.dtype.kind != "f":
-            raise ValueError("its arrays are of other kinds")
-        if not len(table.ids) == len(table.labels) == len(table.pseudo_logits):
-            raise ValueError("its arrays have different lengths")
-        if len(table.labels) and not -1 <= table.labels.min() <= table.labels.max() < table.num_classes:
-            raise ValueError("it gives labels that are no classes")
-    # Whatever a zip archive, NumPy and the operating system make of bytes that are not theirs.
-    except Exception as error:
-        raise ValueError(
-            one_line(f"{path} cannot be read: it is damaged, or holds what no run wrote; make the run again ({error})")
-        ) from error
+    found = arrays.mapped(path, run_directory.TABLE_LAYOUT)
+    table = SavedTable(found["ids"], found["given_labels"], found["pseudo_logits"])
+    if not -1 <= table.labels.min() <= table.labels.max() < table.num_classes:
+        raise ValueError(f"{path} cannot be read: it gives labels that are no classes; make the run again")
     return table
-
-
-def _mapped(path: Path, member: zipfile.ZipInfo) -> np.memmap:
-    if member.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{member.filename} is compressed")
-    with path.open("rb") as file:
-        file.seek(member.header_offset)
-        file.seek(sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))), 1)
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(file)
-        if dtype.hasobject:
-            raise ValueError(f"{member.filename} holds objects, which could be code")
-        if fortran_order or not np.prod(shape):
-            raise ValueError(f"{member.filename} is empty, or its columns come first")
-        return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
 def entropy_of(probabilities: np.ndarray) -> np.ndarray:
