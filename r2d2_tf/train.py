@@ -147,18 +147,16 @@ def _run(config: Config, signals: StopSignals, began: float, *, chosen: bool = F
         except (ValueError, OSError) as error:
             return _ended(f"error: {one_line(error)}", 2)
         signals.defer()
-        addition = ", without --new_run," if config.new_run else ""
-        how_to_go_on = f"the same command{addition} goes on from the last checkpoint"
         try:
             with warnings_held_back():
                 summary = experiment.run(folder, began)
             print(_result(summary, config))
         except RunInterrupted as interrupted:
-            return _ended(f"{interrupted}; {how_to_go_on}", interrupted.exit_code)
+            return _ended(f"{interrupted}; {run_directory.how_to_go_on(config)}", interrupted.exit_code)
         except (OSError, OpError) as error:
             lost = lost_worker(error, cluster)
             why = f"{lost}; once all are started again" if lost else f"{one_line(error)}; once that is mended"
-            return _ended(f"error: {why}, {how_to_go_on}", 1)
+            return _ended(f"error: {why}, {run_directory.how_to_go_on(config)}", 1)
         except CannotResume as error:
             return _ended(f"error: {one_line(error)}", 1)
         except RunStopped as error:

@@ -132,6 +132,16 @@ def has_checkpoint(config: Config) -> bool:
     return is_unfinished(config) and any((config.resolved_run_dir / CHECKPOINTS).glob("*.npz"))
 
 
+def how_to_go_on(config: Config) -> str:
+    """What the same command does now, after a run of `config` ended before its end, for people."""
+    folder = config.resolved_run_dir
+    if not (folder / CONFIG_FILE).is_file():
+        return f"the same command begins anew: {folder} is gone, and what was saved in it"
+    if not any((folder / CHECKPOINTS).glob("*.npz")):
+        return "the same command begins anew, as nothing was saved yet"
+    return f"the same command{', without --new_run,' if config.new_run else ''} goes on from the last checkpoint"
+
+
 def bytes_of_checkpoints(config: Config) -> int:
     """Size of the checkpoints from which the config's run is to be continued."""
     paths = (config.resolved_run_dir / CHECKPOINTS).glob("*.npz") if is_unfinished(config) else ()

@@ -72,5 +72,7 @@ def cannot_write(path: Path, error: BaseException) -> OSError:
     """What a person is told when `path` could not be written because of `error`."""
     number = getattr(error, "errno", None) or errno.EIO
     reason = getattr(error, "strerror", None) or error
+    if not path.parent.is_dir():
+        return OSError(number, f"{path} could not be written: {reason}, its folder is gone")
     free = shutil.disk_usage(path.parent).free / 2**30
     return OSError(number, f"{path} could not be written: {reason}, {free:.1f} GiB are free there")

@@ -2,6 +2,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -67,6 +68,23 @@ def test_an_unfinished_run_is_gone_on_with(config):
     assert run_directory.is_unfinished(config)
     assert not run_directory.is_unfinished(Config(run_dir=config.run_dir, new_run=True))
     assert (make(config) / "mark").exists()
+
+
+def test_what_the_same_command_does_after_a_run_broke_off_is_told_by_what_is_in_its_folder(config):
+    folder = make(config)
+    assert run_directory.how_to_go_on(config) == "the same command begins anew, as nothing was saved yet"
+    (folder / run_directory.CHECKPOINTS).mkdir()
+    (folder / run_directory.CHECKPOINTS / "000001-0123456789abcdef.npz").touch()
+    assert run_directory.how_to_go_on(config) == "the same command goes on from the last checkpoint"
+    afresh = dataclasses.replace(config, new_run=True)
+    assert run_directory.how_to_go_on(afresh) == "the same command, without --new_run, goes on from the last checkpoint"
+    shutil.rmtree(folder)
+    assert run_directory.how_to_go_on(config) == f"the same command begins anew: {folder} is gone, and what was saved in it"
+
+
+def test_a_file_whose_folder_is_gone_is_told(tmp_path):
+    with pytest.raises(OSError, match=r"x could not be written: No such file or directory, its folder is gone"):
+        files.write_text(tmp_path / "gone" / "x", "")
 
 
 def test_flags_that_change_no_result_may_change_until_a_run_is_finished(config):

@@ -347,6 +347,27 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(undisturbed, tmp_p
     assert differences(tmp_path / "run", undisturbed) == []
 
 
+@pytest.mark.slow
+def test_a_folder_that_is_deleted_while_it_trains_is_one_line_and_the_same_command_begins_anew(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    command, save = [*DETERMINISTIC, f"--run_dir={folder}"], Checkpoints.save
+
+    def delete_then(self, *arguments):
+        shutil.rmtree(folder)
+        save(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", delete_then)
+        assert train.main(command) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    told = rf"error: .*once that is mended, the same command begins anew: {folder} is gone, and what was saved in it\n"
+    assert re.fullmatch(told, error)
+    assert not folder.exists()
+    assert train.main(command) == 0
+    assert "Going on" not in capsys.readouterr().out
+
+
 def results_of_later_stages(folder):
     """Table, predictions and network at the end, and the epochs of stages 2 and 3."""
     rows = [{**row, "run_epoch": ""} for row in results_of(folder)["metrics.csv"] if row["stage"] != "1"]
