@@ -286,11 +286,12 @@ def _print_classes(found: Iterator[tuple[Path, str, float]], width: int) -> int:
     """Prints a line a file; returns the exit code, 1 if one was refused."""
     refused = 0
     for file, name, probability in found:
-        if math.isnan(probability):
-            refused = 1
-            print(f"error: {file} {name}", file=sys.stderr, flush=True)
-        else:
-            print(f"{file.name:{width}}  {name}  {100 * probability:5.1f} %", flush=True)
+        is_refused = math.isnan(probability)
+        line = f"error: {file} {name}" if is_refused else f"{file.name:{width}}  {name}  {100 * probability:5.1f} %"
+        # Whatever a file or a class is called, it moves no cursor.
+        plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        print(plain, file=sys.stderr if is_refused else sys.stdout, flush=True)
+        refused |= is_refused
     return refused
 
 

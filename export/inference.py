@@ -181,7 +181,7 @@ def metadata(model_path: str | Path) -> Metadata:
         if view not in ("shown", "stored"):
             raise ValueError("image_view is neither shown nor stored")
         return Metadata(names, resize, view == "shown")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: export the run again, or remove it") from error
 
 
@@ -209,7 +209,9 @@ def main(arguments: Sequence[str]) -> int:
             if len(names) != probabilities.shape[1]:
                 raise ValueError(f"the model has {probabilities.shape[1]} classes, and {METADATA_FILE} names {len(names)}")
             for file, p in zip(part, probabilities, strict=True):
-                print(f"{file.name:{width}}  {names[int(p.argmax())]}  {100 * p.max():5.1f} %", flush=True)
+                line = f"{file.name:{width}}  {names[int(p.argmax())]}  {100 * p.max():5.1f} %"
+                # Whatever a file or a class is called, it moves no cursor.
+                print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -39,7 +39,7 @@ STOPPED = 3
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments` (without the program's name) and returns the exit code."""
-    with StopSignals() as signals:
+    with terminal.plain_output(), StopSignals() as signals:
         try:
             return _train(arguments, signals)
         except RunInterrupted as interrupted:

@@ -44,7 +44,7 @@ from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
 from r2d2_tf.runs import finished, run_directory
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from tools.shared import row_history, run_images, saved_table
 from tools.shared.saved_table import SavedTable
 
@@ -111,9 +111,9 @@ def write_csv(path: Path, found: PseudoLabels) -> None:
                 of_each = zip(found.class_names, part["probabilities"].T, strict=True)
                 columns |= {f"{PROBABILITY_OF}{name}": _known(values) for name, values in of_each}
             if not number:
-                writer.writerow(columns)
+                writer.writerow(map(spreadsheets.cell, columns))
             lines = zip(*(column.to_pylist() for column in columns.values()), strict=True)
-            writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in line] for line in lines)
+            writer.writerows([f"{c:.9g}" if isinstance(c, float) else spreadsheets.cell(c) for c in line] for line in lines)
 
 
 def write_parquet(path: Path, found: PseudoLabels) -> None:

@@ -18,9 +18,9 @@ from absl import flags
 from r2d2_tf.config.command_line import run_with_flags
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.runs import finished, run_directory
-from r2d2_tf.system import files, terminal
+from r2d2_tf.system import files, spreadsheets, terminal
 from r2d2_tf.system.c_messages import without_warnings_about_images
-from r2d2_tf.system.messages import markdown
+from r2d2_tf.system.messages import markdown, mistake
 from tools.shared import run_images, saved_table
 from tools.shared.labelling import file_pictures, labelling_page
 from tools.shared.labelling.given_labels import given_lines
@@ -67,7 +67,7 @@ def _run(flag_values: flags.FlagValues) -> int:
     words = labelling_page.Words(f"Right labels? {run_directory.title_of(summary)}", _INTRODUCTION, MENDED_FILE, command)
     given_already = given_lines(run_dir, table, names)
     page = _page(words, table, _first(suspects, min(max(count, num_doubted), MOST_SHOWN)), images, names, given_already)
-    files.write_csv(run_dir / CSV_FILE, [titles, *lines])
+    spreadsheets.write(run_dir / CSV_FILE, [titles, *lines])
     files.write_text(run_dir / PAGE_FILE, page)
     print("\n".join(markdown([titles, *lines[:count]])))
     print(f"\nAll {len(lines):,} labeled images, the most doubtful first: {run_dir / CSV_FILE}")
@@ -104,7 +104,9 @@ def _page(
     for identifier, before, after, picture, others in zip(*shown[1:4], pictures, likely, strict=True):
         # The two between which somebody chooses come first.
         classes = list(dict.fromkeys((int(before), int(after), *others)))[: labelling_page.MOST_LIKELY]
-        cells = line_of.pop(str(identifier))
+        cells = line_of.pop(str(identifier), None)
+        if cells is None:
+            raise mistake(f"the labels of the run lack {identifier}, which its table has: make the run again")
         asked.append(labelling_page.Asked(picture, classes, _why(names[before], names[after]), cells))
     extras = (labelling_page.KEEP, labelling_page.DROP)
     return labelling_page.labelling_page(words, names, COLUMNS, asked, list(line_of.values()), extras)

@@ -8,7 +8,6 @@ run-choice/       what was chosen for it, and why
 log.txt           what was printed
 """
 
-import csv
 import dataclasses
 import os
 import shutil
@@ -29,7 +28,7 @@ from r2d2_tf.data.readers.folder import own_images
 from r2d2_tf.data.readers.npz import row_of
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.metrics_log import COLUMNS, read_metrics
-from r2d2_tf.system import arrays, files
+from r2d2_tf.system import arrays, files, spreadsheets
 from r2d2_tf.system.messages import mistake
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
@@ -200,8 +199,8 @@ class FittedFolder:
         if self.config.dataset == "npz":
             return arrays.read(self.folder / ARRAYS_FILE, {"labels": "i images"})["labels"]
         numbers = {name: number for number, name in enumerate(self.summary["class_names"])}
-        with (self.run_dir / run_directory.LABELS_FILE).open(newline="", encoding="utf-8") as file:
-            label_of = {line["file"]: numbers[line["label"]] for line in csv.DictReader(file)}
+        lines = spreadsheets.read_columns(self.run_dir / run_directory.LABELS_FILE)
+        label_of = {line["file"]: numbers[line["label"]] for line in lines}
         return np.array([label_of.get(name, -1) for name in self.names], np.int64)
 
     def copy_to(self, folder: Path) -> None:

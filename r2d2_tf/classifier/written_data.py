@@ -1,6 +1,5 @@
 """What was given to `fit`, as files that a run reads: an .npz of arrays, or links to files and a CSV of their classes."""
 
-import csv
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 from r2d2_tf.classifier.fitted import ARRAYS_FILE, LABELS_FILE, LINKS, RUN
 from r2d2_tf.classifier.given_classes import GivenClasses, given_classes, numbers_of
 from r2d2_tf.classifier.given_images import Pixels, files_in, folder_in, pixels_in
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from r2d2_tf.system.messages import mistake
 
 _LONGEST_NAME = 100
@@ -133,7 +132,7 @@ def _write_links(
         links.mkdir(parents=True)
         for name, path in targets.items():
             (links / name).symlink_to(path)
-        files.write_csv(labels, lines)
+        spreadsheets.write(labels, lines)
     return {"dataset": "folder", "data_dir": str(links), "labels": str(folder / LABELS_FILE)}
 
 
@@ -167,5 +166,4 @@ def _links_to(folder: Path, targets: dict[str, Path]) -> bool:
 def _says(path: Path, lines: list[list[str]]) -> bool:
     if not path.is_file():
         return False
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file)) == lines
+    return spreadsheets.read(path) == lines

@@ -14,6 +14,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.config.flag_help import FULL_HELP, HELP, flags_text, full_text, printed
 from r2d2_tf.config.identity import OF_BEFORE
 from r2d2_tf.config.path_flags import define_path
+from r2d2_tf.system import terminal
 from r2d2_tf.system.commands import brought, in_text
 from r2d2_tf.system.messages import mistake, one_line
 
@@ -52,7 +53,8 @@ def run_program(arguments: Sequence[str], help_text: str, body: Callable[[], int
             print(printed("\n\n".join([in_text(help_text).strip(), *([full_text()] if FULL_HELP in arguments else [])])))
             code = 0
         else:
-            code = body()
+            with terminal.plain_output():
+                code = body()
         # What is left in the buffer would break the pipe when Python ends, with a traceback.
         sys.stdout.flush()
         return code

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from r2d2_tf.system import files
+from r2d2_tf.system import spreadsheets
 
 COLUMNS = (
     "run_epoch",
@@ -80,7 +80,7 @@ class MetricsLog:
 
         if not self._writes:
             return
-        files.write_csv(self._path, [COLUMNS, *([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)])
+        spreadsheets.write(self._path, [COLUMNS, *([_cell(row.get(column)) for column in COLUMNS] for row in self.rows)])
         for row in new:
             with self._events.as_default(step=row["run_epoch"]):
                 for name, value in row.items():

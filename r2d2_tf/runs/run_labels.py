@@ -16,7 +16,7 @@ from r2d2_tf.data.labels.label_formats import PROBABILITY_OF
 from r2d2_tf.data.labels.matching import labels_in, rows_named
 from r2d2_tf.data.splits import Part, parse_part, parse_split, read_split
 from r2d2_tf.runs import run_directory
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from r2d2_tf.system.commands import brought
 
 
@@ -73,7 +73,7 @@ def write_labels(path: Path, data: ImageData, labels: np.ndarray) -> None:
         for name, label in zip(data.test_ids or (), data.test_labels if data.test_ids else (), strict=True):
             yield name, names[label], "test"
 
-    files.write_csv(path, lines())
+    spreadsheets.write(path, lines())
 
 
 def soft_labels(data: ImageData) -> list[np.ndarray]:

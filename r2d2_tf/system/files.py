@@ -1,12 +1,11 @@
 """Files that appear whole or not at all, whenever the process or the machine dies."""
 
 import contextlib
-import csv
 import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial-"
@@ -48,12 +47,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file in UTF-8, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_csv(path: Path, lines: Iterable[Sequence[object]]) -> None:
-    """Writes cells as a .csv, the titles first, whole or not at all; None is an empty cell."""
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

@@ -37,7 +37,7 @@ def mistake(message: object) -> ValueError:
 
 def warn(text: str) -> None:
     """Prints a warning, on a terminal parted at words."""
-    print(terminal.fitted(f"warning: {text}", terminal.columns(sys.stderr)), file=sys.stderr)
+    print(terminal.escaped(terminal.fitted(f"warning: {text}", terminal.columns(sys.stderr)), keep="\n"), file=sys.stderr)
 
 
 def time_text(low: float, high: float | None = None) -> str:

@@ -1,10 +1,12 @@
-"""How wide the terminal is that somebody reads, and text that is made to fit it."""
+"""How wide the terminal is that somebody reads, and text that is made to fit it and to do nothing else to it."""
 
+import contextlib
 import re
 import shutil
 import sys
 import textwrap
-from typing import IO
+from collections.abc import Iterator
+from typing import IO, Any, TextIO, cast
 
 NARROWEST = 40
 """Columns; text is not made narrower."""
@@ -12,6 +14,8 @@ _LABEL = re.compile(r" *\S(?:\S| (?! ))* {2,}(?=\S)")
 """What stands before a gap of two spaces or more: further lines of its text begin behind that gap."""
 _MUCH = 4
 """Columns."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, colors, sets a title, ends a line, turns the direction of text around, or is no character."""
 
 
 def columns(stream: IO[str] | None = None) -> int | None:
@@ -45,6 +49,40 @@ def _parted(line: str, width: int) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(parts)
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """A text with its control characters, but for those to `keep`, written out: a backslash, an x and two digits."""
+
+    def written(found: re.Match[str]) -> str:
+        number = ord(found[0])
+        if 0xDC80 <= number < 0xDD00:
+            # A byte of a file's name that is no UTF-8.
+            number -= 0xDC00
+        return found[0] if found[0] in keep else f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+    return _CONTROL.sub(written, text)
+
+
+class _PlainStream:
+    """A stream whose text is escaped, but for the ends of lines and tabs; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(escaped(text, keep="\n\t"))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def plain_output() -> Iterator[None]:
+    """Whatever the block prints, names of files and classes among it, moves no cursor and colors nothing."""
+    with contextlib.redirect_stdout(cast(TextIO, _PlainStream(sys.stdout))):
+        yield
 
 
 def say(text: str) -> None:

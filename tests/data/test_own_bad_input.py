@@ -1,6 +1,8 @@
 """Whatever there is in somebody's folder or file of labels is used, or refused in one line that names it."""
 
+import csv
 import os
+import re
 import unicodedata
 
 import numpy as np
@@ -13,6 +15,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data import health
 from r2d2_tf.data.labels.matching import class_names_in, labels_in, read_labels, rows_named
 from r2d2_tf.data.readers.file_search import FilesBelow, find_images
+from r2d2_tf.runs import run_labels
 from r2d2_tf.runs.dataset import spec_of
 
 
@@ -186,6 +189,28 @@ def test_any_name_of_a_file_names_its_image(name, photos, tmp_path):
     row = data.train_ids.index(f"unlabeled/{name}")
     assert data.class_names[data.given_labels[row]] == "odd"
     assert data.train_images.read(row) == (photos / "unlabeled" / name).read_bytes()
+
+
+def test_labels_of_files_and_classes_called_like_formulas_come_back(tmp_path):
+    names = ("=1+1.png", f"\x1b]0;owned\x07{chr(0x202E)}gnp.png", "-x;=y\n.png", "'=z.png")
+    for c, label in enumerate(('=HYPERLINK("http:evil")', "@SUM(1)")):
+        for i, name in enumerate(names):
+            photograph(tmp_path / "photos" / ("train" if i else "test") / label / name, (90 * c, 0, 90), i)
+    data = spec_of(config_of(tmp_path / "photos")).load(None)
+    run_labels.write_labels(tmp_path / "labeled.csv", data, data.given_labels)
+    with (tmp_path / "labeled.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not [cell for cell in cells if re.search(r"(^|;)[=+@-]|[\x00-\x1f\u202e]", cell)]
+    again = spec_of(config_of(tmp_path / "photos", labels=str(tmp_path / "labeled.csv"))).load(None)
+    assert (again.class_names, again.train_ids, again.test_ids) == (data.class_names, data.train_ids, data.test_ids)
+    np.testing.assert_array_equal(again.given_labels, data.given_labels)
+    np.testing.assert_array_equal(again.test_labels, data.test_labels)
+
+
+@pytest.mark.parametrize("name", ["a\x1bb", "tab\tbed", "turned\u202e"])
+def test_a_class_called_by_control_characters_is_refused(name, photos):
+    photograph(photos / "train" / name / "x.png", (1, 2, 3), 0)
+    assert_refused(config_of(photos), "a class must not be called", "rename it")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes")

@@ -1,4 +1,4 @@
-from r2d2_tf.system import files
+from r2d2_tf.system import spreadsheets
 from r2d2_tf.system.messages import columns, markdown
 
 
@@ -25,6 +25,6 @@ def test_numbers_are_in_line_on_the_right():
 
 
 def test_lines_of_a_csv_appear_whole_with_empty_cells_for_what_is_not_known(tmp_path):
-    files.write_csv(tmp_path / "lines.csv", [["file", "error"], ["a,b", None], ["\u00e9", 1.5]])
+    spreadsheets.write(tmp_path / "lines.csv", [["file", "error"], ["a,b", None], ["\u00e9", 1.5]])
     assert (tmp_path / "lines.csv").read_bytes() == 'file,error\n"a,b",\n\u00e9,1.5\n'.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["lines.csv"]

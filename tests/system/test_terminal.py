@@ -36,3 +36,11 @@ def test_a_range_is_one_number_once_its_ends_are_near():
     assert messages.time_text(700, 1150) == "12-19 min"
     assert messages.time_text(5000, 10_000) == "1.4-2.8 h"
     assert messages.time_text(100, 110) == "1.8 min"
+
+
+def test_what_is_printed_moves_no_cursor_and_colors_nothing(capsys):
+    with terminal.plain_output():
+        print("cat\x1b[2J\x1b]0;owned\x07\r, \u202e\x9b1m, \udcff and caf\u00e9\u200d", "a\tb", sep="\n")
+    assert capsys.readouterr().out == "cat\\x1b[2J\\x1b]0;owned\\x07\\x0d, \\u202e\\x9b1m, \\xff and caf\u00e9\u200d\na\tb\n"
+    messages.warn("dog\x1b[2J")
+    assert capsys.readouterr().err == "warning: dog\\x1b[2J\n"

@@ -234,7 +234,7 @@ def test_files_are_a_report_a_table_and_a_picture(finished_run, tmp_path, capsys
         lines = list(csv.DictReader(file))
     assert [line["run"] for line in lines] == ["plain_s0", "plain_s1", finished_run.name, "unfinished"]
     assert [line["stage_3"] for line in lines][::3] == ["10.0", ""]
-    assert lines[3]["--alpha"] == "0.2"
+    assert lines[3]["flag_alpha"] == "0.2"
     assert lines[3]["state"] == "epoch 3 of 5, 25.00 %"
     assert (out / "comparison.png").stat().st_size > 10_000
 

@@ -12,6 +12,7 @@ import pytest
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.data.datasets import DATASETS
 from tools import suspects
+from tools.shared.labelling.given_labels import given_lines
 
 
 @pytest.fixture
@@ -82,3 +83,9 @@ def test_a_run_whose_labeled_rows_were_clamped_is_one_line(finished_run, capsys)
     error = capsys.readouterr().err
     assert "were not learned: train with --learn_labeled_rows" in error
     assert error.count("\n") == 1
+
+
+def test_labels_of_a_run_that_somebody_cut_are_one_line(tmp_path):
+    (tmp_path / "labeled.csv").write_text("file,label\na,b\n")
+    with pytest.raises(ValueError, match=r"labeled\.csv is damaged: it lacks the column split"):
+        given_lines(tmp_path, None, ["b"])

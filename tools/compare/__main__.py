@@ -20,7 +20,7 @@ from r2d2_tf.config.command_line import run_program
 from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.runs import run_directory
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import one_line, warn
 from tools.compare import comparison, comparison_text
@@ -104,7 +104,7 @@ def _write(folder: Path, groups: Sequence[Group], text: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / REPORT_FILE, f"{text}\n\n![Test errors over the epochs]({PICTURE_FILE})\n")
-    files.write_csv(folder / TABLE_FILE, _csv_rows(groups))
+    spreadsheets.write(folder / TABLE_FILE, _csv_rows(groups))
     title = f"{' and '.join(sorted({run.config.dataset for group in groups for run in group.runs}))}: test error"
     fake = " (FAKE DATA)" if any(run.is_fake for group in groups for run in group.runs) else ""
     comparison_picture.draw(groups, title + fake, folder / PICTURE_FILE)
@@ -117,7 +117,18 @@ def _csv_rows(groups: Sequence[Group]) -> list[list[object]]:
     names = list(groups[0].flags)
     known = ("num_labels", "num_unlabeled", "num_test", "fake_data", "git_commit", "machine")
     # A flag of the same name, such as num_labels, is what was asked for.
-    titles = ["group", "run", "folder", *(f"--{name}" for name in names), "seed", "state", *stages, "top5", "seconds", *known]
+    titles = [
+        "group",
+        "run",
+        "folder",
+        *(f"flag_{name}" for name in names),
+        "seed",
+        "state",
+        *stages,
+        "top5",
+        "seconds",
+        *known,
+    ]
     rows: list[list[object]] = [list(titles)]
     for group in groups:
         for run in group.runs:

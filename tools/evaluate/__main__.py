@@ -29,7 +29,7 @@ from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path, define_paths
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome.summary import result_stage, words_of_summary
-from r2d2_tf.system import files, provenance
+from r2d2_tf.system import files, provenance, spreadsheets
 from r2d2_tf.system.c_messages import without_warnings_about_images
 from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import warn
@@ -242,7 +242,7 @@ def _write(folder: Path, report: dict[str, Any], metrics: ClassificationMetrics,
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
     counts = zip(subject.class_names, metrics.confusion.tolist(), strict=True)
-    files.write_csv(folder / CONFUSION_FILE, [["true class", *subject.class_names], *([own, *row] for own, row in counts)])
+    spreadsheets.write(folder / CONFUSION_FILE, [["true class", *subject.class_names], *([own, *row] for own, row in counts)])
     with files.written_whole(folder / PREDICTIONS_FILE) as path:
         arrays = {"labels": metrics.labels, "predicted": metrics.predicted, "confidence": metrics.confidence}
         np.savez(path, allow_pickle=False, **arrays)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from tools.label_queue import label_studio
 from tools.shared.labelling import file_pictures, labelling_page
 
@@ -55,7 +55,7 @@ def write_page(queue: Queue, out: Path, command: str) -> None:
     words = labelling_page.Words(f"To be labeled: {queue.title}", _INTRODUCTION, out.name, command)
     extras = (labelling_page.UNSURE, labelling_page.NONE_OF_THESE)
     page = labelling_page.labelling_page(words, queue.class_names, COLUMNS, asked, rest, extras)
-    files.write_csv(out, [COLUMNS, *(one.cells for one in asked), *rest])
+    spreadsheets.write(out, [COLUMNS, *(one.cells for one in asked), *rest])
     files.write_text(out.with_suffix(".html"), page)
 
 

@@ -7,7 +7,8 @@ classified a batch at a time, so a million of them need no more memory than a th
 Writes a line a photograph: file, label, probability, the next likely labels and their probabilities, error. A file that cannot
 be read, or has another size than the model takes, gets a line with its error and nothing else; the others are classified all
 the same, and the exit code is then 1. `--out=-` writes to standard output. The file is UTF-8 and appears whole or not at all.
-In a file's name a byte that is not UTF-8 is written as a backslash, an x and two digits.
+In a file's name a byte that is not UTF-8, or a control character, is written as a backslash, an x and two digits; a name that
+a spreadsheet would compute, as it begins with =, +, - or @, has a ' before it.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ from r2d2_tf.config.flag_help import flags_text
 from r2d2_tf.config.path_flags import define_path
 from r2d2_tf.data.file_kinds import not_read
 from r2d2_tf.runs import run_directory
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from r2d2_tf.system.commands import command_of
 from r2d2_tf.system.messages import one_line
 from tools.predict import photograph_files
@@ -210,7 +211,7 @@ def _kind_not_read(name: str) -> str | None:
 
 def _rows(
     batch: Sequence[Decoded], probabilities: np.ndarray, labels: Sequence[str], top: int, tally: Tally
-) -> Iterator[list[str | float]]:
+) -> Iterator[list[object]]:
     """The lines of a batch; `probabilities` are those of its photographs that could be read."""
     classified = iter(probabilities)
     for name, pixels in batch:
@@ -220,12 +221,12 @@ def _rows(
             error = "" if np.isfinite(p).all() else "the model gives it probabilities that are not finite"
         if error:
             tally.fail(name, error)
-            yield [shown(name), *[""] * (2 * top), error]
+            yield [spreadsheets.cell(name), *[""] * (2 * top), spreadsheets.cell(error)]
             continue
         likeliest = np.argsort(-p, kind="stable")[:top]
         tally.add(name, labels[likeliest[0]], float(p[likeliest[0]]))
-        cells = [cell for c in likeliest for cell in (labels[c], float(f"{p[c]:.6g}"))]
-        yield [shown(name), *cells, ""]
+        cells = [cell for c in likeliest for cell in (spreadsheets.cell(labels[c]), float(f"{p[c]:.6g}"))]
+        yield [spreadsheets.cell(name), *cells, ""]
 
 
 def summary(tally: Tally, *, seconds: float, start: float) -> list[str]:

@@ -9,7 +9,7 @@ from textwrap import wrap
 
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
-from r2d2_tf.system import files
+from r2d2_tf.system import files, spreadsheets
 from r2d2_tf.system.messages import markdown
 from r2d2_tf.system.provenance import told_commit
 from tools.reproduce import fake_data
@@ -114,7 +114,7 @@ class Results:
         lines = [line for line in others if (line["row"], line["config_digest"]) != same] + [record]
         order = [row.label for row in self.rows]
         lines.sort(key=lambda line: order.index(line["row"]) if line["row"] in order else len(order))
-        files.write_csv(path, [COLUMNS, *([line.get(column) for column in COLUMNS] for line in lines)])
+        spreadsheets.write(path, [COLUMNS, *([line.get(column) for column in COLUMNS] for line in lines)])
 
     def write_table(self) -> str:
         """Writes the table with its title, data, commits and machines as Markdown, and returns it."""
@@ -146,8 +146,7 @@ class Results:
 
 def _read(path: Path) -> list[Record]:
     try:
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file, restval=""))
+        lines = spreadsheets.read_columns(path)
         for line in lines:
             int(line["seed"]), line["row"], line["outcome"], line["config_digest"]
             if line["outcome"] == "finished":

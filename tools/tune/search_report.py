@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tqdm import tqdm
 
 from r2d2_tf.config.config import Config
-from r2d2_tf.system import files, provenance
+from r2d2_tf.system import files, provenance, spreadsheets
 from r2d2_tf.system.messages import markdown, one_line
 from tools.tune.options import Options
 from tools.tune.records import Record, Records, best_of
@@ -72,7 +72,7 @@ class Reporter:
             fcntl.flock(lock, fcntl.LOCK_EX)
             records = self.records.all()
             best = best_of(records)
-            files.write_csv(folder / LINES, _csv_lines(self.options.space, records))
+            spreadsheets.write(folder / LINES, _csv_lines(self.options.space, records))
             caption = f"Error in percent on {self.validated_on}, best first. Made by `{self.options.command}`."
             files.write_text(folder / TABLE, f"{caption}\n\n{self.table(records)}\n")
             if best is not None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from r2d2_tf.data.labels import exports
 from r2d2_tf.data.labels.label_file import LabelFile
+from r2d2_tf.system import spreadsheets
 from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import mistake
 
@@ -84,9 +85,11 @@ def _csv(path: Path, soft: bool) -> LabelFile:
             for _ in range(skipped):
                 file.readline()
             reader = csv.reader(file, delimiter=delimiter)
-            header = next(reader, [])
+            header = [spreadsheets.value(cell) for cell in next(reader, [])]
             if set(_REQUIRED) <= set(exports.columns_in(header)):
-                return _of_lines(path, header, _numbered(path, reader, len(header), skipped), soft)
+                table = _of_lines(path, header, _numbered(path, reader, len(header), skipped), soft)
+                # As the project's own programs write it. Names of files are matched as they are, first.
+                return dataclasses.replace(table, labels=[spreadsheets.value(label) for label in table.labels])
     raise _lacks_columns(path, first.strip())
 
 

@@ -15,6 +15,7 @@ from r2d2_tf.data.image_data import UNLABELED
 from r2d2_tf.data.labels.cells import composed, is_no_label, plain_labels, read_cells
 from r2d2_tf.data.labels.label_file import LabelFile
 from r2d2_tf.data.labels.label_formats import read_rows
+from r2d2_tf.system import spreadsheets, terminal
 from r2d2_tf.system.messages import mistake, one_line
 
 SPLITS = ("train", "test")
@@ -94,7 +95,7 @@ def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
     """The row of `ids` that each row of a file of labels names, `[rows]` int64.
 
     A name may begin with ./, be parted by backslashes, or have its accents composed otherwise; it may be the end of a single
-    id, or begin with folders or an address that the id lacks.
+    id, or begin with folders or an address that the id lacks; and it may be as `spreadsheets` writes it.
 
     Raises:
         ValueError: for the first name that is not among `ids`, and for one that is there twice with different labels.
@@ -104,7 +105,7 @@ def rows_named(table: LabelFile, ids: Sequence[str]) -> np.ndarray:
     found = np.empty(len(table.files), np.int64)
     unknown = []
     for number, name in enumerate(table.files):
-        row = row_of.get(name)
+        row = row_of.get(name, row_of.get(spreadsheets.value(name)))
         if row is None:
             places = places or _Places(ids)
             row = places.row_of(name)
@@ -249,9 +250,12 @@ def _numbers(class_names: Sequence[str]) -> dict[str, int]:
 
 
 def check_class_names(where: str, names: Iterable[str]) -> None:
-    """Raises ValueError for a class that a file of labels could not name: -1 or nan, which are none, or blanks at an end."""
+    """Raises ValueError for a class that a file of labels could not name: -1 or nan, which are none, or blanks at an end.
+
+    Or control characters, which no class needs, and which whatever shows its name would have to mind.
+    """
     for name in names:
-        if name != name.strip() or is_no_label(name):
+        if name != name.strip() or is_no_label(name) or terminal.escaped(name) != name:
             raise mistake(f"{where}: a class must not be called {name!r}, as a file of labels could not name it: rename it")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from r2d2_tf.data.labels.matching import read_labels
+from r2d2_tf.system import spreadsheets
 from tools.shared import html
 from tools.shared.labelling import labelling_page
 
@@ -18,7 +19,7 @@ EVIL = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",
     'say "hi", she said',
-    "it's",
+    "=1+'1'",
     "{{ 7*7 }}",
     "&amp; &lt;",
     "back\\slash",
@@ -107,7 +108,7 @@ def test_names_are_text_and_come_back_as_they_are(seen, tmp_path, downloads):
     assert [own.text.split("\n")[-1] for own in seen.find_elements("css selector", "#classes button")] == list(EVIL)
     browser.press(seen, *"1234567890")
     lines = saved(seen, downloads / "names.csv")
-    assert [line["label"] for line in lines] == [*EVIL, EVIL[0]]
+    assert [line["label"] for line in lines] == [spreadsheets.cell(name) for name in (*EVIL, EVIL[0])]
     assert read_labels(downloads / "names.csv").labels == [*EVIL, EVIL[0]]
     assert "<script>alert" not in (tmp_path / "names.html").read_text()
 

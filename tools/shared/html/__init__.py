@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from r2d2_tf.system import terminal
 from tools.shared import run_images
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _AT_ONCE = 32
 
 
 def render(template: str, content: dict[str, Any]) -> str:
-    """The page that a template of this folder makes of `content`; all text in it is escaped."""
+    """The page that a template of this folder makes of `content`; all text in it is escaped, control characters too."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -30,7 +31,7 @@ def render(template: str, content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(content)
+    return terminal.escaped(environment.get_template(template).render(content), keep="\n\t")
 
 
 def thumbnails(images: "Images", rows: np.ndarray) -> dict[int, str]:

@@ -99,7 +99,7 @@
       cells[LABEL] = extras[value].keeps ? given : "";
       cells[WHY] = extras[value].why;
     } else {
-      cells[LABEL] = data.classes[value];
+      cells[LABEL] = data.labels[value];
       if (given) cells[WHY] = given === cells[LABEL] ? "kept" : `was ${given}`;
     }
     return cells;

@@ -1,11 +1,11 @@
 """The labels that a finished run had, as lines of a file that is given to `--labels`."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.outcome import stage_predictions
+from r2d2_tf.system import spreadsheets
 from tools.shared import saved_table
 from tools.shared.labelling.labelling_page import NONE_OF_THESE, UNSURE
 
@@ -17,15 +17,14 @@ def given_lines(run_dir: Path, table: saved_table.SavedTable, class_names: Seque
     """
     path = run_dir / run_directory.LABELS_FILE
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+        lines = spreadsheets.read_columns(path, "file", "label", "split")
         return [{name: line[name] for name in ("file", "label", "split")} | {"why": "given already"} for line in lines]
     return [
         {"file": str(table.ids[row]), "label": class_names[table.labels[row]], "split": "train", "why": "given already"}
         for row in table.labeled_rows.tolist()
     ] + [
         {"file": identifier, "label": class_names[label], "split": "train", "why": "given already, held out"}
-        for identifier, label in stage_predictions.held_out_of(run_dir).items()
+        for identifier, label in stage_predictions.held_out_of(run_dir, len(class_names)).items()
     ]
 
 
@@ -38,10 +37,9 @@ def undecided_lines(labels: str) -> list[dict[str, str]]:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
+        lines = spreadsheets.read_columns(path)
     # It is somebody's own, not one that the page saved.
-    except (UnicodeDecodeError, csv.Error):
+    except ValueError:
         return []
     whys = (UNSURE.why, NONE_OF_THESE.why)
     return [

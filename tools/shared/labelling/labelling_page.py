@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from r2d2_tf.system import spreadsheets
 from tools.shared import html
 
 MOST_BYTES = 16 * 2**20
@@ -87,10 +88,12 @@ def labelling_page(
         "key": f"r2d2_tf labelling {_identity(class_names, columns, asked, rest)}",
         "file": words.file,
         "classes": list(class_names),
+        # What the page saves, a spreadsheet opens.
+        "labels": _cells(class_names),
         "columns": list(columns),
         "extras": [asdict(extra) for extra in extras],
-        "items": [asdict(one) for one in asked],
-        "rest": list(rest),
+        "items": [asdict(one) | {"cells": _cells(one.cells)} for one in asked],
+        "rest": [_cells(line) for line in rest],
     }
     script = (Path(html.__file__).parent / "labelling.js").read_text(encoding="utf-8")
     content = asdict(words) | {
@@ -101,6 +104,10 @@ def labelling_page(
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     }
     return html.render("labelling.html", content)
+
+
+def _cells(values: Sequence[str]) -> list[object]:
+    return [spreadsheets.cell(value) for value in values]
 
 
 def _identity(class_names: Sequence[str], columns: Sequence[str], asked: Sequence[Asked], rest: Sequence[Sequence[str]]) -> str:
