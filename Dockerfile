@@ -12,11 +12,12 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels .
 FROM python:3.13-slim
 ARG DEVICE=cpu
 COPY requirements.txt /tmp/
-# The pins that the tests saw; for a GPU another wheel of the same TensorFlow.
-RUN if [ "$DEVICE" = gpu ]; then \
-        sed -i -e '/^tensorflow==/d' -e 's/^tensorflow-cpu==\([0-9.]*\).*/tensorflow[and-cuda]==\1/' /tmp/requirements.txt; \
+# The pins that the tests saw, by their hashes; for a GPU another wheel of the same TensorFlow, which has none here.
+RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt \
+    && if [ "$DEVICE" = gpu ]; then \
+        pip uninstall --yes tensorflow-cpu \
+        && pip install --no-cache-dir "tensorflow[and-cuda]==$(sed -n 's/^tensorflow-cpu==\([0-9.]*\).*/\1/p' /tmp/requirements.txt)"; \
     fi \
-    && pip install --no-cache-dir -r /tmp/requirements.txt \
     && rm /tmp/requirements.txt
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl

@@ -3,10 +3,11 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 RUN = .venv/bin/python -m
-INSTALL = .venv/bin/pip install --quiet --disable-pip-version-check
+# Nothing is installed whose SHA-256 is not in the file.
+INSTALL = pip install --quiet --disable-pip-version-check --require-hashes
 CONFIG = configs/mnist5k.cfg
 
-.PHONY: quickstart test test-all check docs chromium renew
+.PHONY: quickstart test test-all check docs chromium renew sbom
 
 # Interrupted, it goes on. After a change of the config: make quickstart ARGS=--new_run
 quickstart: .venv/installed
@@ -39,22 +40,32 @@ check: .venv/installed-dev
 docs: .venv/installed-dev
 	.venv/bin/zensical build --strict --clean
 
-# Writes both files of pins anew from what the project asks for, for every Python and system at once. Pins that stand are kept
-# where they still fit; all of the newest: make renew ARGS=--upgrade. Then: make test-all
-COMPILE = uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make renew" $(ARGS)
-renew: .venv/installed
-	$(INSTALL) uv
-	$(RUN) $(COMPILE) requirements.in -o requirements.txt
-	$(RUN) $(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt \
+# Writes the files of pins, with hashes, anew from what the project asks for, for every Python and system at once. Pins that stand
+# are kept where they still fit; all of the newest: make renew ARGS=--upgrade. Then: make test-all
+COMPILE = .venv/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make renew" $(ARGS)
+renew: .venv/tools/installed
+	$(COMPILE) requirements-tools.in -o requirements-tools.txt
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt \
 		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements.txt)
 	{ echo "-r requirements.txt"; cat requirements-dev.txt; } >.venv/pins && mv .venv/pins requirements-dev.txt
 
+# A software bill of materials, CycloneDX, of all that is in .venv: after `make test` what tests need, too.
+sbom: .venv/tools/installed
+	.venv/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json .venv/bin/python
+
 .venv/installed-dev: requirements-dev.txt .venv/installed
-	$(INSTALL) -r requirements-dev.txt
+	.venv/bin/$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+.venv/tools/installed: requirements-tools.txt .venv/installed
+	.venv/bin/python -m venv .venv/tools
+	.venv/tools/bin/$(INSTALL) -r requirements-tools.txt
 	@touch $@
 
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found: install one, or name it, as in make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(INSTALL) -r requirements.txt
+	.venv/bin/$(INSTALL) -r requirements.txt
 	@touch $@

@@ -45,7 +45,12 @@ RUN_IN = {
     "tools.tune": "tools/test_tune.py",
 }
 """Command -> the tests, below tests/, that run it."""
-PIP = ("install -r requirements.txt", "install .", "install --no-deps .", "wheel --no-deps --wheel-dir=dist .")
+PIP = (
+    "install --require-hashes -r requirements.txt",
+    "install .",
+    "install --no-deps .",
+    "wheel --no-deps --wheel-dir=dist .",
+)
 """Of `make` and of package/test_wheel.py."""
 TAKES_A_RUNS_FLAGS = {
     "tools.evaluate",

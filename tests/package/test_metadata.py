@@ -38,6 +38,17 @@ def test_the_metadata_ask_for_what_the_checkout_asks_for_and_allow_its_pins(file
         assert all(requirement.specifier.contains(version) for version in own), requirement
 
 
+@pytest.mark.parametrize("file", ["requirements", "requirements-dev", "requirements-tools"])
+def test_every_pin_has_hashes_so_that_pip_installs_nothing_else(file):
+    lines = [line for line in (ROOT / f"{file}.txt").read_text().splitlines() if line and not line.lstrip().startswith("#")]
+    pinned = [number for number, line in enumerate(lines) if re.match(r"[\w.-]+==", line)]
+    assert len(pinned) > 20
+    assert all(lines[number].endswith(" \\") and lines[number + 1].startswith("    --hash=sha256:") for number in pinned)
+    assert {line for line in lines if not re.match(r"[\w.-]+==|    --hash=sha256:[0-9a-f]{64}( \\)?$", line)} <= {
+        "-r requirements.txt"
+    }
+
+
 def test_a_gpu_asks_for_the_same_tensorflow():
     (gpu,) = map(Requirement, OPTIONAL["gpu"])
     (plain,) = (requirement for requirement in FOR_USERS if requirement.name == "tensorflow")
