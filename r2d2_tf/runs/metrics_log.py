@@ -98,6 +98,7 @@ def _cell(value: Any) -> Any:
 
 
 _WHOLE = ("run_epoch", "stage", "epoch", "predicted")
+_PERCENT = ("test_error", "test_top5_error", "pseudo_label_error")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -114,6 +115,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             ]
         if not all({"run_epoch", "stage", "test_error"} <= row.keys() for row in rows):
             raise ValueError("it lacks columns, or cells of an epoch")
+        if not all(0 <= row[name] <= 100 for row in rows for name in _PERCENT if name in row):
+            raise ValueError("an error in it is none of 0 to 100 percent")
     except (OSError, ValueError, AttributeError, TypeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as what a run measured: {error}; make the run again") from error
     return rows

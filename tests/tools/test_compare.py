@@ -256,6 +256,7 @@ def test_a_picture_is_drawn_of_one_run_whatever_its_errors(errors, finished, tmp
 DAMAGE = {
     "no number": ("metrics.csv", "run_epoch,stage,test_error\n1,1,abc\n"),
     "not finite": ("metrics.csv", "run_epoch,stage,test_error\n1,1,nan\n"),
+    "more than all": ("metrics.csv", "run_epoch,stage,test_error\n1,1,1e300\n"),
     "cut short": ("metrics.csv", "run_epoch,stage,test_error\n1,1,30\n2,1\n"),
     "other columns": ("metrics.csv", "a,b\n1,2\n"),
     "bytes": ("metrics.csv", b"\xff\xfe\x00\x01run"),
