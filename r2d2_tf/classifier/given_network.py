@@ -23,7 +23,7 @@ import keras
 
 
 def network({arguments}):
-    return keras.saving.load_model(Path(__file__).with_suffix(".keras"), compile=False)
+    return keras.saving.load_model(Path(__file__).with_suffix(".keras"), compile=False, safe_mode=True)
 '''
 
 

@@ -3,19 +3,26 @@
 import ast
 import dataclasses
 import os
+import re
 import shutil
 
 import keras
 import numpy as np
 import pytest
+from conftest import SHORT
+from PIL import Image
 from test_architecture import ROOT, SOURCES, imported
 from test_run_tools import folder_of
 
+import r2d2_tf
 from export import __main__ as export_command
 from r2d2_tf import backbones, train
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import arrays
+from tools.evaluate import __main__ as evaluate
+from tools.predict import __main__ as predict
+from tools.report import __main__ as report
 from tools.reproduce import feature_plot, theorem_check
 
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "tarfile"}
@@ -158,21 +165,62 @@ def test_arrays_of_objects_are_refused_and_nothing_in_them_is_run(copied_run, tm
     assert witness.exists(), "it would have been run"
 
 
-def test_a_network_that_holds_code_is_refused(tmp_path):
+@pytest.fixture
+def network_with_code(tmp_path):
+    """The file of a network that makes a folder when it is read, and that folder."""
     witness = tmp_path / "witness"
+    # Its code holds all that it needs.
+    code = keras.layers.Lambda(eval(f"lambda x: [__import__('os').makedirs({str(witness)!r}, exist_ok=True), x][1]"))
+    keras.Sequential([keras.Input((28, 28, 1)), code, keras.layers.Flatten(), keras.layers.Dense(10)]).save(
+        tmp_path / "network.keras"
+    )
+    witness.rmdir()
+    return tmp_path / "network.keras", witness
 
-    def code(x):
-        open(witness, "w").close()
-        return x
 
-    network = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(code)])
-    witness.unlink(missing_ok=True)
-    network.save(tmp_path / "network.keras")
+def test_a_network_that_holds_code_is_refused(network_with_code):
+    path, witness = network_with_code
     with pytest.raises(
         ValueError, match=r"network .* cannot be read: it is damaged, or holds code, which is never run"
     ) as caught:
-        backbones.load(tmp_path / "network.keras")
+        backbones.load(path)
     assert "\n" not in str(caught.value)
+    assert not witness.exists()
+    keras.saving.load_model(path, compile=False, safe_mode=False)
+    assert witness.exists(), "it would have been run"
+
+
+def test_no_program_runs_the_code_of_a_network(network_with_code, copied_run, tmp_path, capsys):
+    path, witness = network_with_code
+    for name in (run_directory.BACKBONE_FILE, run_directory.STAGE_1_FILE, run_directory.STAGE_2_FILE):
+        shutil.copy(path, copied_run / name)
+    Image.new("L", (28, 28)).save(tmp_path / "digit.png")
+    other = [*SHORT, f"--run_dir={tmp_path / 'other'}"]
+    programs = {
+        "evaluate": lambda: evaluate.main([f"--run_dir={copied_run}"]),
+        "evaluate a stage": lambda: evaluate.main([f"--run_dir={copied_run}", "--stage=2"]),
+        "predict": lambda: predict.main([f"--model={copied_run}", str(tmp_path / "digit.png"), "--out=-"]),
+        "report": lambda: report.main([f"--run_dir={copied_run}"]),
+        "export": lambda: export_command.main([f"--run_dir={copied_run}", f"--output_dir={tmp_path / 'out'}"]),
+        "stage_1_from": lambda: train.main([*other, f"--stage_1_from={copied_run}"]),
+        "warm_start": lambda: train.main([*other, f"--warm_start={copied_run}"]),
+    }
+    for name, program in programs.items():
+        assert program() == 2, name
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert re.fullmatch(r"error: the network .*\.keras cannot be read: it is damaged, or holds code.*", error), name
+        assert not witness.exists(), name
+    with pytest.raises(ValueError, match="holds code, which is never run"):
+        r2d2_tf.load(copied_run)
+    assert not witness.exists()
+
+
+def test_a_file_of_kerass_older_format_runs_none_either(network_with_code, tmp_path):
+    path, witness = network_with_code
+    keras.saving.load_model(path, compile=False, safe_mode=False).save(tmp_path / "network.h5")
+    witness.rmdir()
+    with pytest.raises(ValueError, match="holds code, which is never run"):
+        r2d2_tf.load(tmp_path / "network.h5")
     assert not witness.exists()
 
 
