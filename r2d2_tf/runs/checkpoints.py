@@ -66,14 +66,23 @@ class Checkpoint:
             if saved != {f"{_VARIABLES}{name}.npy" for name in variables}:
                 raise CannotResume(self._other_network(f"it has {len(saved)} variables in place of {len(variables)}"))
             for name, variable in variables.items():
-                saved_copies = arrays.read_array(archive, f"{_VARIABLES}{name}")
+                saved_copies = self._read(archive, name)
                 if saved_copies.shape[1:] != tuple(variable.shape):
                     raise CannotResume(
                         self._other_network(f"{name} has shape {saved_copies.shape[1:]} in place of {tuple(variable.shape)}")
                     )
                 _assign_copies(variable, saved_copies, self.workers)
-            table.read(archive)
-            history.read(archive)
+            try:
+                table.read(archive)
+                history.read(archive)
+            except (ValueError, KeyError) as error:
+                raise CannotResume(self._other_network(str(error))) from error
+
+    def _read(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+        try:
+            return arrays.read_array(archive, f"{_VARIABLES}{name}")
+        except ValueError as error:
+            raise CannotResume(self._other_network(str(error))) from error
 
     def _other_network(self, why: str) -> str:
         return (
@@ -216,8 +225,11 @@ class Checkpoints:
     def _read(self, path: Path) -> Checkpoint:
         try:
             with zipfile.ZipFile(path) as archive:
+                # None is, and what is compressed may be a thousand times as large as the file.
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise ValueError("it is compressed")
                 return Checkpoint(path, RunState.read(archive), self._workers)
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError) as error:
             raise CannotResume(
                 f"the checkpoint {path} was written by another version of this program ({error}): go on with that version, or "
                 "add --new_run to start afresh"

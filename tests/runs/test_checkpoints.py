@@ -1,5 +1,7 @@
 import dataclasses
+import hashlib
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -201,6 +203,42 @@ def test_a_checkpoint_of_another_version_is_refused(checkpoints, monkeypatch):
     save(checkpoints, 1.0)
     with pytest.raises(CannotResume, match="written by another version of this program"):
         checkpoints.newest(refuse)
+
+
+def renamed(path):
+    """With the digest of what is in it now, as somebody does who changed it."""
+    return path.rename(path.with_name(f"{path.name[:7]}{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.npz"))
+
+
+def changed(path, members, compression=zipfile.ZIP_STORED):
+    """Writes a checkpoint anew, with other members."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()} | members
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, own in content.items():
+            archive.writestr(name, own)
+    renamed(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "compression"),
+    [({}, zipfile.ZIP_DEFLATED), ({"state.json": "[" * 100_000}, zipfile.ZIP_STORED)],
+    ids=["what may be a thousand times as large", "brackets"],
+)
+def test_a_checkpoint_that_somebody_changed_is_refused_before_it_is_read(members, compression, checkpoints, tmp_path):
+    save(checkpoints, 1.0)
+    changed(files(tmp_path)[0], members, compression)
+    with pytest.raises(CannotResume, match="was written by another version of this program"):
+        Checkpoints(tmp_path, "").newest(refuse)
+
+
+@pytest.mark.parametrize("name", ["variables/network/0", "table/predicted_sums", "history/0000/class_loss"])
+def test_an_array_of_a_checkpoint_that_says_more_than_it_has_is_refused(name, checkpoints, tmp_path):
+    save(checkpoints, 1.0)
+    header = b"\x93NUMPY\1\0\x76\0" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1073741824), }".ljust(117) + b"\n"
+    changed(files(tmp_path)[0], {f"{name}.npy": header})
+    with pytest.raises(CannotResume, match="is of another network, perhaps of another version"):
+        Checkpoints(tmp_path, "").newest(refuse).restore(variables_of(0.0), table_of(0.0), history_of())
 
 
 def test_one_that_cannot_be_read_counts_as_damaged(checkpoints, tmp_path, monkeypatch):
