@@ -1,5 +1,6 @@
 """From images to logits, whatever the network and however many images a replica has."""
 
+import contextlib
 import inspect
 
 import keras
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from r2d2_tf.backbones.layers import NUM_IMAGES
 from r2d2_tf.method.steps.checks import check_logits
+from r2d2_tf.method.steps.replica_seeds import own_numbers
 
 
 class Forward:
@@ -29,7 +31,8 @@ class Forward:
             return self._output(images, training, count)
         blank = tf.cast(count == 0, tf.int32)
         padded = tf.pad(images, [[0, blank], *[[0, 0]] * (images.shape.rank - 1)])
-        return self._output(padded, training, count)[:count]
+        with own_numbers(self._network) if training else contextlib.nullcontext():
+            return self._output(padded, training, count)[:count]
 
     def _output(self, images: tf.Tensor, training: bool, count: tf.Tensor) -> tf.Tensor:
         output = self._network(images, training=training, **dict.fromkeys(self._arguments, count))
