@@ -9,13 +9,15 @@ from r2d2_tf.backbones.layers import (
     LayerMaker,
     WeightNormConv2D,
     WeightNormDense,
+    authors_head,
+    bias_initializer,
     conv,
     conv_initializer,
-    dense,
     dense_initializer,
 )
 
 ConvMaker = Callable[[int, int, str], layers.Layer]
+FEATURES = 128
 
 
 def conv_large(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
@@ -23,7 +25,7 @@ def conv_large(image_shape: tuple[int, int, int], num_classes: int, batch_norm: 
     return _build(
         image_shape,
         lambda filters, size, padding: conv(filters, size, padding=padding),
-        dense(num_classes),
+        authors_head(num_classes, FEATURES),
         batch_norm,
         "conv_large",
     )
@@ -35,7 +37,7 @@ def conv_large_weight_norm(image_shape: tuple[int, int, int], num_classes: int, 
     def weight_norm_conv(filters: int, size: int, padding: str) -> layers.Layer:
         return WeightNormConv2D(filters, size, padding=padding, kernel_initializer=conv_initializer())
 
-    head = WeightNormDense(num_classes, kernel_initializer=dense_initializer())
+    head = WeightNormDense(num_classes, kernel_initializer=dense_initializer(), bias_initializer=bias_initializer(FEATURES))
     return _build(image_shape, weight_norm_conv, head, batch_norm, "conv_large_weight_norm")
 
 
@@ -54,7 +56,7 @@ def _build(
         layers.Dropout(0.5),
         *block(512, 3, "valid"),
         *block(256, 1, "valid"),
-        *block(128, 1, "valid"),
+        *block(FEATURES, 1, "valid"),
         layers.GlobalAveragePooling2D(),
     ]
     return keras.Sequential([keras.Input(image_shape), *body, head], name=name)

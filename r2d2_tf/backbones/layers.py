@@ -22,6 +22,11 @@ def dense_initializer() -> initializers.Initializer:
     return initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
+def bias_initializer(fan_in: int) -> initializers.Initializer:
+    """Uniform within +-1 / sqrt(fan_in), as the authors' framework draws biases; a bias does not know its layer's `fan_in`."""
+    return initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+
+
 def conv(
     filters: int,
     kernel_size: int,
@@ -56,6 +61,11 @@ def depthwise_conv(kernel_size: int, *, strides: int = 1, name: str | None = Non
 
 def dense(units: int, *, name: str | None = None) -> layers.Layer:
     return layers.Dense(units, kernel_initializer=dense_initializer(), name=name)
+
+
+def authors_head(num_classes: int, features: int) -> layers.Layer:
+    """Dense layer whose bias, too, is drawn: `[batch, features]` to logits."""
+    return layers.Dense(num_classes, kernel_initializer=dense_initializer(), bias_initializer=bias_initializer(features))
 
 
 def head_of(network: keras.Model) -> layers.Layer:

@@ -1,9 +1,9 @@
 """Shake-Shake-26 (Gastaldi 2017) as R2-D2's authors built it."""
 
 import keras
-from keras import layers
+from keras import initializers, layers
 
-from r2d2_tf.backbones.layers import LayerMaker, ShakeShake, conv, dense
+from r2d2_tf.backbones.layers import LayerMaker, ShakeShake, authors_head, bias_initializer, conv
 
 
 def shake_shake_26_2x96d(image_shape: tuple[int, int, int], num_classes: int, batch_norm: LayerMaker) -> keras.Model:
@@ -24,7 +24,7 @@ def _build(
     for width, strides in ((base_width, 1), (2 * base_width, 2), (4 * base_width, 2)):
         for block in range(4):
             x = _block(x, width, strides if block == 0 else 1, batch_norm)
-    return keras.Model(images, dense(num_classes)(layers.GlobalAveragePooling2D()(x)), name=name)
+    return keras.Model(images, authors_head(num_classes, x.shape[-1])(layers.GlobalAveragePooling2D()(x)), name=name)
 
 
 def _block(x: keras.KerasTensor, width: int, strides: int, batch_norm: LayerMaker) -> keras.KerasTensor:
@@ -44,5 +44,11 @@ def _skip(x: keras.KerasTensor, width: int, strides: int, batch_norm: LayerMaker
     # Every second pixel, and every second pixel one step down and right, each through its own half of a grouped 1x1
     # convolution: written as two, since grouped convolution has been a gap of TensorFlow on CPUs.
     shifted = layers.Cropping2D(((1, 0), (1, 0)))(x)
-    halves = [conv(width // 2, 1, use_bias=True)(layers.ReLU()(layers.MaxPooling2D(1, strides=2)(y))) for y in (x, shifted)]
+    halves = [_half(width, x.shape[-1])(layers.ReLU()(layers.MaxPooling2D(1, strides=2)(y))) for y in (x, shifted)]
     return batch_norm()(layers.concatenate(halves))
+
+
+def _half(width: int, channels: int) -> layers.Layer:
+    """Half of a grouped 1x1 convolution from 2 * `channels` to `width`; weights are drawn for the outputs of both halves."""
+    both_halves = initializers.VarianceScaling(1.0, "fan_out", "untruncated_normal")
+    return layers.Conv2D(width // 2, 1, kernel_initializer=both_halves, bias_initializer=bias_initializer(channels))

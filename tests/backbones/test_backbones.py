@@ -21,6 +21,7 @@ from r2d2_tf.backbones.layers import (
     batch_norm,
     conv,
     dense,
+    head_of,
 )
 
 SHAPES = {"lenet": (28, 28, 1), "lenet_2d": (28, 28, 1), "resnet18": (64, 64, 3)}
@@ -181,6 +182,26 @@ def test_initial_weights_are_the_authors():
     kernel = layer.get_weights()[0]
     assert np.abs(kernel).max() == pytest.approx(0.1, rel=0.01)
     assert np.std(kernel) == pytest.approx(0.1 / np.sqrt(3), rel=0.02)
+
+
+def test_biases_of_the_papers_heads_are_drawn_as_its_authors_do_and_others_stay_zero():
+    def head_bias(name):
+        return np.abs(np.asarray(head_of(built(name, 32, 10)).bias))
+
+    for name, features in (("shake_shake_26_2x32d", 128), ("conv_large", 128), ("conv_large_weight_norm", 128)):
+        assert 0.4 * features**-0.5 < head_bias(name).max() <= features**-0.5, name
+    assert not head_bias("lenet").any()
+    assert not head_bias("conv_small").any()
+
+
+def test_a_skip_of_stride_2_counts_the_outputs_of_both_halves_of_its_grouped_convolution():
+    network = next(layer for layer in built("shake_shake_26_2x32d", 32, 10).layers if isinstance(layer, keras.Model))
+    halves = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D) and layer.use_bias]
+    assert [(layer.kernel.shape[2], layer.filters) for layer in halves] == [(32, 32), (32, 32), (64, 64), (64, 64)]
+    for layer in halves:
+        channels, filters = layer.kernel.shape[2:]
+        assert np.std(layer.kernel) == pytest.approx(np.sqrt(2 / (2 * filters)), rel=0.1)
+        assert 0.8 * channels**-0.5 < np.abs(layer.bias).max() <= channels**-0.5
 
 
 FEATURES = np.random.default_rng(0).normal(2.0, 3.0, (8, 5, 5, 4)).astype(np.float32)
