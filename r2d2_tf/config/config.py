@@ -8,7 +8,7 @@ from r2d2_tf.config import flag_checks, identity, together
 from r2d2_tf.config.flag_checks import ALL, HEAD, HEAD_THEN_ALL, checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
-from r2d2_tf.data.image_data import AUTO, COPIES, NO_COPY, SHOWN, STORED
+from r2d2_tf.data.image_data import AUTO, BORDERS, COPIES, NO_COPY, SHOWN, STORED, SYMMETRIC
 from r2d2_tf.method.schedules import MOST_EPOCHS, Round, parse_rounds
 from r2d2_tf.system.messages import mistake
 
@@ -181,6 +181,9 @@ class Config:
     finetune_cosine_epochs: int = stage_3(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0)
 
     translate: int = augmentation(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
+    translate_border: str = augmentation(
+        SYMMETRIC, "what enters beside pixels a b c: symmetric = c b a, reflect = c b, as the authors", choices=BORDERS
+    )
     flip: bool = augmentation(False, "augmentation: random left-right flips")
     cutout: int = augmentation(
         0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0
@@ -190,9 +193,7 @@ class Config:
         "augmentation in stages 1 and 3 (RandAugment): operations an image, 1 to 9, and their strength, 1 to 10, as 2:9; "
         "2:9:all = in stage 2 too; empty = none",
     )
-    crop_scale: float = augmentation(
-        0.08, "augmentation of photographs: smallest share of the area in a random-resized crop", above=0.0, high=1.0
-    )
+    crop_scale: float = augmentation(0.08, "smallest share of a photograph in a random-resized crop", above=0.0, high=1.0)
 
     name: str = run("", "name of the run; by default that of the flagfile, or of the data set", cosmetic=True)
     new_run: bool = run(False, "start afresh: a run that is there already is moved aside, not deleted", cosmetic=True)

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 from r2d2_tf.config.flag_checks import HEAD, HEAD_THEN_ALL
 from r2d2_tf.data.datasets import OWN_SETS
-from r2d2_tf.data.image_data import AUTO, NO_COPY
+from r2d2_tf.data.image_data import AUTO, NO_COPY, SYMMETRIC
 
-OF_BEFORE = {"image_view": "stored", "held_out": "none"}
+OF_BEFORE = {"image_view": "stored", "held_out": "none", "translate_border": SYMMETRIC}
 """What a run did that was begun before there were these flags."""
 Config: TypeAlias = Any
 """A Config, whose own module imports this one."""

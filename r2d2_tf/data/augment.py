@@ -10,17 +10,21 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from r2d2_tf.data.image_data import SYMMETRIC
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training batch: reflect-translate by up to `translate` pixels, flip, `rand_augment`, cut out.
+    """What is done to a training batch: translate by up to `translate` pixels, flip, `rand_augment`, cut out.
 
+    `border` is what enters there, one of image_data.BORDERS.
     `cutout` is the side of the square, 0 for none; `fill` is its value, one a channel, in pixel units. `crop_scale` is
     for photographs alone: the smallest share of an image's area in a random-resized crop (`photographs.random_crop`).
     `operations` is the number of OPERATIONS that each image gets, one after the other, and `magnitude` (0..1) their strength.
     """
 
     translate: int = 0
+    border: str = SYMMETRIC
     flip: bool = False
     cutout: int = 0
     fill: tuple[float, ...] = ()
@@ -53,7 +57,7 @@ def augment(
     if augmentation.translate:
         reach = augmentation.translate
         shifts = tf.random.stateless_uniform([batch, 2], seeds[0], -reach, reach + 1, tf.int32)
-        images = translate(images, shifts[own])
+        images = translate(images, shifts[own], augmentation.border)
     if augmentation.flip:
         images = flip(images, tf.random.stateless_uniform([batch], seeds[1])[own] < 0.5)
     for number in range(augmentation.operations):
@@ -69,24 +73,26 @@ def augment(
     return images
 
 
-def translate(images: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
-    """Moves each image by whole pixels; what enters at a border mirrors what is there (d c b a | a b c d).
+def translate(images: tf.Tensor, shifts: tf.Tensor, border: str = SYMMETRIC) -> tf.Tensor:
+    """Moves each image by whole pixels; what enters at a border mirrors what is there.
 
     Args:
         images: any type.
         shifts: `[batch, 2]` int32, (dx, dy), each smaller than the side; positive moves right and down.
+        border: one of image_data.BORDERS.
     """
     height, width = tf.shape(images)[1], tf.shape(images)[2]
-    columns = _mirrored(tf.range(width)[None, :] - shifts[:, :1], width)
-    rows = _mirrored(tf.range(height)[None, :] - shifts[:, 1:], height)
+    columns = _mirrored(tf.range(width)[None, :] - shifts[:, :1], width, border)
+    rows = _mirrored(tf.range(height)[None, :] - shifts[:, 1:], height, border)
     moved = tf.gather(images, rows, axis=1, batch_dims=1)
     # Gathering columns pixel by pixel from the moved rows: two cheap gathers, no padded copy.
     return tf.gather(moved, tf.repeat(columns[:, None, :], height, axis=1), axis=2, batch_dims=2)
 
 
-def _mirrored(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    index = tf.where(index < 0, -1 - index, index)
-    return tf.where(index >= size, 2 * size - 1 - index, index)
+def _mirrored(index: tf.Tensor, size: tf.Tensor, border: str) -> tf.Tensor:
+    repeated = int(border == SYMMETRIC)
+    index = tf.where(index < 0, -repeated - index, index)
+    return tf.where(index >= size, 2 * (size - 1) + repeated - index, index)
 
 
 def flip(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,10 @@ SHOWN, STORED = "shown", "stored"
 NO_COPY, AUTO, MEMORY, FILE = "none", "auto", "memory", "file"
 COPIES = (NO_COPY, AUTO, MEMORY, FILE)
 """Where a copy of photographs is kept: auto is a file where there is room for it, else memory."""
+SYMMETRIC, REFLECT = "symmetric", "reflect"
+BORDERS = (SYMMETRIC, REFLECT)
+"""What enters at the border of an image a b c that is moved, by NumPy's names: c b a | a b c, as in tensorflow-addons, or
+c b | a b c, as in the authors' code. Runs that were begun before the flag have the first."""
 
 
 @dataclass(frozen=True)

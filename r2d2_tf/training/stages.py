@@ -135,7 +135,9 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
     """The stages of a run on a data set, in order."""
     # A square of the mean color is zero once normalised: the authors cut out after normalising.
     fill = tuple(255.0 * mean for mean in spec.mean)
-    gentle = Augmentation(translate=config.translate, flip=config.flip, crop_scale=config.crop_scale)
+    gentle = Augmentation(
+        translate=config.translate, border=config.translate_border, flip=config.flip, crop_scale=config.crop_scale
+    )
     strong = replace(gentle, cutout=config.cutout, fill=fill) if config.cutout else gentle
     operations, magnitude, in_all_stages = flag_checks.parsed_rand_augment(config.rand_augment)
     strong = replace(strong, operations=operations, magnitude=magnitude)

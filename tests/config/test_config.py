@@ -9,6 +9,7 @@ from r2d2_tf import train
 from r2d2_tf.config.command_line import define_flags, from_command_line, from_flags
 from r2d2_tf.config.config import CLASS_LOSS_NAMES, Config
 from r2d2_tf.config.flag_help import help_text
+from r2d2_tf.runs import run_directory
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.cfg"))
 
@@ -127,6 +128,27 @@ def test_a_run_of_before_the_view_of_photographs_keeps_its_own_and_a_persons_fla
 def test_a_flag_at_its_default_leaves_the_digest_alone_so_that_a_new_one_does_not_rename_old_runs():
     nothing = hashlib.sha256(b"{}").hexdigest()[:8]
     assert Config().digest == Config(seed=0, alpha=0.1).digest == nothing
+
+
+def test_the_papers_configs_have_the_authors_border_and_what_was_run_here_keeps_pictures_and_name(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def of(name):
+        return from_command_line([f"--flagfile=configs/{name}.cfg"])
+
+    papers = ("cifar10", "cifar100", "svhn", "ablation/table1_b", "ablation/table4_forward_kl")
+    assert {of(name).translate_border for name in papers} == {"reflect"}
+    digests = {"mnist5k": "f52223aa", "mnist5k_gentle": "e6002f15", "mnist": "673ed13f", "svhn_cpu": "8a10fa56"}
+    assert {name: (of(name).digest, of(name).translate_border) for name in digests} == {
+        name: (digest, "symmetric") for name, digest in digests.items()
+    }
+
+
+def test_a_run_of_before_goes_on_with_its_own_border_whatever_its_config_says_now(tmp_path):
+    now = Config(run_dir=str(tmp_path), translate_border="reflect")
+    record = dataclasses.replace(now, translate_border="symmetric").to_flagfile().splitlines(keepends=True)
+    (tmp_path / "config.cfg").write_text("".join(line for line in record if "translate_border" not in line))
+    assert run_directory.as_begun(now).translate_border == "symmetric"
 
 
 def test_stage_1_alone_is_the_same_for_all_that_share_it():

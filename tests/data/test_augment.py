@@ -8,6 +8,7 @@ from conftest import ROOT
 from scipy.ndimage import map_coordinates
 
 from r2d2_tf.data.augment import OPERATIONS, Augmentation, augment, cutout, flip, rand_augment, translate
+from r2d2_tf.data.image_data import BORDERS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 7, 2)).astype(np.uint8)
 KEY = tf.constant([1, 2])
@@ -21,11 +22,19 @@ def addons():
     return np.load(path)
 
 
-def test_translating_moves_pixels_and_mirrors_them_at_the_border():
+@pytest.mark.parametrize("border", BORDERS)
+def test_translating_moves_pixels_and_mirrors_them_at_the_border_as_numpy_does(border):
     shifts = np.array([[0, 0], [2, 0], [-1, 3], [4, -4], [-6, 1], [1, 1]], np.int32)
-    for image, (dx, dy), moved in zip(IMAGES, shifts, translate(IMAGES, shifts).numpy(), strict=True):
-        padded = np.pad(image, ((6, 6), (6, 6), (0, 0)), mode="symmetric")
+    for image, (dx, dy), moved in zip(IMAGES, shifts, translate(IMAGES, shifts, border).numpy(), strict=True):
+        padded = np.pad(image, ((6, 6), (6, 6), (0, 0)), mode=border)
         np.testing.assert_array_equal(moved, padded[6 - dy : 11 - dy, 6 - dx : 13 - dx])
+
+
+def test_the_authors_border_does_not_repeat_the_edge_and_that_of_before_does():
+    line = np.arange(6, dtype=np.uint8).reshape(1, 1, 6, 1)
+    moved = {border: translate(line, tf.constant([[3, 0]]), border).numpy().ravel().tolist() for border in BORDERS}
+    assert moved == {"symmetric": [2, 1, 0, 0, 1, 2], "reflect": [3, 2, 1, 0, 1, 2]}
+    assert Augmentation().border == "symmetric"
 
 
 def test_translating_agrees_with_tensorflow_addons(addons):

@@ -141,7 +141,7 @@ def _random_views(images: Images, rows: np.ndarray, keys: np.ndarray, views: Vie
     batches = tf.data.Dataset.from_tensor_slices((rows, shifts.astype(np.int32) - views.translate, flips)).batch(BATCH)
 
     def moved(rows: tf.Tensor, shifts: tf.Tensor, flips: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return augment.flip(augment.translate(plain(rows), shifts), flips), rows
+        return augment.flip(augment.translate(plain(rows), shifts, views.border), flips), rows
 
     return pipeline.read_ahead(batches.map(moved, **PARALLEL))
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2d2_tf.data import looking
+from r2d2_tf.data.image_data import SYMMETRIC
 from r2d2_tf.data.photographs import Photographs
 
 CENTRAL, MIRRORED = "central", "mirrored"
@@ -65,6 +66,7 @@ class Views:
         count: of all of them.
         flip: whether mirror images are of the same class.
         translate: most pixels that a random view of an image of a fixed size is moved.
+        border: what enters there, one of image_data.BORDERS.
         crop_scale: smallest share of the area in a random view of a photograph.
     """
 
@@ -72,10 +74,12 @@ class Views:
     flip: bool
     translate: int
     crop_scale: float
+    border: str = SYMMETRIC
 
     def names(self, images: np.ndarray | tf.Tensor | Photographs) -> list[str]:
         """Each says all that a view depends on beside the image."""
-        how = f"translate {self.translate}"
+        # Features of before there was another border keep their name.
+        how = f"translate {self.translate}{f', {self.border}' if self.border != SYMMETRIC else ''}"
         if isinstance(images, Photographs):
             how = f"crop {self.crop_scale:g} of {images.crop_side}"
         plain = [CENTRAL, MIRRORED] if self.flip else [CENTRAL]

@@ -113,7 +113,13 @@ class RunFeatures:
     @property
     def _views(self) -> Views:
         config = self.config
-        return Views(config.feature_views, flip=config.flip, translate=config.translate, crop_scale=config.crop_scale)
+        return Views(
+            config.feature_views,
+            flip=config.flip,
+            translate=config.translate,
+            crop_scale=config.crop_scale,
+            border=config.translate_border,
+        )
 
     @functools.cached_property
     def _computer(self) -> FeatureComputer:
