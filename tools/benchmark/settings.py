@@ -22,6 +22,7 @@ CASES = {
     "lenet": Config(dataset="mnist", backbone="lenet", num_labels=1000, batch_size=64, translate=2),
     "conv_small": Config(dataset="cifar10", backbone="conv_small", num_labels=1000, batch_size=128, translate=4, flip=True),
     "conv_medium": Config(dataset="cifar10", backbone="conv_medium", num_labels=1000, batch_size=128, translate=4, flip=True),
+    "cifar_fast": Config(dataset="cifar10", backbone="cifar_fast", num_labels=1000, batch_size=128, translate=4, flip=True),
     "conv_large": Config(dataset="cifar10", backbone="conv_large", num_labels=1000, batch_size=32, translate=4, flip=True),
 }
 """Network -> shapes, batch and augmentation that it is measured with."""

@@ -49,6 +49,19 @@ def six_convolutions(image_shape: Sequence[int], num_classes: int, *, widths: Se
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
+def cifar_fast(image_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """As backbones.cifar_fast."""
+    layers: list[nn.Module] = []
+    channels = image_shape[-1]
+    blocks = [(24, 2, False), *[(filters, 3, pools) for filters in (64, 256, 256) for pools in (True, False)]]
+    for filters, size, pools in blocks:
+        layers += [nn.Conv2d(channels, filters, size, padding=(size - 1) // 2, bias=False)]
+        layers += [nn.MaxPool2d(2)] if pools else []
+        layers += [nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
+        channels = filters
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
 def conv_large(image_shape: Sequence[int], num_classes: int) -> nn.Module:
     """As backbones.conv_large."""
     layers: list[nn.Module] = []
@@ -68,6 +81,7 @@ NETWORKS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
     "lenet": lenet,
     "conv_small": functools.partial(six_convolutions, widths=(16, 32, 64)),
     "conv_medium": functools.partial(six_convolutions, widths=(64, 128, 256)),
+    "cifar_fast": cifar_fast,
     "conv_large": conv_large,
 }
 TURNED = {"conv_small", "conv_medium"}
