@@ -13,12 +13,13 @@ from conftest import ROOT, unpadded
 from serving import RunningServer, write_model
 
 from tools.load_test import __main__ as load_test
-from tools.load_test import load_report, reference, server_process
+from tools.load_test import attacks, disturbances, load_report, reference
 from tools.load_test.cases import Case
-from tools.load_test.load import Connections, Tally, run_stage
+from tools.load_test.load import Connections, NoAnswerError, Tally, run_stage
 from tools.load_test.load_report import LoadTestResult, Memory, Stop, broken_promises
 from tools.load_test.reference import largest_difference
-from tools.load_test.server_process import ServerProcess
+from tools.shared import server_process
+from tools.shared.server_process import ServerProcess
 
 KEPT = Stop(exit_code=0, seconds=1.0, read=5, answered=5, cut=Counter(), last_line="")
 
@@ -105,6 +106,78 @@ def test_each_promise_can_be_broken(memory, stop, message):
     assert message is None or message in broken[0]
 
 
+def attacked(**changed):
+    return attacks.Attacked(
+        "x", requests=9, wrong=0, retried=0, p50=0.01, p99=0.02, first=0.02, health=0.1, usual=0.01
+    )._replace(**changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"wrong": 2}, "beside x: 2 small requests were not answered rightly"),
+        ({"requests": 0}, "were not answered rightly"),
+        ({"p99": 0.2}, "beside x: p99 of small requests grew by 190 ms"),
+        ({"health": 2.0}, "beside x: /healthz answered only after 2.0 s"),
+    ],
+)
+def test_an_attack_can_break_promises(changed, message):
+    found = LoadTestResult([], [], None, None, 0, attacks=[attacked(**changed)])
+    broken = broken_promises(found, tolerance=1e-6)
+    assert len(broken) == (message is not None)
+    assert message is None or message in broken[0]
+    assert "| x |" in unpadded(load_report.attack_table(found.attacks))
+
+
+def test_what_did_not_come_true_in_the_middle_of_load_is_a_broken_promise():
+    found = LoadTestResult([], [], None, None, 0, load_report.Disturbed(2, 1, ["version 2 did not take over within 60 s"]))
+    assert broken_promises(found, tolerance=1e-6) == ["version 2 did not take over within 60 s"]
+    assert "another version took over 2 times, and the server was killed 1 times" in load_report.summary(found)
+
+
+def test_disturbances_are_spread_over_the_requests():
+    disturber, done = disturbances.Disturber(None, None, None, "x"), []
+
+    async def swap():
+        done.append("swap")
+
+    async def kill():
+        done.append("kill")
+
+    disturber._swap, disturber._kill = swap, kill
+
+    async def count():
+        disturber.plan(100, swaps=3, kills=1)
+        for number in range(100):
+            disturber.answered()
+            await asyncio.sleep(0)
+            done.append(number) if number % 10 == 9 else None
+        await disturber.wait()
+
+    asyncio.run(count())
+    assert [step for step in done if isinstance(step, str)] == ["swap", "swap", "kill", "swap"]
+    assert done[:2] == [9, "swap"]
+    assert done[-2:] == [89, 99]
+
+
+@pytest.mark.parametrize(("failures", "patience", "lost"), [(2, 10.0, 0), (1, 0.0, 1)])
+def test_a_request_without_an_answer_is_sent_again_while_there_is_patience(monkeypatch, failures, patience, lost):
+    monkeypatch.setattr("tools.load_test.load._RETRY_SECONDS", 0.0)
+    left = [failures]
+
+    async def send(case):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise NoAnswerError("gone", refused=True)
+        return "400", b""
+
+    tally = Tally("rest", 1)
+    cases, until = iter([Case("x", b"", frozenset(["400"]))]), time.monotonic() + 10
+    asyncio.run(run_stage(send, cases, tally, tolerance=0, until=until, progress=lambda: None, patience=patience))
+    assert (tally.sent, tally.lost.total(), tally.retried.total()) == (1, lost, failures - lost)
+
+
 def test_requests_that_were_not_sent_are_a_broken_promise(folder, capsys):
     with RunningServer(folder) as server:
         assert run_against(server, "--requests=100000", "--seconds=1") == 1
@@ -161,7 +234,7 @@ def test_a_server_that_does_not_stop_is_killed(monkeypatch):
     monkeypatch.setattr(server_process, "STOP_SECONDS", 0.3)
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     deaf += "print('REST  http://127.0.0.1:1/v1\\ngRPC  127.0.0.1:2', flush=True); time.sleep(60)"
-    process = ServerProcess(ROOT, "x", max_body_bytes=1)
+    process = ServerProcess(ROOT, "x")
     process._command = [sys.executable, "-c", deaf]
     with process:
         assert (process.rest, process.grpc) == ("127.0.0.1:1", "127.0.0.1:2")
@@ -170,7 +243,7 @@ def test_a_server_that_does_not_stop_is_killed(monkeypatch):
 
 
 def test_a_server_that_does_not_start_leaves_nothing_behind():
-    process = ServerProcess(ROOT / "nowhere", "x", max_body_bytes=1)
+    process = ServerProcess(ROOT / "nowhere", "x")
     with pytest.raises(ValueError, match=r"the server did not start: .*there is no folder"), process:
         pass
     assert not process.runs
@@ -218,6 +291,7 @@ def test_answers_differ_by_number_text_shape_and_name():
         (["--model={folder}", "--concurrency=0"], "concurrency (0) must be numbers above 0"),
         (["--model={folder}", "--server=example.com:80,example.com:81"], "must be on this machine"),
         (["--model={folder}", "--server=localhost:8501"], "must be two addresses"),
+        (["--model={folder}", "--server=localhost:1,localhost:2", "--kills=1"], "is not ours, and kills needs one that is"),
         (["--model={folder}", "--images=nowhere"], "images (nowhere) is no folder"),
         (["--model={folder}", "--malformed=2"], "malformed"),
     ],
@@ -236,3 +310,14 @@ def test_the_server_that_it_starts_keeps_all_promises(folder):
     assert done.returncode == 0, done.stderr
     assert "SIGTERM in the middle of load" in done.stdout
     assert "Memory of the server" in done.stdout
+
+
+@pytest.mark.slow
+def test_versions_that_take_over_kills_and_attacks_break_no_promise(folder):
+    command = [sys.executable, "-m", "tools.load_test", f"--model={folder}", "--requests=4000", "--concurrency=8"]
+    done = subprocess.run(
+        [*command, "--swaps=2", "--kills=2", "--attacks"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "another version took over 2 times, and the server was killed 2 times" in done.stdout
+    assert "| 500 silent connections |" in unpadded(done.stdout)

@@ -17,6 +17,7 @@ from tools.load_test.reference import largest_difference
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _TIMEOUT_SECONDS = 60.0
 _CHANNELS = 4
+_RETRY_SECONDS = 0.1
 _STOPPING_STATUS = Code.UNAVAILABLE.http_status
 _NOT_CONNECTED = "failed to connect"
 """gRPC says so of a request that was never sent; any other UNAVAILABLE may be of one that the server had read."""
@@ -41,6 +42,7 @@ class Tally:
         latencies: seconds of each right request.
         lost: reasons of requests without an answer.
         refused: of these, those that the server did not take.
+        retried: reasons for which requests were sent again; what became of them is counted once, by their last answer.
         wrong: kinds of requests whose answer was not the model's.
         unexpected: requests that got another code than they may, as (kind, code).
         bad: wrong requests that were refused as they must be, by kind.
@@ -51,6 +53,7 @@ class Tally:
     latencies: list[float] = dataclasses.field(default_factory=list)
     lost: Counter[str] = dataclasses.field(default_factory=Counter)
     refused: Counter[str] = dataclasses.field(default_factory=Counter)
+    retried: Counter[str] = dataclasses.field(default_factory=Counter)
     wrong: Counter[str] = dataclasses.field(default_factory=Counter)
     unexpected: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     bad: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -90,6 +93,8 @@ class Connections:
         self._session = aiohttp.ClientSession(f"http://{self._rest}", connector=connector, timeout=timeout)
         # Otherwise all channels to one address would share a connection.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+        # A server that is started again must be found soon.
+        options += [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
         self._channels = [grpc.aio.insecure_channel(self._grpc, options=options) for _ in range(_CHANNELS)]
         self._methods = [channel.unary_unary(PREDICT) for channel in self._channels]
         self._next = 0
@@ -133,26 +138,50 @@ class Connections:
 
 
 async def run_stage(
-    send: Send, cases: Iterator[Case], tally: Tally, *, tolerance: float, until: float, progress: Callable[[], Any]
+    send: Send,
+    cases: Iterator[Case],
+    tally: Tally,
+    *,
+    tolerance: float,
+    until: float,
+    progress: Callable[[], Any],
+    patience: float = 0.0,
 ) -> None:
-    """Sends `cases` until they or the time (`time.monotonic`) are over, or the server refuses; `tally` counts the answers."""
+    """Sends `cases` until they or the time (`time.monotonic`) are over, or the server refuses; `tally` counts the answers.
+
+    For `patience` seconds a request that gets no answer is sent again and again.
+    """
 
     async def work() -> None:
         for case in cases:
             if time.monotonic() > until:
                 return
-            started = time.perf_counter()
             try:
-                code, content = await send(case)
+                code, content, seconds = await _with_patience(send, case, tally, patience)
             except NoAnswerError as error:
                 tally.lost[str(error)] += 1
                 if error.refused:
                     tally.refused[str(error)] += 1
                     return
                 continue
-            tally.check(case, code, content, seconds=time.perf_counter() - started, tolerance=tolerance)
+            tally.check(case, code, content, seconds=seconds, tolerance=tolerance)
             progress()
 
     started = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(tally.concurrency)))
     tally.seconds = time.perf_counter() - started
+
+
+async def _with_patience(send: Send, case: Case, tally: Tally, patience: float) -> tuple[str, bytes, float]:
+    """Code and content of the answer to a request, and the seconds that the last try took."""
+    end = time.monotonic() + patience
+    while True:
+        started = time.perf_counter()
+        try:
+            code, content = await send(case)
+            return code, content, time.perf_counter() - started
+        except NoAnswerError as error:
+            if time.monotonic() > end:
+                raise
+            tally.retried[str(error)] += 1
+        await asyncio.sleep(_RETRY_SECONDS)

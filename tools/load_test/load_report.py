@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r2d2_tf.system.messages import markdown
+from tools.load_test.attacks import Attacked
 from tools.load_test.load import Tally
 from tools.load_test.reference import BATCH_SIZE
 
@@ -45,6 +46,14 @@ class Stop(NamedTuple):
     last_line: str
 
 
+class Disturbed(NamedTuple):
+    """How often a version took over and the server was killed, and what of that did not come true."""
+
+    swaps: int
+    kills: int
+    failed: list[str]
+
+
 class LoadTestResult(NamedTuple):
     """All that was found: the `first` requests, the stages of the table, and what was tested of our own server.
 
@@ -57,6 +66,8 @@ class LoadTestResult(NamedTuple):
     memory: Memory | None
     stop: Stop | None
     requests: int
+    disturbed: Disturbed | None = None
+    attacks: Sequence[Attacked] = ()
 
     @property
     def sent(self) -> int:
@@ -79,6 +90,16 @@ def table(tallies: Sequence[Tally], loops: Mapping[int, float]) -> str:
     return "\n".join([*markdown(rows), "", f"A loop around the SavedModel, in this process: {speeds}."])
 
 
+def attack_table(attacks: Sequence[Attacked]) -> str:
+    """A row an attack."""
+    heads = ["beside", "requests", "sent again", "p50 ms", "p99 ms", "longest wait of /healthz, ms", "of the first request, ms"]
+    rows: list[list[object]] = [[*heads]]
+    for attack in attacks:
+        cells = [f"{1000 * seconds:.1f}" for seconds in (attack.p50, attack.p99, attack.health, attack.first)]
+        rows.append([attack.what, f"{attack.requests:,}", attack.retried, *cells])
+    return "\n".join(markdown(rows))
+
+
 def broken_promises(found: LoadTestResult, *, tolerance: float) -> list[str]:
     """A line each; none if all is well."""
     broken, tallies = [], [*found.first, *found.stages]
@@ -94,6 +115,8 @@ def broken_promises(found: LoadTestResult, *, tolerance: float) -> list[str]:
             f"{found.sent:,} of {found.requests:,} requests were sent: the time was over, or the server refused; "
             "give more --seconds or fewer --requests"
         )
+    broken += found.disturbed.failed if found.disturbed else []
+    broken += [line for attack in found.attacks for line in attack.broken()]
     memory, stop = found.memory, found.stop
     if memory and memory.growth > MOST_GROWTH:
         broken.append(f"the server's memory grew by {100 * memory.growth:.1f} %, more than {100 * MOST_GROWTH:.0f} %")
@@ -126,6 +149,12 @@ def summary(found: LoadTestResult) -> str:
         f"an unexpected code. Largest difference to the model: {worst:.1e}.",
         f"{kinds.total():,} of them were wrong on purpose, of {len(kinds)} kinds, and refused as they must be.",
     ]
+    if (disturbed := found.disturbed) and disturbed.swaps + disturbed.kills:
+        retried = _sum([tally.retried for tally in tallies])
+        lines.append(
+            f"Meanwhile another version took over {disturbed.swaps} times, and the server was killed {disturbed.kills} times; "
+            f"requests were sent again {retried.total():,} times."
+        )
     if memory:
         lines.append(
             f"Memory of the server: {memory.first / 2**20:,.0f} MiB after the first requests, {memory.last / 2**20:,.0f} MiB "

@@ -11,6 +11,8 @@ from r2d2_tf.config import command_line
 from r2d2_tf.config.command_line import described
 from r2d2_tf.config.path_flags import define_path
 
+_PLAIN = ("requests", "malformed", "seconds", "swaps", "kills", "attacks", "tolerance", "seed")
+"""Settings that are as their flags."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -27,6 +29,11 @@ class Settings:
     requests: int = described(20_000, "how many, in all", lower_bound=1)
     malformed: float = described(0.1, "part of them that is wrong on purpose", lower_bound=0.0, upper_bound=1.0)
     seconds: float = described(600.0, "most seconds; what is not sent by then is left out", lower_bound=1.0)
+    swaps: int = described(0, "how often a higher version takes over meanwhile, of a copy of the model", lower_bound=0)
+    kills: int = described(
+        0, "how often the server is killed (kill -9) and started again meanwhile; clients then try again", lower_bound=0
+    )
+    attacks: bool = described(False, "also what an attacker does, and how long others wait meanwhile; takes a minute")
     tolerance: float = described(1e-6, "largest difference to the model run directly", lower_bound=0.0)
     seed: int = described(0, "of the random images and the order")
 
@@ -61,6 +68,8 @@ def settings_of(values: flags.FlagValues) -> Settings:
     if not concurrency or min(concurrency) < 1:
         raise ValueError(f"concurrency ({','.join(values['concurrency'].value)}) must be numbers above 0, as in 1,8,32")
     rest, grpc = _addresses(values["server"].value)
+    if rest and (own := [name for name in ("swaps", "kills", "attacks") if values[name].value]):
+        raise ValueError(f"server ({rest}) is not ours, and {own[0]} needs one that is: leave out --server or --{own[0]}")
     images = Path(values["images"].value) if values["images"].value else model.parent / "examples"
     if values["images"].value and not images.is_dir():
         raise ValueError(f"images ({images}) is no folder")
@@ -71,7 +80,7 @@ def settings_of(values: flags.FlagValues) -> Settings:
         images=images if images.is_dir() else None,
         rest=rest,
         grpc=grpc,
-        **{name: values[name].value for name in ("requests", "malformed", "seconds", "tolerance", "seed")},
+        **{name: values[name].value for name in _PLAIN},
     )
 
 

@@ -7,19 +7,23 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from tqdm import tqdm
 
 from tools.load_test.cases import GRPC, REST, Case, bad_cases, good_cases
+from tools.load_test.disturbances import Disturber
 from tools.load_test.load import Connections, Tally, run_stage
-from tools.load_test.load_report import LoadTestResult, Memory, Stop
+from tools.load_test.load_report import Disturbed, LoadTestResult, Memory, Stop
 from tools.load_test.load_settings import Settings
 from tools.load_test.reference import Reference
-from tools.load_test.server_process import ServerProcess
+from tools.shared.server_process import ServerProcess
 
 PROTOCOLS = (REST, GRPC)
 FIRST_REQUESTS = 2000
 """After as many the server's memory is measured for the first time; they are sent at the highest concurrency."""
+PATIENCE = 60.0
+"""Seconds for which a client tries again where servers are killed."""
 _LEAST_BODY_BYTES = 2**18
 _IMAGES_A_BODY = 8
 _DIGITS = 8
@@ -34,14 +38,17 @@ def largest_body(reference: Reference) -> int:
 
 
 class LoadTest:
-    """Sends everything, to `process` or to the server that the settings name."""
+    """Sends everything, to `process`, which serves the folder `model`, or to the server that the settings name."""
 
-    def __init__(self, settings: Settings, reference: Reference, process: ServerProcess | None, oversized_bytes: int) -> None:
-        self._settings, self._process = settings, process
+    def __init__(
+        self, settings: Settings, reference: Reference, process: ServerProcess | None, model: Path, *, oversized_bytes: int
+    ) -> None:
+        self._settings, self._process, self._model = settings, process, model
         self._random = random.Random(settings.seed)
         self._good = good_cases(reference, settings.name)
         self._bad = bad_cases(reference, settings.name, oversized_bytes)
         self._until = time.monotonic() + settings.seconds
+        self._disturber: Disturber | None = None
 
     async def run(self) -> LoadTestResult:
         settings, most = self._settings, max(self._settings.concurrency)
@@ -50,6 +57,9 @@ class LoadTest:
         kinds = [(concurrency, protocol) for concurrency in settings.concurrency for protocol in PROTOCOLS]
         first, stages, memory, stop = [], [], None, None
         async with Connections(*address) as connections:
+            if self._process:
+                self._disturber = Disturber(self._process, self._model, connections, settings.name)
+                self._disturber.plan(settings.requests, swaps=settings.swaps, kills=settings.kills)
             with tqdm(total=settings.requests, unit=" requests", leave=False) as bar:
                 for protocol, count in zip(PROTOCOLS, _shares(first_count, len(PROTOCOLS)), strict=True):
                     first.append(await self._stage(connections, protocol, most, count, bar))
@@ -57,19 +67,31 @@ class LoadTest:
                 counts = _shares(settings.requests - first_count, len(kinds))
                 for (concurrency, protocol), count in zip(kinds, counts, strict=True):
                     stages.append(await self._stage(connections, protocol, concurrency, count, bar))
+            if self._disturber:
+                await self._disturber.wait()
             # Of a server that is gone the requests tell, which got no answer.
             if self._process and self._process.runs:
-                if settings.requests >= 2 * FIRST_REQUESTS and held:
+                # Another version, or another process, holds another amount.
+                if settings.requests >= 2 * FIRST_REQUESTS and held and not settings.swaps + settings.kills:
                     memory = Memory(held, self._process.memory())
                 stop = await self._stop(connections, self._process, most)
-        return LoadTestResult(first, stages, memory, stop, settings.requests)
+        disturber = self._disturber
+        disturbed = Disturbed(disturber.swaps, disturber.kills, disturber.failed) if disturber else None
+        return LoadTestResult(first, stages, memory, stop, settings.requests, disturbed)
 
     async def _stage(self, connections: Connections, protocol: str, concurrency: int, count: int, bar: tqdm) -> Tally:
         bar.set_description(f"{protocol}, {concurrency} at a time")
         tally = Tally(protocol, concurrency)
         cases = itertools.islice(self._mixed(protocol), count)
         send, tolerance = connections.sender(protocol), self._settings.tolerance
-        await run_stage(send, cases, tally, tolerance=tolerance, until=self._until, progress=bar.update)
+
+        def progress() -> None:
+            bar.update()
+            if self._disturber:
+                self._disturber.answered()
+
+        patience = PATIENCE if self._settings.kills else 0.0
+        await run_stage(send, cases, tally, tolerance=tolerance, until=self._until, progress=progress, patience=patience)
         return tally
 
     def _mixed(self, protocol: str) -> Iterator[Case]:

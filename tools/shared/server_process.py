@@ -21,21 +21,31 @@ class ServerProcess:
         rest, grpc: its addresses.
     """
 
-    def __init__(self, model: Path, name: str, *, max_body_bytes: int) -> None:
+    def __init__(self, model: Path, name: str, *flags: str) -> None:
         self._command = command_line("export.serve", [f"--model={model}", f"--name={name}"])
-        self._command += ["--rest_port=0", "--grpc_port=0", f"--max_body_bytes={max_body_bytes}"]
+        self._command += ["--rest_port=0", "--grpc_port=0", *flags]
         self.rest = self.grpc = ""
 
     def __enter__(self) -> "ServerProcess":
         # A file rather than a pipe: nobody has to read it while the server writes.
         self._log = tempfile.TemporaryFile("w+")
+        self._start()
+        return self
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(self._command, env=environment(), stdout=subprocess.PIPE, stderr=self._log, text=True)
         try:
             self.rest, self.grpc = self._addresses()
         except BaseException:  # Ctrl-C too: nobody else would end the process.
             self.__exit__()
             raise
-        return self
+
+    def restart(self) -> None:
+        """Kills the server without a word (kill -9), and starts it again at the same addresses."""
+        self._end()
+        ports = [f"--{flag}={at.rpartition(':')[2]}" for flag, at in (("rest_port", self.rest), ("grpc_port", self.grpc))]
+        self._command += ports
+        self._start()
 
     def _addresses(self) -> tuple[str, str]:
         said = ""
@@ -50,12 +60,15 @@ class ServerProcess:
         return addresses[1], addresses[2]
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+        self._log.close()
+
+    def _end(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
-        self._log.close()
 
     @property
     def runs(self) -> bool:
