@@ -12,7 +12,19 @@ from conftest import make_strategy, table_values, unpadded
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from tools.benchmark import __main__ as benchmark
-from tools.benchmark.arms import checkpoints, export, input, networks, photographs, prediction, replicas, startup, steps, tables
+from tools.benchmark import networks
+from tools.benchmark.arms import (
+    checkpoints,
+    export,
+    input,
+    photographs,
+    prediction,
+    replicas,
+    serving,
+    startup,
+    steps,
+    tables,
+)
 from tools.benchmark.measuring import PartFailed, Row, alternate, in_fresh_process, spread, table
 from tools.benchmark.settings import CASES, PARTS, Settings, define_flags, parse
 from tools.reproduce import fake_data
@@ -96,7 +108,7 @@ def test_each_network_has_its_batch_size():
 def test_every_part_is_a_module():
     for name in PARTS:
         assert importlib.util.find_spec(f"tools.benchmark.arms.{name}") is not None
-    modules = (checkpoints, export, input, photographs, prediction, replicas, startup, steps, tables)
+    modules = (checkpoints, export, input, photographs, prediction, replicas, serving, startup, steps, tables)
     assert all(hasattr(module, "part") for module in modules)
 
 
@@ -323,3 +335,17 @@ def test_a_step_in_pytorch_does_the_same_to_loss_network_and_table(name):
 def test_replicas_train_on_the_same_global_batch():
     row = replicas.measure(LENET, TINY, make_strategy(1), make_strategy(2))
     assert row.ratio("2 replicas / 1, images/s") > 0
+
+
+@pytest.mark.slow
+def test_the_server_is_measured_beside_a_plain_handler():
+    rows = serving.measure(LENET, TINY)
+    assert [row.what for row in rows] == ["lenet, 1 at a time", "lenet, 32 at a time"]
+    assert all(min(row.numbers[serving.OURS]) > 0 and row.ratio("export.serve / plain") > 0 for row in rows)
+
+
+def test_servers_that_do_not_answer_alike_are_not_compared():
+    one, other = ({"predictions": [{"probabilities": [first, 1 - first]}]} for first in (0.5, 0.6))
+    serving._check_alike(one, one)
+    with pytest.raises(ValueError, match="do not answer alike"):
+        serving._check_alike(one, other)

@@ -34,6 +34,7 @@ PARTS = {
     "replicas": "1 and 2 replicas on the same global batch (two logical CPUs)",
     "startup": "importing, and the time to the first step's end",
     "export": "latency of the exported models, one image at a time",
+    "serving": "requests a second of export.serve, beside a plain aiohttp handler around the same SavedModel",
     "checkpoints": "what checkpoints cost, as shares of a run's time",
     "photographs": "reading, decoding and cropping the photographs of Imagenette, beside the least that could be done",
     "features": "computing and keeping features of --images photographs of Imagenette, beside the forward passes alone",

@@ -20,7 +20,7 @@ from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.checkpoints import Checkpoints
 from r2d2_tf.training.run import run
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import Row, seconds_of
 from tools.benchmark.settings import Settings
 

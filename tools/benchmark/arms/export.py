@@ -11,7 +11,7 @@ from export.formats import stage
 from export.serving_model import ServingModel
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import Row, Work, alternate
 from tools.benchmark.settings import Settings
 

@@ -20,7 +20,7 @@ from r2d2_tf.training import pipeline
 from r2d2_tf.training.features.computing import BATCH, FeatureComputer, forward_of
 from r2d2_tf.training.features.features import CENTRAL, MIRRORED, Views
 from r2d2_tf.training.features.store import FeatureStore
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import Row, alternate, per_second
 from tools.benchmark.settings import PHOTOGRAPHS, Settings
 

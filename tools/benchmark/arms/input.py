@@ -7,7 +7,7 @@ from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import Row, alternate, per_second
 from tools.benchmark.settings import Settings
 

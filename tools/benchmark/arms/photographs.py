@@ -24,7 +24,7 @@ from r2d2_tf.data.photograph_copy import Maker
 from r2d2_tf.data.photographs import PARALLEL, Photographs
 from r2d2_tf.training import pipeline
 from r2d2_tf.training.stages import plan
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import Row, in_turns
 from tools.benchmark.settings import PHOTOGRAPHS, Settings
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import Row, alternate, per_second
 from tools.benchmark.settings import Settings
 

@@ -6,7 +6,8 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.distributed import devices
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from tools.benchmark.arms import networks, steps
+from tools.benchmark import networks
+from tools.benchmark.arms import steps
 from tools.benchmark.measuring import Row, alternate, per_second
 from tools.benchmark.settings import Settings
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from tools.benchmark.arms import networks
+from tools.benchmark import networks
 from tools.benchmark.measuring import PartFailed, Row, alternate, in_fresh_process
 from tools.benchmark.settings import CASES, Settings
 
