@@ -4,6 +4,9 @@ import os
 import socket
 from typing import NamedTuple
 
+_BACKLOG = 4096
+"""Connections that the system keeps for us until they are accepted, at most."""
+
 
 class Listener(NamedTuple):
     """Where a server listens; a port of 0 is any free one."""
@@ -39,8 +42,9 @@ def _bound(host: str, port: int, flag: str) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise ValueError(f"host ({host}) is no address: {error}; use 127.0.0.1, or 0.0.0.0 for all") from error
     try:
-        # It listens at once: of two servers that start at the same time both could bind.
-        return socket.create_server(address, family=family, dualstack_ipv6=family == socket.AF_INET6)
+        # It listens at once: of two servers that start at the same time both could bind. Who comes in a flood of others waits
+        # in the backlog; one that is full sends him away, to come again a second later.
+        return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=family == socket.AF_INET6)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ValueError(f"cannot listen at {authority(host, port)} ({reason}): choose another --{flag} or --host") from error

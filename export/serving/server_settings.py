@@ -29,7 +29,15 @@ class Settings:
     max_rows: int = described(1024, "most rows of a request", lower_bound=1)
     max_body_bytes: int = described(8 * 2**20, "largest request", lower_bound=1)
     max_held_bytes: int = described(64 * 2**20, "most bytes of all requests that wait", lower_bound=1)
-    max_connections: int = described(1000, "most connections to REST; others wait", lower_bound=1)
+    max_connections: int = described(1000, "most connections to REST; more are told 503, health apart", lower_bound=1)
+    max_connections_per_address: int = described(
+        0, "most of them from one address, such as a proxy's; 0: seven eighths of them", lower_bound=0
+    )
     max_grpc_connections: int = described(1000, "most connections to gRPC; others are refused", lower_bound=1)
     poll_seconds: float = described(1.0, "seconds between two looks for a new version", lower_bound=0.01)
     stop_seconds: float = described(20.0, "most seconds that a stop may take", lower_bound=0.0)
+
+    @property
+    def connections_per_address(self) -> int:
+        """Most connections to REST from one address."""
+        return self.max_connections_per_address or max(1, self.max_connections * 7 // 8)

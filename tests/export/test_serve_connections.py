@@ -4,11 +4,13 @@ import errno
 import json
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
-from serving import ROW, RunningServer, random_images, wait_until, write_model
+from serving import ROW, RunningServer, Slow, random_images, wait_until, write_model
 
 from export.serving.protocols import site
+from export.serving.server_settings import Settings
 
 PREDICT = "/v1/models/tiny:predict"
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n".encode()
@@ -67,18 +69,87 @@ def test_a_silent_connection_is_kept_only_so_long(folder, monkeypatch):
         assert connection.recv(100) == b""
 
 
-def test_above_the_limit_connections_wait_until_others_have_left(folder):
-    with RunningServer(folder, max_connections=2) as server:
-        first, second, third = (connected(server) for _ in range(3))
-        third.sendall(request_bytes())
-        third.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            third.recv(100)
-        first.close()
-        third.settimeout(10)
-        assert third.recv(10_000).startswith(b"HTTP/1.1 200 OK")
-        second.close()
-        third.close()
+def answer_on(connection, content=None):
+    connection.sendall(content or request_bytes())
+    return connection.recv(10_000)
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def soon_silent(monkeypatch):
+    monkeypatch.setattr(site, "SILENT_SECONDS", 0.05)
+
+
+def test_above_the_limit_the_connection_that_is_silent_for_longest_makes_room(folder, soon_silent):
+    with RunningServer(folder, max_connections=2, max_connections_per_address=2) as server, ExitStack() as stack:
+        first, second = (stack.enter_context(connected(server)) for _ in range(2))
+        assert answer_on(first).startswith(b"HTTP/1.1 200 OK")
+        time.sleep(0.2)
+        third = stack.enter_context(connected(server))
+        assert answer_on(third).startswith(b"HTTP/1.1 200 OK")
+        assert second.recv(100) == b"", "it has never said anything, and the first one has since it came"
+        assert answer_on(first).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_full_server_tells_its_health_and_refuses_all_else(folder):
+    with RunningServer(folder, max_connections=2) as server, ExitStack() as stack:
+        slow = Slow(server)
+        busy = stack.enter_context(connected(server))
+        busy.sendall(request_bytes())
+        wait_until(lambda: slow.calls == 1)
+        assert server.ask("GET", "/healthz") == (200, "alive\n")
+        assert server.ask("GET", "/readyz") == (200, "ready\n")
+        assert server.ask("GET", "/metrics")[0] == 200
+        status, answer = server.predict(ROW)
+        assert (status, answer) == (503, {"error": "too many connections are open: try again later"})
+        slow.gate.set()
+        assert busy.recv(10_000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_silent_connections_in_great_number_keep_nobody_waiting(folder):
+    with RunningServer(folder, max_connections=4) as server, ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connected(server))
+        started = time.monotonic()
+        assert server.ask("GET", "/healthz") == (200, "alive\n")
+        assert time.monotonic() - started < 1
+        time.sleep(site.SILENT_SECONDS)
+        assert server.predict(ROW)[0] == 200, "the first ones are silent for long enough to make room"
+
+
+def test_one_address_cannot_take_all(folder):
+    half = HEAD + b"Content-Length: 10\r\n\r\n12345"
+    with RunningServer(folder, max_connections=8) as server, ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(connected(server)).sendall(half)
+        wait_until(lambda: server.server.metrics.under_way >= 7)
+        assert server.predict(ROW)[0] == 503
+        host, port = server.rest.split(":")
+        with socket.create_connection((host, int(port)), timeout=10, source_address=("127.0.0.2", 0)) as other:
+            assert answer_on(other).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_the_part_of_one_address_is_most_of_all_unless_it_is_given(folder):
+    settings = Settings("x", folder, max_connections=16)
+    assert settings.connections_per_address == 14
+    assert Settings("x", folder, max_connections=16, max_connections_per_address=16).connections_per_address == 16
+    assert Settings("x", folder, max_connections=1).connections_per_address == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        (("10.1.2.3", 80), "10.1.2.3"),
+        (("::ffff:10.1.2.3", 80, 0, 0), "10.1.2.3"),
+        (("2001:db8:1:2:3:4:5:6", 80, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 80, 0, 2), "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_who_has_an_address_of_ipv6_has_its_network(address, origin):
+    assert site.origin_of(address) == origin
 
 
 class NoDescriptors:

@@ -16,12 +16,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from export.serving.errors import STOPPING, Code, ServingError, invalid
 from export.serving.folders import DEFAULT_SIGNATURE, LARGEST_VERSION
 from export.serving.protocols import model_messages, tensors
+from export.serving.protocols.site import Connection
 from export.serving.service import Service, as_serving_error, size_of
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion
 
 PROTOCOL = "rest"
 METRICS_PATHS = ("/monitoring/prometheus/metrics", "/metrics")
+WATCHING_PATHS = ("/healthz", "/readyz", *METRICS_PATHS)
+"""Are answered by a server that is full, too."""
 _RETRY_SECONDS = 1
 _PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -84,7 +87,7 @@ class _Api:
                 self._service.metrics.finished(PROTOCOL, code, started)
 
     async def _write(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-        if self._service.stopping:
+        if self._service.stopping or _is_reserve(request):
             # A connection that is kept would have to be closed under a client that may just be sending.
             response.force_close()
         try:
@@ -99,6 +102,8 @@ class _Api:
 
     async def _response(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            if _is_reserve(request) and request.path not in WATCHING_PATHS:
+                raise ServingError(Code.UNAVAILABLE, "too many connections are open: try again later")
             return await handler(request)
         except web.HTTPMethodNotAllowed as error:
             return _error(
@@ -197,6 +202,10 @@ class _Api:
             raise ServingError(Code.BODY_TOO_LATE, f"the body did not come within {self._timeout:g} seconds") from None
         except web.RequestPayloadError as error:
             raise invalid(f"the body cannot be read: {error}") from None
+
+
+def _is_reserve(request: web.Request) -> bool:
+    return isinstance(request.protocol, Connection) and request.protocol.is_reserve
 
 
 def _target(path: str) -> Target:
