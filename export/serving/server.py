@@ -57,11 +57,13 @@ class Server:
             ValueError: if a port is taken.
         """
         service = Service(self.settings, self.versions, self.metrics)
-        runner = web.AppRunner(rest.make_app(service), handler_cancellation=True, shutdown_timeout=_LEAST_SECONDS)
+        rest_service = rest.RestService(service)
+        http_server = web.Server(rest_service.answer, handler_cancellation=True)
+        runner = web.ServerRunner(http_server, shutdown_timeout=_LEAST_SECONDS)
         await runner.setup()
         health_service = health.aio.HealthServicer()
         grpc_server = await self._start_grpc(service, health_service, listener)
-        site = Site(runner.server, listener.rest_socket, self.settings)  # type: ignore[arg-type]
+        site = Site(http_server, listener.rest_socket, self.settings)
         site.open()
         self.rest_port = listener.rest_socket.getsockname()[1]
         work = (service.batcher.run(), self.versions.watch(self.settings.poll_seconds))
@@ -75,6 +77,7 @@ class Server:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            rest_service.close()
             service.close()
 
     async def _start_grpc(self, service: Service, health_service: Any, listener: Listener) -> grpc.aio.Server:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.serving.errors import ServingError, graph_message, invalid
+from export.serving.lookup import check_input_names
 
 Arrays = dict[str, np.ndarray]
 _INTERNAL_SIGNATURE = "__saved_model_init_op"
@@ -23,6 +24,11 @@ class Spec(NamedTuple):
     def has_rows(self) -> bool:
         """Whether the first axis is a batch of any size."""
         return bool(self.shape) and self.shape[0] is None  # type: ignore[index]
+
+    @property
+    def has_fixed_size(self) -> bool:
+        """Whether all but the number of rows is known, so that a row always takes as much work."""
+        return self.dtype != tf.string and self.shape is not None and None not in self.shape[1:]
 
     def admits(self, shape: tuple[int, ...]) -> bool:
         if self.shape is None:
@@ -72,13 +78,7 @@ class Signature:
 
     def check_names(self, names: Mapping[str, Any]) -> None:
         """Raises ServingError unless each input is there, and nothing else."""
-        wanted = ", ".join(f"{name} ({spec})" for name, spec in self.inputs.items())
-        for name in names:
-            if name not in self.inputs:
-                raise invalid(f"there is no input {name!r}; signature {self.name!r} takes {wanted}")
-        for name in self.inputs:
-            if name not in names:
-                raise invalid(f"input {name!r} is missing; signature {self.name!r} takes {wanted}")
+        check_input_names(self.name, self.inputs, names)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """The outputs for inputs that `check` has passed.

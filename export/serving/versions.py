@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from export.inference import SAVED_MODEL_FILE
 from export.serving.errors import Code, ServingError
 from export.serving.folders import Fingerprint, fingerprint, version_folders
+from export.serving.lookup import named_signature
 from export.serving.signatures import Signature, servable_signatures
 from r2d2_tf.system.messages import one_line
 
@@ -49,9 +50,7 @@ class LoadedVersion:
 
     def signature(self, name: str) -> Signature:
         """The signature of that name, or a ServingError."""
-        if name not in self.signatures:
-            raise ServingError(Code.INVALID_ARGUMENT, f"there is no signature {name!r}: use {', '.join(self.signatures)}")
-        return self.signatures[name]
+        return named_signature(self.signatures, name)
 
 
 class State(NamedTuple):

@@ -1,15 +1,14 @@
 """The REST side of export.serve, asked with plain HTTP."""
 
 import base64
-import gc
 import gzip
 import json
 import math
 import re
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 from serving import NAMES, RunningServer, Slow, expected, in_base64, png, random_images, raw, wait_until, write_model
 
@@ -295,23 +294,45 @@ def test_too_many_rows_are_refused(server):
     assert (status, answer["error"]) == (413, "1,025 rows; a request may have 1,024: send fewer at a time")
 
 
-def test_large_bodies_are_read_and_written_beside_the_event_loop(server, monkeypatch):
-    threads = []
+LARGE = {"signature_name": "echo", "inputs": {"text": ["a" * 80] * 1000, "x": [0.5] * 1000}}
+
+
+def test_large_messages_are_read_and_written_in_a_process_beside(server, monkeypatch):
+    here = []
     for name in ("parse_body", "response_content"):
         original = getattr(tensors, name)
 
         def noting(*arguments, original=original, **named):
-            threads.append((threading.current_thread().name.partition("_")[0], gc.isenabled()))
+            here.append(original.__name__)
             return original(*arguments, **named)
 
         monkeypatch.setattr(tensors, name, noting)
-    body = {"signature_name": "echo", "inputs": {"text": ["a" * 80] * 1000, "x": [0.5] * 1000}}
-    assert server.predict(body)[0] == 200
-    assert threads == [("converter", False)] * 2
-    threads.clear()
+    status, answer = server.predict(LARGE)
+    assert status == 200
+    assert answer["outputs"] == LARGE["inputs"] | {"text_bytes": [in_base64(b"a" * 80)] * 1000}
+    assert server.ask("POST", PREDICT, ZIPPED, {"Content-Encoding": "gzip"})[0] == 200, "nobody knows how long it becomes"
+    assert here == ["response_content"], "of the short answer"
+    here.clear()
     assert server.predict({"instances": ROWS})[0] == 200
-    assert {name for name, _ in threads}.isdisjoint({"converter"})
-    assert gc.isenabled()
+    assert here == ["parse_body", "response_content"]
+
+
+def children():
+    return [child for child in psutil.Process().children() if "json_process" in " ".join(child.cmdline())]
+
+
+def test_a_process_beside_that_was_killed_is_started_again_and_ends_with_the_server(tmp_path):
+    write_model(tmp_path / "tiny" / "1")
+    before = children()
+    with RunningServer(tmp_path / "tiny") as server:
+        assert server.predict(LARGE)[0] == 200
+        (child,) = [child for child in children() if child not in before]
+        child.kill()
+        child.wait(10)
+        status, answer = server.predict(LARGE)
+        assert (status, "was ended: try again" in answer["error"]) == (503, True)
+        assert server.predict(LARGE)[0] == 200
+    assert children() == before
 
 
 def test_bytes_in_memory_are_bounded(tmp_path):

@@ -1,17 +1,23 @@
-"""Tensors in JSON, as TensorFlow Serving's REST API writes them: to arrays by a signature's specs, and back."""
+"""Tensors in JSON, as TensorFlow Serving's REST API writes them: to arrays by a signature's specs, and back.
+
+Imports no TensorFlow: a process beside the server does this for large messages.
+"""
 
 import base64
 import binascii
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from export.serving.errors import invalid
-from export.serving.signatures import Arrays, Signature, Spec
+from export.serving.errors import Code, ServingError, invalid
+from export.serving.lookup import check_input_names
+
+if TYPE_CHECKING:
+    from export.serving.signatures import Arrays, Signature, Spec
 
 BINARY_KEY = "b64"
 BINARY_ENDING = "_bytes"
@@ -28,8 +34,54 @@ _KINDS = {
 }
 
 
-_TAKEN: dict[tf.DType, set[type]] = {tf.string: {str, dict}, tf.bool: {bool}}
-"""Types of JSON that a dtype takes which is none of numbers."""
+class JsonInput(NamedTuple):
+    """What JSON may hold for an input.
+
+    Attributes:
+        dtype: TensorFlow's name of it.
+        kinds: types of JSON that it takes; none if JSON has no form for it.
+        low, high: the least and the largest number.
+        numpy_type: of the array.
+        has_rows: whether the first axis is a batch of any size.
+        shown: the Spec, for messages.
+    """
+
+    dtype: str
+    kinds: frozenset[type]
+    low: float
+    high: float
+    numpy_type: type
+    has_rows: bool
+    shown: str
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+class JsonSignature(NamedTuple):
+    """A signature without its model."""
+
+    name: str
+    inputs: dict[str, JsonInput]
+
+
+def json_signature(signature: "Signature") -> JsonSignature:
+    """What JSON may hold for a signature."""
+    return JsonSignature(signature.name, {name: _json_input(spec) for name, spec in signature.inputs.items()})
+
+
+def _json_input(spec: "Spec") -> JsonInput:
+    dtype = spec.dtype
+    of_others: dict[str, set[type]] = {"string": {str, dict}, "bool": {bool}}
+    kinds = of_others.get(dtype.name, set())
+    low, high = 0.0, 0.0
+    # A type that TensorFlow gives no limits, such as int4, has no form either.
+    with contextlib.suppress(TypeError, ValueError):
+        if dtype.is_integer:
+            (low, high), kinds = dtype.limits, {int}
+        elif dtype.is_floating:
+            low, high, kinds = float(dtype.min), float(dtype.max), {int, float}
+    return JsonInput(dtype.name, frozenset(kinds), low, high, dtype.as_numpy_dtype, spec.has_rows, str(spec))
 
 
 def parse_body(body: bytes | bytearray) -> dict[str, Any]:
@@ -58,11 +110,13 @@ def signature_name(content: Mapping[str, Any], default: str) -> str:
     return name or default
 
 
-def request_arrays(content: Mapping[str, Any], signature: Signature) -> tuple[Arrays, bool]:
+def request_arrays(content: Mapping[str, Any], signature: JsonSignature, max_rows: int) -> tuple["Arrays", bool]:
     """The inputs in a request, and whether they came in rows (`instances`), so that the answer must be in rows too.
 
+    Their shapes are not checked.
+
     Raises:
-        ServingError: if they are not what the signature takes.
+        ServingError: if they are not what the signature takes, or have more rows than `max_rows`.
     """
     given = [key for key in ("instances", "inputs") if key in content]
     if len(given) != 1:
@@ -70,10 +124,17 @@ def request_arrays(content: Mapping[str, Any], signature: Signature) -> tuple[Ar
         raise invalid(f'send either "instances" (a list of rows) or "inputs" (columns): {came}')
     in_rows = given == ["instances"]
     columns = _columns_of_rows(content["instances"], signature) if in_rows else _columns(content["inputs"], signature)
-    signature.check_names(columns)
-    arrays = {name: to_array(name, value, signature.inputs[name]) for name, value in columns.items()}
-    signature.check(arrays)
-    return arrays, in_rows
+    check_input_names(signature.name, signature.inputs, columns)
+    for name, value in columns.items():
+        if signature.inputs[name].has_rows and isinstance(value, list):
+            check_rows(len(value), max_rows)
+    return {name: to_array(name, value, signature.inputs[name]) for name, value in columns.items()}, in_rows
+
+
+def check_rows(rows: int, most: int) -> None:
+    """Raises ServingError if a request has more rows than it may."""
+    if rows > most:
+        raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {most:,}: send fewer at a time")
 
 
 def _names(content: Mapping[str, Any]) -> str:
@@ -85,17 +146,17 @@ def _is_named(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() != {BINARY_KEY}
 
 
-def _only_input(signature: Signature, key: str) -> str:
+def _only_input(signature: JsonSignature, key: str) -> str:
     if len(signature.inputs) != 1:
         raise invalid(f'signature {signature.name!r} takes {", ".join(signature.inputs)}: name them in "{key}"')
     return next(iter(signature.inputs))
 
 
-def _columns(value: Any, signature: Signature) -> dict[str, Any]:
+def _columns(value: Any, signature: JsonSignature) -> dict[str, Any]:
     return value if _is_named(value) else {_only_input(signature, "inputs"): value}
 
 
-def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, Any]:
+def _columns_of_rows(rows: Any, signature: JsonSignature) -> dict[str, Any]:
     if not isinstance(rows, list):
         raise invalid(f'"instances" is {_KINDS[type(rows)]}; it must be a list, one item a row')
     if not rows:
@@ -105,11 +166,11 @@ def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, Any]:
     for number, row in enumerate(rows):
         if not _is_named(row):
             raise invalid(f"instance {number} is {_KINDS[type(row)]}; others are objects that name the inputs")
-        signature.check_names(row)
+        check_input_names(signature.name, signature.inputs, row)
     return {name: [row[name] for row in rows] for name in signature.inputs}
 
 
-def to_array(name: str, value: Any, spec: Spec) -> np.ndarray:
+def to_array(name: str, value: Any, spec: JsonInput) -> np.ndarray:
     """A JSON value as an array of the dtype of `spec`; no number is rounded to another whole one.
 
     The list is flattened level by level, rather than given to NumPy as it is: that would take true for 1, null for NaN,
@@ -123,46 +184,51 @@ def to_array(name: str, value: Any, spec: Spec) -> np.ndarray:
     while level and isinstance(level[0], list):
         if len(shape) == _MAX_RANK:
             raise invalid(f"input {name!r} is nested more than {_MAX_RANK} lists deep")
-        # In C where it can be: there is a list for each pixel.
-        are_lists = set(map(type, level)) == {list}
-        lengths = set(map(len, level)) if are_lists else {len(item) if isinstance(item, list) else -1 for item in level}
-        if len(lengths) > 1:
-            shown = ", ".join("a single value" if length < 0 else f"{length} items" for length in sorted(lengths)[:3])
-            raise invalid(f"input {name!r} is ragged: the lists at depth {len(shape) + 1} hold {shown}; all must be alike")
-        shape += lengths
+        side = len(level[0])
+        # In C: there is a list for each pixel. Texts and objects have lengths too; their items are no numbers.
+        try:
+            is_even = set(map(len, level)) == {side}
+        except TypeError:
+            is_even = False
+        if not is_even or (str in spec.kinds and set(map(type, level)) != {list}):
+            raise _ragged(name, level, depth=len(shape) + 1)
+        shape.append(side)
         level = list(itertools.chain.from_iterable(level))
     return _leaves(name, level, spec).reshape(shape)
 
 
-def _leaves(name: str, leaves: list[Any], spec: Spec) -> np.ndarray:
+def _ragged(name: str, level: list[Any], *, depth: int) -> ServingError:
+    lengths = {len(item) if isinstance(item, list) else -1 for item in level}
+    shown = ", ".join("a single value" if length < 0 else f"{length} items" for length in sorted(lengths)[:3])
+    return invalid(f"input {name!r} is ragged: the lists at depth {depth} hold {shown}; all must be alike")
+
+
+def _leaves(name: str, leaves: list[Any], spec: JsonInput) -> np.ndarray:
     kinds = set(map(type, leaves))
-    dtype = spec.dtype
     if list in kinds:
         raise invalid(f"input {name!r} is ragged: lists and single values stand side by side")
-    of_numbers: set[type] = {int} if dtype.is_integer else {int, float} if dtype.is_floating else set()
-    allowed = _TAKEN.get(dtype, of_numbers)
-    if not allowed:
-        raise invalid(f"input {name!r} is {dtype.name}, for which JSON has no form: send it by gRPC")
-    if wrong := kinds - allowed:
+    if not spec.kinds:
+        raise invalid(f"input {name!r} is {spec.dtype}, for which JSON has no form: send it by gRPC")
+    if wrong := kinds - spec.kinds:
         culprit = next(leaf for leaf in leaves if type(leaf) in wrong)
         shown = f" ({culprit!r})" if isinstance(culprit, float | bool) else ""
-        raise invalid(f"input {name!r} has {_KINDS[type(culprit)]}{shown} among its values; it takes {dtype.name}")
-    if dtype == tf.string:
+        raise invalid(f"input {name!r} has {_KINDS[type(culprit)]}{shown} among its values; it takes {spec.dtype}")
+    if str in spec.kinds:
         return _strings(name, leaves)
-    return np.array(leaves, bool) if dtype == tf.bool else _numbers(name, leaves, dtype)
+    return np.array(leaves, bool) if bool in spec.kinds else _numbers(name, leaves, spec)
 
 
-def _numbers(name: str, leaves: list[Any], dtype: tf.DType) -> np.ndarray:
-    wide = np.uint64 if dtype == tf.uint64 else np.int64 if dtype.is_integer else np.float64
-    low, high = dtype.limits if dtype.is_integer else (dtype.min, dtype.max)
+def _numbers(name: str, leaves: list[Any], spec: JsonInput) -> np.ndarray:
+    dtype, low, high = spec.dtype, spec.low, spec.high
+    wide = np.float64 if float in spec.kinds else np.uint64 if dtype == "uint64" else np.int64
     try:
-        numbers = np.array(leaves, wide)
+        numbers = np.fromiter(leaves, wide, len(leaves))
     except OverflowError:
-        raise invalid(f"input {name!r} has a number too large for {dtype.name} ({low} to {high})") from None
+        raise invalid(f"input {name!r} has a number too large for {dtype} ({low} to {high})") from None
     outside = ((numbers < low) | (numbers > high)) & np.isfinite(numbers)
     if outside.any():
-        raise invalid(f"input {name!r} has {numbers[outside][0]}; {dtype.name} takes {low} to {high}")
-    return numbers.astype(dtype.as_numpy_dtype)
+        raise invalid(f"input {name!r} has {numbers[outside][0]}; {dtype} takes {low} to {high}")
+    return numbers.astype(spec.numpy_type)
 
 
 def _strings(name: str, leaves: list[Any]) -> np.ndarray:
