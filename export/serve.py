@@ -37,6 +37,8 @@ _LONGEST_BODY = 300
 """Characters of an example that is printed."""
 DESCRIPTORS = {"max_connections": 1 / 2, "max_grpc_connections": 1 / 4}
 """The part of what the process may open that connections may take: model files and the log need some too."""
+_ALLOCATIONS = 10_000
+"""New objects until Python looks for garbage among them."""
 _FORBIDDEN_IN_NAMES = "/:?#%"
 
 
@@ -84,6 +86,8 @@ def _serve(values: flags.FlagValues, folder: Path, name: str, listener: Listener
     # What is imported stays; without it each collection of garbage, with a request waiting, takes a tenth of a second.
     gc.collect()
     gc.freeze()
+    # There is a list for each pixel of JSON; by default each request is looked through several times.
+    gc.set_threshold(_ALLOCATIONS)
     asked = {field.name: values[field.name].value for field in dataclasses.fields(Settings) if field.name in values}
     asked |= {"name": name, "folder": folder}
     asked |= {key: most_connections(asked[key], part) for key, part in DESCRIPTORS.items()}

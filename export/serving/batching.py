@@ -1,10 +1,17 @@
-"""Requests that wait for the model, joined into batches: one thread runs them, and each gets its own rows back."""
+"""Requests that wait for the model, joined into batches: one thread runs them, and each gets its own rows back.
+
+A request that is alone does not wait for the thread if it is a quick one.
+"""
 
 import asyncio
 import dataclasses
+import functools
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,6 +20,9 @@ from export.serving.server_settings import Settings
 from export.serving.signatures import Arrays, Signature
 from export.serving.versions import LoadedVersion
 
+Answers = list[Arrays | BaseException]
+QUICK_SECONDS = 0.01
+"""A request that is alone and takes less is run on the event loop."""
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -56,7 +66,10 @@ class Batcher:
         self._settings, self._max_batch_size = settings, settings.max_batch_size
         self._on_batch = on_batch
         self._waiting: deque[Job] = deque()
-        self._arrival = asyncio.Event()
+        self._running: asyncio.Future[tuple[Answers, float]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._coming = 0
+        self._seconds: WeakKeyDictionary[Signature, dict[int, float]] = WeakKeyDictionary()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     @property
@@ -87,61 +100,95 @@ class Batcher:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     async def _answer(self, version: LoadedVersion, signature: Signature, inputs: Arrays) -> Arrays:
+        rows = _rows(signature, inputs)
+        if await self._is_alone(signature, rows):
+            self._on_batch(rows)
+            started = time.perf_counter()
+            try:
+                return signature.run(inputs)
+            finally:
+                self._note(signature, rows, time.perf_counter() - started)
         loop = asyncio.get_running_loop()
-        rows, shapes = _rows(signature, inputs), tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
+        shapes = tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
         job = Job(version, signature, inputs, rows, shapes, loop.time(), loop.create_future())
         self._waiting.append(job)
-        self._arrival.set()
         try:
+            await asyncio.sleep(0)  # As above.
+            self._run_next()
             return await job.answer
-        finally:
+        except asyncio.CancelledError:
             # Nobody waits for it any more: its time is over, or its client has left.
-            if job.answer.cancelled() and job in self._waiting:
+            if job in self._waiting:
                 self._waiting.remove(job)
+            raise
 
-    async def run(self) -> None:
-        """Runs batches until it is cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._gather()
-            jobs = self._take()
-            if not jobs:
-                continue
-            self._on_batch(sum(job.rows for job in jobs))
-            answers = await loop.run_in_executor(self._thread, run_jobs, jobs)
-            for job, answer in zip(jobs, answers, strict=True):
-                if job.answer.done():
-                    continue
-                if isinstance(answer, BaseException):
-                    job.answer.set_exception(answer)
-                else:
-                    job.answer.set_result(answer)
-            # Held on to, the last batch would keep its version alive.
-            del jobs, answers, job, answer
+    async def _is_alone(self, signature: Signature, rows: int) -> bool:
+        """Whether a request that has come by itself can be run at once, on the event loop.
+
+        To hand it to a thread and back takes as long as a small network. Whoever comes meanwhile waits for it, so its time must
+        be known: it is that of the last batch of as many rows, where no input has a size of its own, as image files have.
+        """
+        is_quick = self._seconds.get(signature, {}).get(rows, math.inf) < QUICK_SECONDS
+        if not is_quick or not self._is_free or not all(spec.has_fixed_size for spec in signature.inputs.values()):
+            return False
+        self._coming += 1
+        try:
+            await asyncio.sleep(0)  # Of what has come at the same time all is read before anything is run.
+        finally:
+            self._coming -= 1
+        return self._is_free and not self._coming
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing runs or waits, nor should wait for others."""
+        return self._running is None and not self._waiting and not self._settings.batch_timeout_ms
+
+    def _note(self, signature: Signature, rows: int, seconds: float) -> None:
+        self._seconds.setdefault(signature, {})[rows] = seconds
 
     def close(self) -> None:
-        """Lets the thread end."""
+        """Lets the thread end, and forgets what it runs."""
+        if self._running is not None:
+            self._running.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _gather(self) -> None:
-        """Waits until a request is there, and then for companions, until the batch is full or the time is over."""
-        loop = asyncio.get_running_loop()
-        while not self._waiting:
-            self._arrival.clear()
-            await self._arrival.wait()
-        while self._waiting:
-            first = self._waiting[0]
-            left = first.arrived + self._settings.batch_timeout_ms / 1000 - loop.time()
-            if left <= 0 or not first.joins(first):
-                return
-            if sum(job.rows for job in self._waiting if job.joins(first)) >= self._max_batch_size:
-                return
-            self._arrival.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._arrival.wait()
-            except TimeoutError:
-                return
+    def _run_next(self) -> None:
+        """Runs what waits, unless a batch runs already, or the next one waits for more requests."""
+        if self._running is not None or not self._waiting or self._waits_for_more():
+            return
+        jobs = self._take()
+        self._on_batch(sum(job.rows for job in jobs))
+        self._running = asyncio.get_running_loop().run_in_executor(self._thread, _timed, jobs)
+        self._running.add_done_callback(functools.partial(self._finish, jobs))
+
+    def _finish(self, jobs: Sequence[Job], batch: "asyncio.Future[tuple[Answers, float]]") -> None:
+        """Gives each job of a batch its answer, and runs the next batch."""
+        self._running = None
+        if batch.cancelled():
+            return
+        answers, seconds = batch.result()
+        self._note(jobs[0].signature, sum(job.rows for job in jobs), seconds)
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.answer.done():
+                continue
+            if isinstance(answer, BaseException):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+        self._run_next()
+
+    def _waits_for_more(self) -> bool:
+        """Whether the first request waits for companions: until the batch is full or its time is over."""
+        loop, first = asyncio.get_running_loop(), self._waiting[0]
+        left = first.arrived + self._settings.batch_timeout_ms / 1000 - loop.time()
+        if left <= 0 or not first.joins(first):
+            return False
+        if sum(job.rows for job in self._waiting if job.joins(first)) >= self._max_batch_size:
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(left, self._run_next)
+        return True
 
     def _take(self) -> list[Job]:
         """The first request, and those that can be joined to it, taken out of the queue."""
@@ -162,7 +209,12 @@ def _rows(signature: Signature, inputs: Arrays) -> int:
     return lengths.pop() if signature.merges and len(lengths) == 1 else 0
 
 
-def run_jobs(jobs: Sequence[Job]) -> list[Arrays | BaseException]:
+def _timed(jobs: Sequence[Job]) -> tuple[Answers, float]:
+    started = time.perf_counter()
+    return run_jobs(jobs), time.perf_counter() - started
+
+
+def run_jobs(jobs: Sequence[Job]) -> Answers:
     """The answer to each job, or the error of those that fail: halved again and again, a bad one stands alone."""
     signature = jobs[0].signature
     try:

@@ -66,17 +66,15 @@ class Server:
         site = Site(http_server, listener.rest_socket, self.settings)
         site.open()
         self.rest_port = listener.rest_socket.getsockname()[1]
-        work = (service.batcher.run(), self.versions.watch(self.settings.poll_seconds))
-        tasks = [asyncio.create_task(task) for task in work]
+        watch = asyncio.create_task(self.versions.watch(self.settings.poll_seconds))
         try:
             on_start(self)
             await self._stop_asked.wait()
             return await self._stop(service, site, grpc_server, health_service)
         finally:
             await runner.cleanup()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
             rest_service.close()
             service.close()
 

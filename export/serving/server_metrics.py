@@ -1,5 +1,6 @@
 """What the server counts, for Prometheus, and the requests that are on their way."""
 
+import functools
 import time
 from collections import Counter as Counts
 
@@ -51,8 +52,13 @@ class Metrics:
     def finished(self, protocol: str, code: str, started: float) -> None:
         """Counts an answer that was given."""
         self.answered[protocol] += 1
-        self._requests.labels(protocol, code).inc()
-        self._seconds.labels(protocol).observe(time.monotonic() - started)
+        requests, seconds = self._of(protocol, code)
+        requests.inc()
+        seconds.observe(time.monotonic() - started)
+
+    @functools.cache  # noqa: B019 - as many as there are protocols and codes
+    def _of(self, protocol: str, code: str) -> tuple[Counter, Histogram]:
+        return self._requests.labels(protocol, code), self._seconds.labels(protocol)
 
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""

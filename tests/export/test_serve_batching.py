@@ -1,9 +1,11 @@
 """How export.serve joins requests, and what it does with too many, too slow and bad ones."""
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from serving import ROW, RunningServer, Slow, expected, in_base64, png, random_images, request, wait_until, write_model
 from serving_api import stub
 
+from export.serving import batching
 from export.serving.batching import Batcher, Job, run_jobs
 from export.serving.errors import ServingError, graph_message, invalid
 from export.serving.server_settings import Settings
@@ -21,8 +24,10 @@ class DoublingSignature:
 
     name = "double"
 
-    def __init__(self, *, per_row: bool = True, seconds: float = 0.0) -> None:
+    def __init__(self, *, per_row: bool = True, seconds: float = 0.0, fixed_size: bool = True) -> None:
         self.merges = True
+        self.inputs = {"x": SimpleNamespace(has_fixed_size=fixed_size)}
+        self.threads: list[str] = []
         self.batches: list[int] = []
         self._per_row = per_row
         self._seconds = seconds
@@ -30,6 +35,7 @@ class DoublingSignature:
     def run(self, inputs):
         x = inputs["x"]
         self.batches.append(len(x))
+        self.threads.append(threading.current_thread().name.partition("_")[0])
         time.sleep(self._seconds)
         if (x < 0).any():
             raise invalid("negative")
@@ -68,9 +74,7 @@ def batches_of(signature, *values, max_batch_size=8, batch_timeout_ms=0.0):
 
     async def ask():
         batcher = Batcher(settings(max_batch_size=max_batch_size, batch_timeout_ms=batch_timeout_ms), rows.append)
-        task = asyncio.create_task(batcher.run())
         answers = await asyncio.gather(*(batcher.predict(None, signature, {"x": np.array(v)}) for v in values))
-        task.cancel()
         batcher.close()
         return [answer["y"].tolist() for answer in answers]
 
@@ -102,16 +106,37 @@ def test_a_large_request_that_nobody_waits_for_is_run_no_further():
 
     async def give_up():
         batcher = Batcher(settings(max_batch_size=1), lambda rows: None)
-        task = asyncio.create_task(batcher.run())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.12):
                 await batcher.predict(None, signature, {"x": np.arange(1000)})
         await batcher.predict(None, signature, {"x": np.array([5])})
-        task.cancel()
         batcher.close()
 
     asyncio.run(give_up())
     assert len(signature.batches) < 10
+
+
+@pytest.mark.parametrize(
+    ("signature", "at_once"),
+    [
+        (DoublingSignature(), True),
+        (DoublingSignature(seconds=2 * batching.QUICK_SECONDS), False),
+        (DoublingSignature(fixed_size=False), False),
+    ],
+)
+def test_a_request_that_is_alone_and_known_to_be_quick_waits_for_no_thread(signature, at_once):
+    async def ask():
+        batcher = Batcher(settings(), lambda rows: None)
+        for _ in range(2):
+            await batcher.predict(None, signature, {"x": np.array([1])})
+        await asyncio.gather(*(batcher.predict(None, signature, {"x": np.array([1])}) for _ in range(2)))
+        await batcher.predict(None, signature, {"x": np.arange(3)})
+        batcher.close()
+
+    asyncio.run(ask())
+    assert signature.batches == [1, 1, 2, 3]
+    own = threading.current_thread().name.partition("_")[0]
+    assert signature.threads == ["model", own if at_once else "model", "model", "model"]
 
 
 def test_requests_of_other_shapes_are_not_joined():

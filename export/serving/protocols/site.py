@@ -18,8 +18,8 @@ from r2d2_tf.system.messages import one_line
 
 IDLE_SECONDS = 75.0
 """How long a connection is kept without a request."""
-RESERVE = 64
-"""Connections beside those that the settings allow, for whoever asks for the server's health."""
+_MOST_RESERVE, _LEAST_RESERVE = 64, 8
+"""Connections beside those that the settings allow, a quarter as many, for whoever asks for the server's health."""
 _RESERVE_SECONDS = 2.0
 """How long a head may take in the reserve, and the body of what is refused."""
 _LEAST_RESERVE_SECONDS = 0.03
@@ -143,6 +143,7 @@ class Site:
         # In the order of their last request, so that the one that is silent for longest comes first.
         self._inside: dict[Connection, None] = {}
         self._reserve: dict[Connection, None] = {}
+        self._most_reserve = min(_MOST_RESERVE, max(_LEAST_RESERVE, settings.max_connections // 4))
         self._origins: Counter[str] = Counter()
         self._out_of_descriptors = False
         self._entering: set[asyncio.Task[Any]] = set()
@@ -190,7 +191,7 @@ class Site:
 
     def _is_crowded(self) -> bool:
         """Whether the reserve is full, and those in it have only just come."""
-        if len(self._reserve) < RESERVE:
+        if len(self._reserve) < self._most_reserve:
             return False
         return self._loop.time() - next(iter(self._reserve)).came < _LEAST_RESERVE_SECONDS
 
@@ -205,7 +206,7 @@ class Site:
         head_seconds = min(self._settings.head_seconds, _RESERVE_SECONDS) if is_reserve else self._settings.head_seconds
         protocol = Connection(self._server, self._changed, head_seconds=head_seconds, origin=origin, is_reserve=is_reserve)
         if is_reserve:
-            if len(self._reserve) >= RESERVE:
+            if len(self._reserve) >= self._most_reserve:
                 self._close(next(iter(self._reserve)))
             self._reserve[protocol] = None
         else:
