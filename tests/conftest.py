@@ -209,6 +209,25 @@ class StopAt(StopSignals):
         return signal.SIGINT if self.count == 0 else 0
 
 
+SUMMARY = {
+    "name": "x",
+    "dataset": "mnist5k",
+    "fake_data": False,
+    "seed": 0,
+    "test_error_percent": {"stage_1": 5.0},
+    "pseudo_label_error_percent": {},
+    "seconds": {"total": 1.0},
+    "num_labels": 100,
+    "num_unlabeled": 3900,
+    "num_test": 1000,
+    "git_commit": "abc",
+    "versions": {"tensorflow": "2"},
+    "machine": "a machine",
+    "files": {},
+}
+"""What summary.json holds at least."""
+
+
 SHORT = (
     "--supervised_epochs=4",
     "--rounds=1:0.01,1:0.01",

@@ -52,7 +52,7 @@ class SavedState:
             pixels = about["pixels"] and Pixels(tuple(about["pixels"]["shape"]), about["pixels"]["of_floats"])
             classes = np.array(about["classes"]["values"], about["classes"]["dtype"])
             return cls(about["parameters"], classes, pixels, about["count"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise mistake(f"{path} is damaged: save the classifier again ({error})") from error
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from typing import IO, Any
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.config.identity import OF_BEFORE
+from r2d2_tf.runs.outcome import schema
 from r2d2_tf.system import files
 from r2d2_tf.system.commands import shown
 
@@ -270,18 +270,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """The summary of a finished run.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or it does not fit `schema.Summary`.
     """
     path = folder / SUMMARY_FILE
     if not path.is_file():
         how = f"go on with it by {shown('r2d2_tf.train', f'--flagfile={folder / CONFIG_FILE}', f'--run_dir={folder}')}"
         raise ValueError(f"the run in {folder} is not finished: {'wait, it is training' if is_in_use(folder) else how}")
-    try:
-        summary = json.loads(path.read_text())
-        summary["test_error_percent"], summary["seconds"]["total"], summary["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: remove the folder, or add --new_run to move it aside") from error
-    return summary
+    return schema.summary_in(path)
 
 
 def title_of(summary: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from conftest import SUMMARY
 from own_photographs import write_csv
 from test_own_bad_input import IDS, assert_refused, config_of, file_of
 from test_people_folders import checked, images, loaded
@@ -149,8 +150,7 @@ def test_names_may_lack_folders_of_their_ids_or_have_more(tmp_path):
 
 
 def finished(run, class_names):
-    summary = {"class_names": class_names, "test_error_percent": {}, "seconds": {"total": 1}, "files": {}}
-    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"class_names": class_names}))
 
 
 @pytest.fixture

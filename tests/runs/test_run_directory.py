@@ -7,13 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SUMMARY
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
 from r2d2_tf.system import files, provenance
-
-SUMMARY = {"test_error_percent": {"stage_1": 5.0}, "seconds": {"total": 1.0}, "files": {}}
 
 
 @pytest.fixture

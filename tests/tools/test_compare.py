@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SUMMARY
 from scipy import stats
 
 from r2d2_tf.config.config import Config
@@ -29,19 +29,8 @@ def make_run(folder, errors=(30.0, 20.0, 10.0), *, seconds=60.0, finished=True, 
     lines = lines if finished else lines[:3]
     text = "".join(f"{n},{stage},{error}\n" for n, stage, error in lines)
     (folder / "metrics.csv").write_text("run_epoch,stage,test_error\n" + text)
-    content = {
-        "name": "x",
-        "seed": config.seed,
-        "fake_data": False,
-        "test_error_percent": {"stage_1": first, "stage_2": second, "stage_3": third},
-        "seconds": {"total": seconds},
-        "num_labels": 100,
-        "num_unlabeled": 3900,
-        "num_test": 1000,
-        "git_commit": "abc",
-        "versions": {"keras": "3"},
-        "files": {},
-    }
+    errors = {"stage_1": first, "stage_2": second, "stage_3": third}
+    content = SUMMARY | {"seed": config.seed, "test_error_percent": errors, "seconds": {"total": seconds}}
     if finished:
         (folder / "summary.json").write_text(json.dumps(content | dict(summary)))
     return folder
@@ -261,7 +250,9 @@ DAMAGE = {
     "other columns": ("metrics.csv", "a,b\n1,2\n"),
     "bytes": ("metrics.csv", b"\xff\xfe\x00\x01run"),
     "summary": ("summary.json", "{"),
-    "errors in it": ("summary.json", '{"test_error_percent": {}, "seconds": {"total": 1}, "files": {}}'),
+    "errors in it": ("summary.json", json.dumps(SUMMARY | {"test_error_percent": {}})),
+    "numbers in it": ("summary.json", json.dumps(SUMMARY | {"num_labels": []})),
+    "brackets": ("summary.json", '{"versions": ' + "[" * 100_000),
     "config": ("config.cfg", "--alpha=many\n"),
 }
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from conftest import SHORT, unpadded
+from conftest import SHORT, SUMMARY, unpadded
 
 from r2d2_tf.config.command_line import from_command_line
 from tools import repeat
@@ -20,12 +20,8 @@ def pretend(tmp_path, monkeypatch):
         folder = config.resolved_run_dir
         folder.mkdir(parents=True)
         (folder / "config.cfg").write_text(config.to_flagfile())
-        summary = {
-            "seed": config.seed,
-            "test_error_percent": {"stage_1": 10.0 + config.seed, "stage_3": 4.0},
-            "seconds": {"total": 60.0},
-            "files": {},
-        }
+        errors = {"stage_1": 10.0 + config.seed, "stage_3": 4.0}
+        summary = SUMMARY | {"seed": config.seed, "test_error_percent": errors, "seconds": {"total": 60.0}}
         (folder / "summary.json").write_text(json.dumps(summary))
         return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras_tuner
 import numpy as np
 import pytest
-from conftest import LIGHT, ROOT, SHORT, unpadded
+from conftest import LIGHT, ROOT, SHORT, SUMMARY, unpadded
 from own_photographs import COLORS, colored_folder, write_csv
 from test_evaluate_on import broken_test_set
 
@@ -459,7 +459,7 @@ def pretend(tmp_path, monkeypatch):
                 job.log.write_text("\nerror: stage 2, epoch 3: the predictions collapsed; lower a rate\n")
                 return [*codes, train.STOPPED, *[None] * (len(given) - len(codes) - 1)]
             errors = {"stage_1": 20.0, "stage_3": (error or 0.0) + ("fold_1" in job.folder.name)}
-            summary = {"test_error_percent": errors, "seconds": {"total": 1.0}, "files": {}}
+            summary = SUMMARY | {"test_error_percent": errors}
             (job.folder / "summary.json").write_text(json.dumps(summary))
             codes.append(0)
         return codes

@@ -1,12 +1,12 @@
 """A run in words: what it learned from, which network is its result and why. Needs no TensorFlow."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.data.datasets import OWN_SETS
 from r2d2_tf.runs import run_directory
+from r2d2_tf.runs.outcome import schema
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -26,7 +26,7 @@ def chosen_words(run_dir: Path, summary: dict[str, Any]) -> list[str]:
     path = run_dir / run_directory.CHOICE_FILE
     if path.is_file():
         # A record of before has them in one line.
-        words = json.loads(path.read_text(encoding="utf-8")).get("words") or f"Chosen: {summary['result']['why']}".split("; ")
+        words = schema.choice_in(path).get("words") or f"Chosen: {summary['result']['why']}".split("; ")
         return [f"{result}.", *(line.strip() for line in words)]
     why = summary["result"]["why"].removeprefix(f"the network of stage {summary['result']['stage']}: ")
     return [f"{result}{', ' if why.startswith(('the last', 'asked')) else ': '}{why}."]

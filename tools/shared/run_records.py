@@ -109,17 +109,10 @@ def read(folder: Path) -> RunRecord:
     """
     config = run_directory.load_config(folder)
     summary = run_directory.read_summary(folder) if (folder / run_directory.SUMMARY_FILE).is_file() else None
-    if summary is not None and not _has_errors(summary):
-        raise ValueError(f"{folder / run_directory.SUMMARY_FILE} is damaged: it has no test errors")
     try:
         return RunRecord(folder, config, summary, _epochs(folder / run_directory.METRICS_FILE, config), "")
     except ValueError as error:
         return RunRecord(folder, config, summary, (), str(error))
-
-
-def _has_errors(summary: dict[str, Any]) -> bool:
-    errors = summary["test_error_percent"]
-    return isinstance(errors, dict) and bool(errors) and all(isinstance(e, int | float) for e in errors.values())
 
 
 def _epochs(path: Path, config: Config) -> tuple[Epoch, ...]:

@@ -1,6 +1,5 @@
 """Which stage's network is a run's result: decided by held-out labels, never by test labels. Needs no TensorFlow."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.outcome import verdict
+from r2d2_tf.runs.outcome import schema, verdict
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def chosen_before(folder: Path, stage: int) -> Result | None:
     path = folder / run_directory.CHOICE_FILE
     if not path.is_file():
         return None
-    choice = json.loads(path.read_text(encoding="utf-8"))
+    choice = schema.choice_in(path)
     # A record of before has lines alone.
-    why = choice["why"] if "why" in choice else " ".join(choice["words"])
-    return Result(stage, why, choice["held_out"], choice["p_value"]) if choice["held_out"] else None
+    why = choice.get("why") or " ".join(choice.get("words", ()))
+    return Result(stage, why, choice["held_out"], choice.get("p_value")) if choice.get("held_out") else None

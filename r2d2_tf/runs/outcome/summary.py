@@ -1,6 +1,7 @@
 """What a run leaves as its summary, and what a person is told of it. Needs no TensorFlow."""
 
 import dataclasses
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,7 @@ def result_text(summary: dict[str, Any], run_dir: str) -> str:
     ]
     for stage, error in errors.items():
         pseudo_cell = f"{pseudo[stage]:17.2f} %" if stage in pseudo else f"{'-':>19}"
-        line = f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'][stage]:8.1f}"
+        line = f"  {stage.replace('_', ' '):9} {error:9.2f} % {pseudo_cell} {summary['seconds'].get(stage, math.nan):8.1f}"
         if held_out:
             own = held_out.get(stage)
             line += f"{own['wrong']:8,} of {own['of']:,}" if own else f"{'-':>8}"

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import unpadded
+from conftest import SUMMARY, unpadded
 from PIL import Image
 
 from r2d2_tf.config.command_line import from_command_line
@@ -72,8 +72,9 @@ def test_each_seed_is_proposed_for_trained_and_in_the_table_and_nothing_is_made_
         config.resolved_run_dir.mkdir()
         (config.resolved_run_dir / "config.cfg").write_text(config.to_flagfile())
         errors = {"stage_1": 20 + config.seed, "stage_2": 10.0}
-        about = {"seconds": {"total": 7}, "files": {}, "git_commit": "abc", "machine": "a machine", "result": {"stage": 2}}
-        (config.resolved_run_dir / "summary.json").write_text(json.dumps({"test_error_percent": errors} | about))
+        result = {"stage": 2, "why": "", "held_out": {}, "p_value": None}
+        about = {"seconds": {"total": 7}, "test_error_percent": errors, "result": result}
+        (config.resolved_run_dir / "summary.json").write_text(json.dumps(SUMMARY | about))
         return 0
 
     monkeypatch.setattr(runner, "run_to_the_end", run)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, unpadded
+from conftest import ROOT, SUMMARY, unpadded
 
 from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line
@@ -58,19 +58,7 @@ def pretend(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         errors = {"stage_1": 10.0, **({"stage_3": 4.0 + config.seed} if config.finetune_epochs else {})}
         top5 = {stage: error / 2 for stage, error in errors.items()}
-        summary = {
-            "test_error_percent": errors,
-            "test_top5_error_percent": top5,
-            "seconds": {"total": 1.0},
-            "files": {},
-            "git_commit": "abc",
-            "versions": {"tensorflow": "2"},
-            "machine": "a machine",
-            "num_labels": 100,
-            "num_unlabeled": 3900,
-            "num_test": 1000,
-            "fake_data": False,
-        }
+        summary = SUMMARY | {"test_error_percent": errors, "test_top5_error_percent": top5}
         (folder / "summary.json").write_text(json.dumps(summary))
         return 0
 

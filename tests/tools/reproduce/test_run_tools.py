@@ -1,8 +1,9 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from conftest import SHORT, SUMMARY
 
 from r2d2_tf import backbones, train
 from r2d2_tf.config.config import Config
@@ -94,8 +95,7 @@ def folder_of(tmp_path, **flags):
     config = Config(run_dir=str(tmp_path / "run"), **flags)
     with run_directory.claimed(config) as folder:
         pass
-    summary = '{"name": "x", "seed": 0, "test_error_percent": {"stage_1": 1.0}, "seconds": {"total": 1.0}, "files": {}}'
-    (folder / run_directory.SUMMARY_FILE).write_text(summary)
+    (folder / run_directory.SUMMARY_FILE).write_text(json.dumps(SUMMARY))
     return dataclasses.replace(config).resolved_run_dir
 
 
