@@ -9,6 +9,7 @@ from r2d2_tf.data.datasets import DATASETS
 from r2d2_tf.data.readers.tfds import FAKE, check_tfds, find_tfds, is_fake, num_examples
 from r2d2_tf.data.splits import check_num_labels, parse_split
 from r2d2_tf.recipes.image_cost import CPU_CORE, GPU, Cost
+from r2d2_tf.system.commands import brought
 from r2d2_tf.system.messages import markdown
 from tools.reproduce import cost, fake_data
 from tools.reproduce.results import Results, Run
@@ -164,4 +165,4 @@ def _check_run(config: Config, num_images: int, ids: list[str] | None) -> None:
             f"batch_size ({config.batch_size}) takes {unlabeled} unlabeled images a batch: lower --batch_size or --num_labels"
         )
     if config.split_file and ids is not None:
-        parse_split(Path(config.split_file).expanduser(), ids)
+        parse_split(brought(Path(config.split_file).expanduser()), ids)

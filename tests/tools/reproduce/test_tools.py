@@ -139,6 +139,13 @@ def test_rows_that_a_partial_copy_cannot_carry_are_told_before_any_is_run(
     assert error.count("\n") == 1
 
 
+def test_a_split_that_comes_with_the_project_is_read_from_any_folder(part_of_cifar100, tmp_path, places, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--num_labels=100", "--split_file=configs/splits/cifar10_4000_labels_split00.txt", "--dry_run"]
+    assert reproduce.main(["--table=6", "--scale=full", f"--data_dir={part_of_cifar100}", *places, *flags]) == 2
+    assert "names no image" in capsys.readouterr().err
+
+
 def test_a_dry_run_counts_the_images_of_a_partial_copy(part_of_cifar100, places, capsys):
     small = ["--num_labels=100", "--batch_size=8"]
     arguments = ["--table=6", "--scale=full", "--seeds=0", f"--data_dir={part_of_cifar100}", *places, *small]
