@@ -17,7 +17,9 @@ NOT_RUN = "**not run here"
 """Marks, in the paragraph above them, commands that no test runs; the words after it say why."""
 _FENCE = re.compile(r"^\s*```(\w*)")
 _COMMAND = re.compile(r"(?:^|[\s'(])(?:\S*/)?(?:python3? -m (?P<module>[\w.]+)|r2d2(?= ))(?P<rest>.*)")
-_OTHERS = re.compile(r"^(?:\S*/)?(?:make|pip|curl|docker|srun|saved_model_cli|python3?)(?= )")
+_OTHERS = re.compile(r"^(?:\S*/)?(?:make|pip|curl|docker|srun|saved_model_cli|python3?|\(printf)(?= )")
+_IN_BACKTICKS = ("python -m ", ".venv/bin/python -m ", "make ", "pip install ", "pip check", "r2d2 ")
+"""How code begins that is a command, or the name of one, in the midst of a sentence."""
 
 
 class Block(NamedTuple):
@@ -29,13 +31,17 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command as it stands in a page; `module` is what `python -m` runs, or "" for other programs."""
+    """A command as it stands in a page; `module` is what `python -m` runs, or "" for other programs.
+
+    `is_inline`: it stands between backticks, in a sentence or in a cell of a table.
+    """
 
     page: str
     text: str
     module: str
     arguments: list[str]
     is_marked: bool
+    is_inline: bool = False
 
 
 def name_of(page: Path) -> str:
@@ -77,15 +83,27 @@ def commands() -> Iterator[Command]:
         prose, blocks = parts(page)
         for block in blocks:
             if block.kind in ("indented", "sh"):
-                marked = NOT_RUN in " ".join(block.above.lower().split())
                 for line in re.sub(r"\s*\\\n\s*", " ", "\n".join(block.lines)).splitlines():
-                    yield from _command(name_of(page), line.strip(), marked)
-        for code in re.findall(r"`([^`]+)`", "\n".join(prose)):
-            if code.startswith(("python -m ", "make ", "r2d2 ")):
-                yield from _command(name_of(page), " ".join(code.split()), is_marked=False)
+                    yield from commands_in(line.strip(), page=name_of(page), is_marked=_is_mark(block.above))
+        for text in _pieces(prose):
+            for code in re.findall(r"`([^`]+)`", text):
+                if code.startswith(_IN_BACKTICKS):
+                    found = commands_in(" ".join(code.split()), page=name_of(page), is_marked=_is_mark(text))
+                    yield from (command._replace(is_inline=True) for command in found)
 
 
-def _command(page: str, text: str, is_marked: bool) -> Iterator[Command]:
+def _is_mark(text: str) -> bool:
+    return NOT_RUN in " ".join(text.lower().split())
+
+
+def _pieces(prose: list[str]) -> Iterator[str]:
+    """Paragraphs, and of tables each row."""
+    for paragraph in "\n".join(prose).split("\n\n"):
+        yield from paragraph.splitlines() if paragraph.lstrip().startswith("|") else [paragraph]
+
+
+def commands_in(text: str, *, page: str, is_marked: bool) -> Iterator[Command]:
+    """The command in a line, if there is one."""
     if found := _COMMAND.search(text):
         # In quotes it is a part of another command, which closes them.
         rest = found["rest"].rstrip("'") if found["rest"].count("'") % 2 else found["rest"]
