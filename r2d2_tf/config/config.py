@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from r2d2_tf.backbones import BACKBONES
-from r2d2_tf.config import flag_checks, identity, together
+from r2d2_tf.config import beginnings, flag_checks, identity, together
 from r2d2_tf.config.flag_checks import ALL, HEAD, HEAD_THEN_ALL, checked
 from r2d2_tf.config.flag_groups import augmentation, daily, data, hardware, network, run, stage_1, stage_2, stage_3
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
@@ -91,6 +91,12 @@ class Config:
         cosmetic=True,
         fixed=True,
     )
+    stage_2_from: str = network(
+        "",
+        "folder of a finished run with --keep_rounds that begins alike: start where the last round that both have ended",
+        cosmetic=True,
+        fixed=True,
+    )
     trainable: str = network(
         ALL,
         "what is trained: all of it; its head alone, on features that the rest computes once; or, from stage 3 on, all",
@@ -132,9 +138,7 @@ class Config:
     weight_decay: float = network(2e-4, "L2 added to the gradient of every trainable weight", low=0.0)
 
     supervised_epochs: int = stage_1(300, "stage 1: passes over the labeled images", low=1, high=MOST_EPOCHS)
-    supervised_batch_size: int = stage_1(
-        40, "stage 1: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
-    )
+    supervised_batch_size: int = stage_1(40, "images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH)
     supervised_learning_rate: float = stage_1(0.05, "stage 1: learning rate at epoch 0", above=0.0)
     supervised_cosine_epochs: int = stage_1(350, "stage 1: length of the cosine, in epochs; 0 = constant rate", low=0)
     supervised_weight_decay: float = stage_1(-1.0, "stage 1: L2 of its own; -1 = that of --weight_decay", low=-1.0)
@@ -174,23 +178,19 @@ class Config:
         "stage 3's images count equally, or, unlabeled ones, by how sure their pseudo-label is: 1 - entropy / log(classes)",
         choices=("equal", "confidence"),
     )
-    finetune_batch_size: int = stage_3(
-        512, "stage 3: images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH
-    )
+    finetune_batch_size: int = stage_3(512, "images a batch; a short last batch is kept", low=1, high=MOST_IMAGES_A_BATCH)
     finetune_learning_rate: float = stage_3(0.01, "stage 3: learning rate at epoch 0", above=0.0)
     finetune_cosine_epochs: int = stage_3(50, "stage 3: length of the cosine, in epochs; 0 = constant rate", low=0)
 
-    translate: int = augmentation(4, "augmentation: translation in pixels, mirrored at the borders", low=0)
+    translate: int = augmentation(4, "translation in pixels, mirrored at the borders", low=0)
     translate_border: str = augmentation(
         SYMMETRIC, "what enters beside pixels a b c: symmetric = c b a, reflect = c b, as the authors", choices=BORDERS
     )
-    flip: bool = augmentation(False, "augmentation: random left-right flips")
-    cutout: int = augmentation(
-        0, "augmentation in stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0
-    )
+    flip: bool = augmentation(False, "random left-right flips")
+    cutout: int = augmentation(0, "stages 1 and 3: side of the square cut out, in pixels; even, 0 = none", low=0)
     rand_augment: str = augmentation(
         "",
-        "augmentation in stages 1 and 3 (RandAugment): operations an image, 1 to 9, and their strength, 1 to 10, as 2:9; "
+        "stages 1 and 3 (RandAugment): operations an image, 1 to 9, and their strength, 1 to 10, as 2:9; "
         "2:9:all = in stage 2 too; empty = none",
     )
     crop_scale: float = augmentation(0.08, "smallest share of a photograph in a random-resized crop", above=0.0, high=1.0)
@@ -200,9 +200,10 @@ class Config:
     checkpoint_minutes: float = run(
         15.0, "minutes between checkpoints at most; where they are cheap there are more", low=0.0, cosmetic=True
     )
+    keep_rounds: bool = run(False, "keep a checkpoint of the end of each round, for --stage_2_from", cosmetic=True)
     max_steps: int = run(0, "batches an epoch at most, to try a config out; 0 = all", low=0)
     result_stage: int = run(
-        0, "stage whose network is the result; 0 = the best on --held_out labels, or else the last", low=0, high=3, later=True
+        0, "stage whose network is the result; 0 = best on --held_out labels, or the last", low=0, high=3, later=True, last=True
     )
     on_divergence: str = run(
         "stop",
@@ -279,18 +280,20 @@ class Config:
 
     def stage_1_alone(self) -> "Config":
         """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""
-        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("later")}
-        return Config(**kept | {"stage_1_from": "", "rounds": "", "finetune_epochs": 0})
+        return beginnings.stage_1_alone(self)
 
-    def differences(self, other: "Config", *, of_stage_1: bool = False, unfinished: bool = False) -> list[str]:
+    def differences(
+        self, other: "Config", *, of_stage_1: bool = False, of_stage_2: bool = False, unfinished: bool = False
+    ) -> list[str]:
         """The flags in which two configs would train differently, as `--flag: theirs -> ours`.
 
         Args:
             other: theirs.
             of_stage_1: compare their first stages alone.
+            of_stage_2: compare what comes before stage 3, but for the rounds.
             unfinished: compare what must stay the same while a run is not finished, too.
         """
-        return identity.differences(self, other, of_stage_1=of_stage_1, unfinished=unfinished)
+        return identity.differences(self, other, of_stage_1=of_stage_1, of_stage_2=of_stage_2, unfinished=unfinished)
 
     def to_flagfile(self) -> str:
         """All flags as the text of a flagfile that repeats the run."""

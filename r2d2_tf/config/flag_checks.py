@@ -138,15 +138,6 @@ def check_cpus(strategy: str, num_logical_cpus: int) -> None:
         )
 
 
-def check_start(stage_1_from: str, warm_start: str, *, has_later_stages: bool) -> None:
-    """Both are folders of other runs, or ""."""
-    if stage_1_from and warm_start:
-        raise ValueError(f"stage_1_from ({stage_1_from}) and warm_start ({warm_start}) both give a network: leave one out")
-    for name, folder in (("stage_1_from", stage_1_from), ("warm_start", warm_start)):
-        if folder and not has_later_stages:
-            raise ValueError(f"{name} leaves nothing to do: give --rounds or --finetune_epochs")
-
-
 def check_result_stage(stage: int, trained: Sequence[bool]) -> None:
     """Of --result_stage; `trained` says of stages 1 to 3 whether their networks will be there."""
     if stage and not trained[stage - 1]:

@@ -1,7 +1,7 @@
 """Which checks a config has to pass, of flags that must go together; each is in flag_checks.py."""
 
 from r2d2_tf.backbones import BACKBONES, names
-from r2d2_tf.config import flag_checks
+from r2d2_tf.config import beginnings, flag_checks
 from r2d2_tf.config.identity import Config
 from r2d2_tf.data.datasets import DATASETS, OWN_SETS, PHOTOGRAPH_SIZE, TFDS_PREFIX
 from r2d2_tf.data.splits import check_num_labels, parse_part
@@ -11,8 +11,12 @@ def check(config: Config) -> None:
     """Raises ValueError, with what came, what is allowed and how to mend it, for flags that do not go together."""
     flag_checks.check_weights_of_losses(config.alpha, config.beta, config.class_loss)
     flag_checks.check_table_is_learned(config.rounds, config.finetune_epochs, config.finetune_from)
-    flag_checks.check_start(
-        config.stage_1_from, config.warm_start, has_later_stages=bool(config.rounds or config.finetune_epochs)
+    beginnings.check_start(
+        config.stage_1_from,
+        config.stage_2_from,
+        config.warm_start,
+        has_rounds=bool(config.rounds),
+        has_later_stages=bool(config.rounds or config.finetune_epochs),
     )
     _check_data_flags(config)
     trained = [not config.warm_start, bool(config.rounds), bool(config.finetune_epochs)]
@@ -29,7 +33,8 @@ def check(config: Config) -> None:
         of_images = ("cutout", "rand_augment") if config.trainable == flag_checks.HEAD else ()
         unseen = {name: getattr(config, name) for name in ("freeze_epochs", *of_images)}
         flag_checks.check_features(config.trainable, config.weights, config.warm_start, unseen)
-    paths = ("data_dir", "labels", "split_file", "evaluate_on", "stage_1_from", "warm_start", "weights", "run_dir")
+    others = ("stage_1_from", "stage_2_from", "warm_start")
+    paths = ("data_dir", "labels", "split_file", "evaluate_on", *others, "weights", "run_dir")
     flag_checks.check_homes({name: getattr(config, name) for name in paths})
     flag_checks.check_cpus(config.strategy, config.num_logical_cpus)
     flag_checks.check_soft_labels(config.soft_labels, config.labels, config.label_noise, config.learn_labeled_rows)

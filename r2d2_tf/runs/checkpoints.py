@@ -101,13 +101,17 @@ class Checkpoints:
         folder: of the run.
         config_text: the run's flags, kept in each checkpoint.
         workers: the processes of the run, which all call each method; the chief writes, and all read. None: this one alone.
+        within: where in `folder`.
     """
 
-    def __init__(self, folder: Path, config_text: str, workers: Workers | None = None) -> None:
-        self.folder = folder / run_directory.CHECKPOINTS
+    def __init__(
+        self, folder: Path, config_text: str, workers: Workers | None = None, within: str = run_directory.CHECKPOINTS
+    ) -> None:
+        self.folder = folder / within
         self._config_text = config_text
         self._workers = workers or Workers(tf.distribute.get_strategy())
-        self._good: list[Path] = []
+        # Written or found whole, the newest last; of the chief alone.
+        self.good: list[Path] = []
 
     def save(self, state: RunState, variables: Mapping[str, Any], table: PseudoLabelTable, history: PredictionHistory) -> None:
         """Writes a checkpoint of a consistent state, and then removes all but the last two.
@@ -172,9 +176,9 @@ class Checkpoints:
             raise files.cannot_write(temporary, error) from error
         finally:
             temporary.unlink(missing_ok=True)
-        self._good = [*self._good, path][-KEPT:]
+        self.good = [*self.good, path][-KEPT:]
         for other in self._files():
-            if other not in self._good:
+            if other not in self.good:
                 other.unlink()
 
     def newest(self, warn: Callable[[str], None], before: tuple[int, int, int] | None = None) -> Checkpoint | None:
@@ -199,6 +203,11 @@ class Checkpoints:
             chosen = self._read(path)
         return chosen
 
+    def numbered(self, number: int) -> Checkpoint | None:
+        """The checkpoint of a number; None if there is none, or it is damaged."""
+        path = self._whole(number)
+        return None if path is None else self._read(path)
+
     def _whole(self, number: int) -> Path | None:
         return next((path for path in self._files() if _number_of(path) == number and not _damage_of(path)), None)
 
@@ -213,7 +222,7 @@ class Checkpoints:
             checkpoint = self._read(path)
             whole += 1
             if before is None or checkpoint.state.place < before:
-                self._good = [path]
+                self.good = [path]
                 return checkpoint
         if found and not whole:
             raise CannotResume(

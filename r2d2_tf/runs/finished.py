@@ -9,6 +9,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.data.image_data import DatasetSpec, ImageData
 from r2d2_tf.runs import run_directory
 from r2d2_tf.runs.dataset import spec_of
+from r2d2_tf.runs.other_runs import stage_1_network
 from r2d2_tf.runs.outcome.summary import result_stage
 from r2d2_tf.system.startup import import_tensorflow_quietly
 
@@ -60,9 +61,7 @@ def network_of(folder: Path, config: Config, summary: dict[str, Any], stage: int
     if f"stage_{stage}" not in summary["test_error_percent"]:
         there = ", ".join(other.removeprefix("stage_") for other in summary["test_error_percent"])
         raise ValueError(f"stage ({stage}) is none of the run in {folder}, which has {there}: change --stage")
-    own = folder / run_directory.ALL_NETWORK_FILES[stage]
-    borrowed = Path(config.stage_1_from).expanduser() / own.name
-    path = borrowed if stage == 1 and config.stage_1_from and not own.is_file() else own
+    path = stage_1_network(folder, config) if stage == 1 else folder / run_directory.ALL_NETWORK_FILES[stage]
     if not path.is_file():
         raise ValueError(f"the network after stage {stage} is gone, there is no {path}: leave --stage out, for the result")
     return path

@@ -33,10 +33,7 @@ def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
         ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
     """
     theirs, summary = run_directory.load_config(folder), run_directory.read_summary(folder)
-    if {"data_fingerprint", "split_fingerprint"} <= summary.keys():
-        # By which `borrow_stage_1` knows the same photographs and labels, wherever they lie now.
-        labels = config.labels if config.labels and theirs.labels else theirs.labels
-        theirs = dataclasses.replace(theirs, data_dir=config.data_dir, labels=labels)
+    theirs = same_data_elsewhere(theirs, summary, config)
     if differences := config.differences(theirs, of_stage_1=True):
         raise ValueError(
             f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
@@ -47,6 +44,26 @@ def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
             f"stage_1_from ({folder}) has no {run_directory.STAGE_1_FILE}: give the run that trained its stage 1 itself"
         )
     return summary
+
+
+def same_data_elsewhere(theirs: Config, summary: Mapping[str, Any], ours: Config) -> Config:
+    """The config of a finished run, with data and labels where `ours` has them, if fingerprints can tell them apart."""
+    if not {"data_fingerprint", "split_fingerprint"} <= summary.keys():
+        return theirs
+    labels = ours.labels if ours.labels and theirs.labels else theirs.labels
+    return dataclasses.replace(theirs, data_dir=ours.data_dir, labels=labels)
+
+
+def stage_1_network(folder: Path, config: Config) -> Path:
+    """Where a run's network after stage 1 is, or was: in its folder, or in that of the run that it took it over from."""
+    own = folder / run_directory.STAGE_1_FILE
+    other = config.stage_1_from or config.stage_2_from
+    if own.is_file() or not other:
+        return own
+    source = Path(other).expanduser()
+    if config.stage_1_from or not (source / run_directory.CONFIG_FILE).is_file():
+        return source / run_directory.STAGE_1_FILE
+    return stage_1_network(source, run_directory.load_config(source))
 
 
 def is_gone(folder: str) -> bool:

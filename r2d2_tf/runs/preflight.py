@@ -13,7 +13,7 @@ from r2d2_tf.data.labels.matching import rows_named
 from r2d2_tf.data.readers.tfds import check_tfds, download_tfds
 from r2d2_tf.data.splits import check_num_labels, parse_split
 from r2d2_tf.distributed.cluster import ALONE, Cluster, cluster_from_environment
-from r2d2_tf.runs import other_runs, run_directory, run_labels
+from r2d2_tf.runs import kept_rounds, other_runs, run_directory, run_labels
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.system.commands import brought
 from r2d2_tf.system.messages import warn
@@ -55,7 +55,7 @@ def begin(config: Config) -> Begun:
 
 
 def check_data(config: Config) -> DatasetSpec:
-    """Finds what is wrong with network, data, split, `--stage_1_from` and `--warm_start` before TensorFlow is imported.
+    """Finds what is wrong with network, data, split and the runs to start from before TensorFlow is imported.
 
     Returns:
         What is known of the data set, found once for the whole run.
@@ -96,6 +96,8 @@ def check_data(config: Config) -> DatasetSpec:
             rows_named(spec.labels.read(), ids)
     if config.stage_1_from and not run_directory.has_checkpoint(config):
         other_runs.stage_1_summary(Path(config.stage_1_from).expanduser(), config)
+    if config.stage_2_from and not run_directory.has_checkpoint(config):
+        kept_rounds.round_to_start_from(Path(config.stage_2_from).expanduser(), config)
     if config.warm_start and not run_directory.has_checkpoint(config):
         other_runs.warm_start_summary(Path(config.warm_start).expanduser(), config)
     return spec

@@ -36,6 +36,7 @@ SUMMARY_FILE = "summary.json"
 CHOICE_FILE = "choice.json"
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
+ROUNDS = "rounds"
 
 FILES = {
     SUMMARY_FILE: "this table, with versions, commit, seed and devices",
@@ -48,6 +49,7 @@ FILES = {
     PICTURE_FILE: "errors and confidence over the epochs",
     TABLE_FILE: "the learned pseudo-labels, a row an image",
     STAGE_1_FILE: "the network after stage 1; --stage_1_from starts another run from it",
+    ROUNDS: "where each round of stage 2 ended; --stage_2_from starts another run there",
     STAGE_2_FILE: "the network after stage 2",
     STAGE_3_FILE: "the network after stage 3, where another is the result",
     HISTORY_FILE: "each prediction of the pseudo-labels beside the rows that it replaced",

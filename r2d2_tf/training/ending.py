@@ -6,6 +6,7 @@ from pathlib import Path
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory, run_labels
 from r2d2_tf.runs.metrics_log import plot_run
+from r2d2_tf.runs.other_runs import stage_1_network
 from r2d2_tf.runs.outcome import stage_predictions
 from r2d2_tf.runs.outcome.result import Result, chosen_before, decided
 from r2d2_tf.runs.run_state import HELD_OUT, TEST
@@ -40,9 +41,11 @@ def save(training: Training, result: Result, title: str) -> None:
 
 
 def keep_borrowed(config: Config, folder: Path) -> None:
-    """Copies the network of `--stage_1_from` into the run's folder: it may become the result, and that run be gone by then."""
-    with files.written_whole(folder / run_directory.STAGE_1_FILE) as path:
-        shutil.copyfile(Path(config.stage_1_from).expanduser() / run_directory.STAGE_1_FILE, path)
+    """Copies another run's network after stage 1 into the run's folder: it may be the result, and that run be gone by then."""
+    source = stage_1_network(folder, config)
+    if source.parent != folder:
+        with files.written_whole(folder / run_directory.STAGE_1_FILE) as path:
+            shutil.copyfile(source, path)
 
 
 def _save_networks(training: Training, stage: int) -> None:

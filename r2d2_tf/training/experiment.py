@@ -19,7 +19,8 @@ from r2d2_tf.distributed import devices
 from r2d2_tf.distributed.cluster import ALONE, Cluster, meet, wait_to_see
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method.pseudo_labels import PseudoLabelTable
-from r2d2_tf.runs import run_directory, run_labels, run_network
+from r2d2_tf.runs import kept_rounds, run_directory, run_labels, run_network
+from r2d2_tf.runs.checkpoints import Checkpoint
 from r2d2_tf.runs.dataset import spec_of
 from r2d2_tf.runs.other_runs import borrow_stage_1, is_gone, start_warm
 from r2d2_tf.runs.outcome import verdict
@@ -68,6 +69,7 @@ class Experiment:
         self._check_disk(self.checkpoint_bytes)
         self._take_over_networks(backbone, self.state)
         self.state.body_fingerprint = self.learners.begin()
+        self.start = self._end_of_a_round()
 
     def _joined_workers(self, cluster: Cluster) -> Workers:
         """The processes, met and found to be of one mind: each variable that one makes, all must be making."""
@@ -150,6 +152,14 @@ class Experiment:
             state.start_fingerprint = start_warm(network, config, strategy, self.data.class_names)
         self.workers.check_same({"network to start from": state.start_fingerprint})
 
+    def _end_of_a_round(self) -> Checkpoint | None:
+        """What the run of `--stage_2_from` kept, whose state then is this one's; None: there is nothing to begin from."""
+        if not self.config.stage_2_from or self.workers.of_the_chief(run_directory.has_checkpoint(self.config)):
+            return None
+        start = kept_rounds.taken_over(self.config, self.state, self.workers)
+        self.state = start.state
+        return start
+
     @property
     def labels_held_out(self) -> list[np.ndarray]:
         """The labels that are held out, `[images]`, if any are."""
@@ -218,6 +228,7 @@ class Experiment:
             folder=folder,
             signals=self.signals,
             state=self.state,
+            start=self.start,
         )
         if self.workers.is_chief:
             if self.state.borrowed is not None and (self.labels_held_out or self.config.result_stage == 1):

@@ -16,7 +16,7 @@ from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.distributed.workers import Workers
 from r2d2_tf.method import finite
 from r2d2_tf.method.pseudo_labels import NotFinite
-from r2d2_tf.runs import run_directory, run_labels
+from r2d2_tf.runs import kept_rounds, run_directory, run_labels
 from r2d2_tf.runs.checkpoints import OPTIMIZER, Checkpoint, Checkpoints, check_same_data
 from r2d2_tf.runs.metrics_log import MetricsLog
 from r2d2_tf.runs.predictions import PredictionHistory
@@ -43,7 +43,8 @@ MAX_ROLLBACKS = 3
 class Training:
     """Trains a model through the stages of a config, and keeps the checkpoints, metrics and networks in the run's folder.
 
-    Making it takes over the state of the newest checkpoint, if there is one; else `state` is that of a run that is begun.
+    Making it takes over the state of the newest checkpoint, if there is one; else that of `start`, which another run left; else
+    `state` is that of a run that is begun.
 
     Raises:
         ValueError: if there are checkpoints and none can be used.
@@ -60,6 +61,7 @@ class Training:
         folder: Path,
         signals: StopSignals,
         state: RunState,
+        start: Checkpoint | None = None,
     ) -> None:
         self.config, self.data, self.learners, self.table, self.workers = config, data, learners, learners.table, workers
         self.stages, self.folder, self.signals, self.state = stages, folder, signals, state
@@ -74,6 +76,9 @@ class Training:
             self._go_to(found)
             self.state.resumes += 1
             print(f"\nGoing on from the checkpoint {found.path.name}: {self._place()}")
+        elif start is not None:
+            self._pending, self.state = start, start.state
+            print(f"\nGoing on from where a round of {config.stage_2_from} ended: {self._place()}")
         counts = Counts(len(self.table.labeled_rows), len(self.table.unlabeled_rows), len(data.test_labels))
         self._progress = RunProgress(self.stages, counts)
         self._begin_log()
@@ -229,6 +234,8 @@ class Training:
         config, data, table, state, model = self.config, self.data, self.table, self.state, self.model
         apart = self._batches.data.held_out  # Of the stage's own data, which may be features.
         means = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(model.get_metrics_result()))
+        always = {*stage.prediction_epochs, *kept_rounds.ends(config, stage.number)}
+        saving = RunCheckpoint(always, steps, state, lambda: self._checkpoint(stage), config.checkpoint_minutes, self._ask)
         head_first = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: setattr(model, "trains_head_alone", epoch < stage.head_epochs)
         )
@@ -245,7 +252,7 @@ class Training:
                 *([CollapseGuard(stage, table, state)] if config.stop_on_collapse else []),
                 EpochRecorder(self._log, stage, first_run_epoch=len(self._log.rows) - state.epoch + 1),
                 report,
-                RunCheckpoint(stage, steps, state, lambda: self._checkpoint(stage), config.checkpoint_minutes, self._ask),
+                saving,
             ],
             add_history=True,
             model=model,
@@ -262,13 +269,15 @@ class Training:
             print(f"\nsaved: {self._place()}", file=sys.stderr)
 
     def _checkpoint(self, stage: Stage) -> None:
-        """Saves the run, unless what is on disk is this very place already."""
+        """Saves the run, unless what is on disk is this very place already, and keeps the end of a round."""
         version = (self.state.place, len(self.state.rollbacks))
-        if version == self._saved:
-            return
-        self.spend(f"stage_{stage.number}")
-        self.checkpoints.save(self.state, self._variables(), self.table, self.history)
-        self._saved = version
+        if version != self._saved:
+            self.spend(f"stage_{stage.number}")
+            self.checkpoints.save(self.state, self._variables(), self.table, self.history)
+            self._saved = version
+        if self.workers.is_chief:
+            # Also where it is saved already: it may have been killed between the two.
+            kept_rounds.keep(self.config, self.folder, self.state, self.checkpoints.good[-1])
 
     def _ask(self, save: bool) -> bool:
         """Whether to save now, as the chief says; raises RunInterrupted, in all processes, if a signal came to any."""

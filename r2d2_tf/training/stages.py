@@ -189,7 +189,8 @@ def plan(config: Config, spec: DatasetSpec) -> tuple[Stage, ...]:
         weighs_certainty=config.finetune_weights == "confidence",
         balances_classes=config.class_balance == "labels",
     )
-    stages = (decipher, finetune) if config.stage_1_from or config.warm_start else (supervised, decipher, finetune)
+    starts_later = config.stage_1_from or config.stage_2_from or config.warm_start
+    stages = (decipher, finetune) if starts_later else (supervised, decipher, finetune)
     return tuple(_with_trained(stage, config) for stage in stages if stage.epochs)
 
 

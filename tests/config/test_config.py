@@ -209,6 +209,10 @@ BAD = {
     "label logit that is none": (["--label_logit=1e-50"], "label_logit (1e-50) must be at least 1.0"),
     "empty rounds": (["--rounds="], "rounds is empty, so stage 3 has no learned table: add --finetune_from=prediction"),
     "nothing to do": (["--rounds=", "--finetune_epochs=0", "--stage_1_from=x"], "stage_1_from leaves nothing to do"),
+    "two networks": (["--stage_1_from=x", "--stage_2_from=y"], "stage_1_from (x) and stage_2_from (y) both give a network"),
+    "no stage 2 to start in": (
+        ["--rounds=", "--finetune_from=prediction", "--stage_2_from=x"], "stage_2_from (x) is for a run with a stage 2"
+    ),
     "rounds that are none": (["--rounds=,"], "--rounds=300:0.12"),
     "malformed rounds": (["--rounds=8:0.05;8:0.01"], "is not a round"),
     "batch smaller than replicas": (

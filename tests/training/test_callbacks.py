@@ -248,8 +248,7 @@ def saved_at(monkeypatch):
             saved.append((state.epoch, state.step))
             clock[0] += seconds_to_save
 
-        stage = dataclasses.replace(STAGE, prediction_epochs=predictions)
-        callback = RunCheckpoint(stage, 10, state, save, minutes, ask)
+        callback = RunCheckpoint(predictions, 10, state, save, minutes, ask)
         callback.set_model(make_model(make_strategy(1), tiny_labels(COUNT, LABELED)))
         for epoch, seconds in enumerate(seconds_of_epochs):
             for step in range(10):

@@ -12,7 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import LIGHT, ROOT, StopAt
+from conftest import LIGHT, ROOT, StopAt, made_once
 
 from r2d2_tf import train
 from r2d2_tf.config.command_line import from_command_line
@@ -306,6 +306,83 @@ def test_a_run_that_took_over_a_stage_1_and_was_killed_before_its_first_checkpoi
     assert list(summary["test_error_percent"]) == ["stage_1", "stage_2", "stage_3"]
     same = results_of_later_stages(undisturbed)
     assert results_of_later_stages(tmp_path / "run") == same
+
+
+TWO_ROUNDS = ("--supervised_epochs=1", "--max_steps=8", "--backbone=small_network:normalized", "--rounds=1:0.01,2:0.005")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run that keeps the ends of its rounds, and whose second round is another than that of TWO_ROUNDS."""
+    flags = (*TWO_ROUNDS, "--rounds=1:0.01,1:0.02", "--keep_rounds")
+    return made_once(tmp_path_factory, "kept_rounds", lambda folder: start(folder, *flags))
+
+
+def test_a_run_from_where_a_shared_round_ended_ends_as_one_that_trained_it_all(kept, tmp_path):
+    assert sorted(path.name[:6] for path in (kept / "rounds").iterdir()) == ["000001", "000002"]
+    whole = start(tmp_path / "whole", *TWO_ROUNDS)
+    elsewhere = shutil.copytree(kept, tmp_path / "elsewhere")
+    flags = [*TWO_ROUNDS, f"--stage_2_from={elsewhere}"]
+    # 32 checks a piece: it is stopped in stage 2, and no longer needs the other run then.
+    with pytest.raises(RunInterrupted):
+        start(tmp_path / "run", *flags, signals=StopAt(32))
+    shutil.rmtree(elsewhere)
+    summary = start(tmp_path / "run", *flags)
+    assert results_of_later_stages(tmp_path / "run") == results_of_later_stages(tmp_path / "whole")
+    assert summary["test_error_percent"] == whole["test_error_percent"]
+    assert summary["verdict"] == whole["verdict"]
+    assert summary["stage_2_from"] == str(elsewhere)
+    assert [row["run_epoch"] for row in results_of(tmp_path / "run")["metrics.csv"]] == ["1", "2", "3", "4"]
+    assert summary["seconds"]["total"] < whole["seconds"]["total"] + 5, "of its own work alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags", [(), ("--trainable=head", "--weights={weights}"), BEYOND, ("--num_logical_cpus=2", "--strategy=mirrored")]
+)
+def test_a_run_that_shares_all_rounds_is_left_with_stage_3(flags, tmp_path):
+    if flags and "{weights}" in flags[-1]:
+        start(tmp_path / "weights", *TWO_ROUNDS)
+        flags = (flags[0], flags[1].format(weights=tmp_path / "weights" / "backbone.keras"))
+    start(tmp_path / "whole", *TWO_ROUNDS, *flags, "--keep_rounds")
+    start(tmp_path / "run", *TWO_ROUNDS, *flags, f"--stage_2_from={tmp_path / 'whole'}")
+    assert results_of_later_stages(tmp_path / "run") == results_of_later_stages(tmp_path / "whole")
+    # And from a run that had itself begun so, in which another stage 3 is to come.
+    start(
+        tmp_path / "third", *TWO_ROUNDS, *flags, f"--stage_2_from={tmp_path / 'whole'}", "--keep_rounds", "--finetune_epochs=0"
+    )
+    start(tmp_path / "fourth", *TWO_ROUNDS, *flags, f"--stage_2_from={tmp_path / 'third'}", "--result_stage=1")
+    assert results_of_later_stages(tmp_path / "fourth")[:3] == results_of_later_stages(tmp_path / "whole")[:3]
+    assert content_of(tmp_path / "fourth" / "backbone.keras") == content_of(tmp_path / "whole" / "stage_1.keras")
+
+
+@pytest.mark.slow
+def test_the_end_of_a_round_is_kept_though_the_run_is_killed_just_then(kept, tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise SystemExit
+
+    flags = [*TWO_ROUNDS, "--rounds=1:0.01,1:0.02", "--keep_rounds"]
+    with monkeypatch.context() as patch:
+        patch.setattr("r2d2_tf.runs.kept_rounds.shutil.copyfile", killed)
+        with pytest.raises(SystemExit):
+            start(tmp_path / "run", *flags)
+    assert not list((tmp_path / "run" / "rounds").glob("*.npz"))
+    start(tmp_path / "run", *flags)
+    assert sorted(path.name[:6] for path in (tmp_path / "run" / "rounds").glob("*.npz")) == ["000001", "000002"]
+    assert differences(tmp_path / "run", kept) == []
+
+
+def test_other_images_labels_or_a_damaged_file_are_one_line_for_stage_2_from(kept, tmp_path, monkeypatch):
+    flags = [*TWO_ROUNDS, f"--stage_2_from={kept}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("r2d2_tf.data.health.fingerprint", lambda data: "another")
+        with pytest.raises(ValueError, match=r"stage_2_from .* was trained on other images than there are now: leave it out"):
+            start(tmp_path / "run", *flags)
+    damaged = shutil.copytree(kept, tmp_path / "damaged")
+    next((damaged / "rounds").glob("000001-*")).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"stage_2_from .*: the end of round 1 is damaged"):
+        start(tmp_path / "run", *TWO_ROUNDS, f"--stage_2_from={damaged}")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -107,8 +107,9 @@ def _experiment(flag_values: flags.FlagValues, arguments: Sequence[str]) -> Expe
     if wrong or not strategies:
         raise ValueError(f"strategies ({','.join(wrong)}) must be among {', '.join(selection.STRATEGIES)}: change --strategies")
     config = from_command_line(others)
-    if config.run_dir or config.split_file or config.new_run or config.warm_start or config.stage_1_from:
-        taken = "--run_dir, --split_file, --new_run, --warm_start and --stage_1_from"
+    own = ("run_dir", "split_file", "new_run", "warm_start", "stage_1_from", "stage_2_from")
+    if any(getattr(config, name) for name in own):
+        taken = f"{', '.join(f'--{name}' for name in own[:-1])} and --{own[-1]}"
         raise ValueError(f"each run has a folder, labels and a start of its own: leave {taken} out")
     if not (config.num_labels and config.rounds):
         raise ValueError("there is nothing to ask for without unlabeled images and a table: give --num_labels and --rounds")

@@ -2,7 +2,7 @@
 
 Runs the rows of table 1 to 8, or of the experiment of figure 2 (--table=mnist), one run a row and seed; --scale=full takes
 the paper's own size, --scale=cpu one that a CPU carries, and --base=CONFIG any other experiment. Stage 1 is trained once
-a seed and shared by all rows that start from it.
+a seed and shared by all rows that start from it, and so is a first round that rows have in common, as those of table 1.
 After each run the seed's lines (--output_dir/tableN_CONFIG_seedS.csv) and the table (tableN_CONFIG.md) are written
 anew. What stands there is not run again, and what was killed is: so the same command goes on where it was.
 --dry_run prints what would be run, and its cost. --trial takes one step of each stage of every row, at real shapes, on
@@ -24,7 +24,7 @@ from r2d2_tf.runs import run_directory
 from r2d2_tf.system.commands import shown
 from tools.reproduce import fake_data, run_plan
 from tools.reproduce.paper_tables import TABLES, rows_of
-from tools.reproduce.results import Results, Run, TableExperiment
+from tools.reproduce.results import Results, Run, TableExperiment, shared_first_rounds
 from tools.reproduce.trainer import Trainer
 from tools.shared.arguments import parse_own, parse_seeds
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _reproduce(arguments: Sequence[str], own: flags.FlagValues) -> int:
     runs, output = _read(arguments, own)
-    trainer = Trainer(Path(own["runs"].value))
+    trainer = Trainer(Path(own["runs"].value), shared_first_rounds(runs))
     if output.experiment.fake_data is None:
         run_plan.check(runs, is_needed=not own["dry_run"].value)
     if own["dry_run"].value:

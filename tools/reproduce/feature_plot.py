@@ -19,6 +19,7 @@ from r2d2_tf.config.config import Config
 from r2d2_tf.config.path_flags import define_data_dir, define_path
 from r2d2_tf.data.image_data import ImageData
 from r2d2_tf.runs import finished, run_directory
+from r2d2_tf.runs.other_runs import stage_1_network
 from r2d2_tf.system import arrays
 from tools.shared import plots
 
@@ -54,8 +55,7 @@ def networks_of(folder: Path, config: Config) -> list[Path]:
     """
     if config.backbone != BACKBONE:
         raise ValueError(f"features of {config.backbone} have more than two dimensions: train with --backbone={BACKBONE}")
-    first = Path(config.stage_1_from).expanduser() if config.stage_1_from else folder
-    networks = [first / run_directory.STAGE_1_FILE, folder / run_directory.STAGE_2_FILE]
+    networks = [stage_1_network(folder, config), folder / run_directory.STAGE_2_FILE]
     for path in networks:
         if not path.is_file():
             raise ValueError(f"there is no {path}: give a run that trained stages 1 and 2")

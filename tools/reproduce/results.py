@@ -2,11 +2,13 @@
 
 import csv
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 
+from r2d2_tf.config import beginnings
 from r2d2_tf.config.command_line import from_command_line
 from r2d2_tf.config.config import Config
 from r2d2_tf.system import files, spreadsheets
@@ -66,8 +68,20 @@ class Run:
 
     def stage_1_alone(self) -> "Run":
         """The run of this row's stage 1, the same for all rows that share it."""
-        config = self.config.stage_1_alone()
+        return self._with(self.config.stage_1_alone())
+
+    def first_round_alone(self) -> "Run | None":
+        """The run up to the end of stage 2's first round, the same for all rows that share so much; None without stage 2."""
+        return self._with(beginnings.first_round_alone(self.config)) if self.config.rounds else None
+
+    def _with(self, config: Config) -> "Run":
         return Run(self.row, config, config.to_flagfile().splitlines())
+
+
+def shared_first_rounds(runs: Sequence[Run]) -> frozenset[str]:
+    """Digests of the runs up to the first round's end that several of `runs` share."""
+    firsts = Counter(first.config.digest for run in runs if (first := run.first_round_alone()) is not None)
+    return frozenset(digest for digest, count in firsts.items() if count > 1)
 
 
 @dataclass(frozen=True)

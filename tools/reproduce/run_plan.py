@@ -64,7 +64,7 @@ def _images(run: Run, *, is_trial: bool) -> tuple[int, str]:
 
 
 def _lines(runs: Sequence[Run], output: Results, trainer: Trainer, num_train: int) -> Iterator[Line]:
-    """A line a run, and one more before the first of those that share a stage 1, if none of them is that stage 1."""
+    """A line a run, and one more before the first of those that share a stage 1, or a first round, if none of them is that."""
     states = _states(runs, output, trainer)
     shown: set[str] = set()
     for run in runs:
@@ -81,7 +81,22 @@ def _lines(runs: Sequence[Run], output: Results, trainer: Trainer, num_train: in
                 label = "stage 1" if len(later) == 1 else f"stage 1, shared by {len(later)} rows"
                 yield Line(label, run.config.seed, "not run" if is_left else "done", first)
         rest = cost.cost_of(run.config, num_train).without(first) if run.has_later_stages else first
+        if (first_round := trainer.shared_first_round(run)) is not None and first_round.config.digest != run.config.digest:
+            round_cost = cost.cost_of(first_round.config, num_train).without(first)
+            rest = rest.without(round_cost)
+            if first_round.config.digest not in shown:
+                shown.add(first_round.config.digest)
+                yield _first_round_line(first_round, runs, states, trainer, round_cost)
         yield Line(*run.key, states[run.key], rest)
+
+
+def _first_round_line(
+    first_round: Run, runs: Sequence[Run], states: dict[tuple[str, int], str], trainer: Trainer, of: Cost
+) -> Line:
+    firsts = {run.key: trainer.shared_first_round(run) for run in runs}
+    sharing = [key for key, other in firsts.items() if other and other.config.digest == first_round.config.digest]
+    is_left = "not run" in [states[key] for key in sharing] and not trainer.is_trained(first_round)
+    return Line(f"first round, shared by {len(sharing)} rows", first_round.config.seed, "not run" if is_left else "done", of)
 
 
 def _states(runs: Sequence[Run], output: Results, trainer: Trainer) -> dict[tuple[str, int], str]:

@@ -1,4 +1,4 @@
-"""Makes the runs of a table, each in a process and a folder of its own; stage 1 is trained once for all that share it."""
+"""Makes the runs of a table, each in a process and a folder of its own; what several begin with is trained once."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,21 @@ from tools.shared import runner
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains runs, below `folder`, and remembers those that had to stop: what stopped once is not tried again."""
+    """Trains runs, below `folder`, and remembers those that had to stop: what stopped once is not tried again.
+
+    Attributes:
+        first_rounds: digests of the runs up to the first round's end that several start from (`shared_first_rounds`).
+    """
 
     folder: Path
+    first_rounds: frozenset[str] = frozenset()
     _stopped: set[Path] = field(default_factory=set)
 
     def is_trained(self, run: Run) -> bool:
         return (self._folder_of(run) / run_directory.SUMMARY_FILE).is_file()
 
     def make(self, run: Run) -> Record:
-        """The line of a run, which is trained now if need be, and before it the stage 1 that it shares with others.
+        """The line of a run, which is trained now if need be, and before it what it shares with others: stage 1, a first round.
 
         Raises:
             RuntimeError: if a run fails in another way than by having to stop.
@@ -35,7 +40,25 @@ class Trainer:
         stage_1 = self._trained(shared, shared.arguments)
         if stage_1 is None or not run.has_later_stages:
             return _record(run, stage_1)
-        return _record(run, self._trained(run, [*run.arguments, f"--stage_1_from={self._folder_of(shared)}"]))
+        start = f"--stage_1_from={self._folder_of(shared)}"
+        if (first := self.shared_first_round(run)) is not None and not self._began_after_stage_1(run):
+            if self._folder_of(first) in self._stopped:
+                print("stopped already in the first round, which this row shares with one above", flush=True)
+            summary = self._trained(first, [*first.arguments, start])
+            if summary is None or first.config.digest == run.config.digest:
+                return _record(run, summary)
+            start = f"--stage_2_from={self._folder_of(first)}"
+        return _record(run, self._trained(run, [*run.arguments, start]))
+
+    def shared_first_round(self, run: Run) -> Run | None:
+        """The run up to the first round's end from which `run` and others start; None: no other starts from it."""
+        first = run.first_round_alone()
+        return first if first is not None and first.config.digest in self.first_rounds else None
+
+    def _began_after_stage_1(self, run: Run) -> bool:
+        """Whether a run is there already that trains, or trained, its first round itself."""
+        folder = self._folder_of(run)
+        return (folder / run_directory.CONFIG_FILE).is_file() and not run_directory.load_config(folder).stage_2_from
 
     def _folder_of(self, run: Run) -> Path:
         return self.folder / f"{run.config.name}-{run.config.digest}"

@@ -118,7 +118,7 @@ def read(folder: Path) -> RunRecord:
 def _epochs(path: Path, config: Config) -> tuple[Epoch, ...]:
     if not path.is_file():
         return ()
-    before = config.supervised_epochs if config.stage_1_from else 0
+    before = config.supervised_epochs if config.stage_1_from or (config.stage_2_from and not config.warm_start) else 0
     try:
         rows = read_metrics(path)
     except ValueError as error:

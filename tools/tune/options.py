@@ -37,6 +37,7 @@ _NOT_OF_A_SEARCH = {
     "new_run": "to start afresh say another --output_dir",
     "dry_run": "ask r2d2_tf.train what a run would take",
     "stage_1_from": "labels are held out of stage 1 too, so that it is trained anew",
+    "stage_2_from": "labels are held out of its stages, too, so that they are trained anew",
     "warm_start": "its network was trained on labels that are held out",
     "evaluate_on": "say --validation_dataset, or let labeled images be held out",
 }

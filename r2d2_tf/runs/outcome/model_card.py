@@ -17,7 +17,17 @@ from r2d2_tf.system.commands import shown
 from r2d2_tf.system.messages import markdown
 
 UNKNOWN = "unknown"
-_OF_THIS_MACHINE = ("data_dir", "labels", "split_file", "stage_1_from", "warm_start", "run_dir", "new_run", "dry_run")
+_OF_THIS_MACHINE = (
+    "data_dir",
+    "labels",
+    "split_file",
+    "stage_1_from",
+    "stage_2_from",
+    "warm_start",
+    "run_dir",
+    "new_run",
+    "dry_run",
+)
 _PAPER = "[Wang and Wu, AAAI 2020](https://ojs.aaai.org/index.php/AAAI/article/view/6082)"
 
 

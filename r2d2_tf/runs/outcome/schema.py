@@ -75,6 +75,7 @@ class Summary(TypedDict, total=False):
     test_error_percent: Required[Annotated[_ByStage, msgspec.Meta(min_length=1)]]
     test_top5_error_percent: _ByStage
     stage_1_from: str | None
+    stage_2_from: str
     warm_start: str | None
     pseudo_label_error_percent: Required[_ByStage]
     seconds: Required[_Times]

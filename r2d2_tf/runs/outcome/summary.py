@@ -59,6 +59,7 @@ def summary_of(
         "test_error_percent": errors,
         **({"test_top5_error_percent": top5} if top5 else {}),
         "stage_1_from": config.stage_1_from or None,
+        **({"stage_2_from": config.stage_2_from} if config.stage_2_from else {}),
         "warm_start": config.warm_start or None,
         "pseudo_label_error_percent": {
             stage: row["pseudo_label_error"] for stage, row in last_rows.items() if "pseudo_label_error" in row

@@ -1,13 +1,12 @@
 """When a run is saved, and when it stops because somebody asked."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
 
 from r2d2_tf.method.metrics import Logs
 from r2d2_tf.runs.run_state import RunState
-from r2d2_tf.training.stages import Stage
 
 _CHEAP = 0.02
 """Share of a run's time that checkpoints may take beyond those that --checkpoint_minutes asks for."""
@@ -18,10 +17,11 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     A checkpoint is written when `minutes` have gone since the last one; at the end of an epoch if that is cheap (the last
     one took less than a fiftieth of the time since then); and always before the pseudo-labels are predicted, as a prediction
-    that is interrupted cannot be gone back from. After each step a stop that was asked for takes place.
+    that is interrupted cannot be gone back from, and where a round ends that is kept. After each step a stop that was asked for
+    takes place.
 
     Args:
-        stage: that is trained.
+        always: numbers of epochs done at which it is saved in any case.
         steps: in an epoch.
         state: of the run.
         save: writes a checkpoint.
@@ -31,10 +31,16 @@ class RunCheckpoint(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, stage: Stage, steps: int, state: RunState, save: Callable[[], None], minutes: float, ask: Callable[[bool], bool]
+        self,
+        always: Collection[int],
+        steps: int,
+        state: RunState,
+        save: Callable[[], None],
+        minutes: float,
+        ask: Callable[[bool], bool],
     ) -> None:
         super().__init__()
-        self.stage, self.steps, self.state = stage, steps, state
+        self.always, self.steps, self.state = always, steps, state
         self.save, self.minutes, self.ask = save, minutes, ask
         self._saved, self._cost = time.monotonic(), 0.0
 
@@ -50,9 +56,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.model.stop_training = False
         self.state.begin_epoch()
         since = time.monotonic() - self._saved
-        if self.ask(
-            self.state.epoch in self.stage.prediction_epochs or self._cost < _CHEAP * since or since >= 60 * self.minutes
-        ):
+        if self.ask(self.state.epoch in self.always or self._cost < _CHEAP * since or since >= 60 * self.minutes):
             self._save()
 
     def _save(self) -> None:

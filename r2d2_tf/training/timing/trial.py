@@ -72,7 +72,7 @@ def estimate(experiment: Experiment, start: float, *, is_brief: bool = False, sa
     for on_features in dict.fromkeys(stage.on_features for stage in experiment.stages):
         stages = [stage for stage in experiment.stages if stage.on_features == on_features]
         _Trial(experiment, counts, timings, say, enough).of(stages, each_stage=not is_brief)
-    return Estimate(work.work_of(experiment.stages, counts), timings.paces, start)
+    return Estimate(work.work_of(experiment.stages, counts, experiment.state), timings.paces, start)
 
 
 def _try_features(experiment: Experiment, views: int, timings: Timings, say: Say, enough: float) -> None:

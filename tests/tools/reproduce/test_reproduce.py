@@ -122,6 +122,25 @@ def test_a_table_shares_stage_1_skips_what_is_done_and_counts_stopped_runs(prete
     assert capsys.readouterr().out == out[out.index("Table 2 of the paper") :]
 
 
+def test_table_1_shares_its_first_round_too(pretend, arguments, tmp_path, capsys):
+    arguments = ["--table=1", *arguments, "--seeds=0"]
+    assert reproduce.main(arguments) == 0
+    text = [" ".join(command) for command in pretend]
+    assert len(text) == 1 + 1 + 5, "stage 1, the first round, and what is left of each row"
+    assert [("--stage_1_from=" in line, "--stage_2_from=" in line) for line in text] == [(0, 0), (1, 0), *[(0, 1)] * 5]
+    assert "--keep_rounds=true" in text[1]
+    pretend.clear()
+    # A row that was begun before first rounds were shared goes on as it began.
+    config = from_command_line(["--flagfile=configs/mnist5k.cfg", "--norepredict"])
+    folder = tmp_path / "runs" / f"{config.name}-{config.digest}"
+    (folder / "summary.json").unlink()
+    (folder / "config.cfg").write_text(config.to_flagfile())
+    (tmp_path / "out" / "table1_mnist5k_seed0.csv").unlink()
+    assert reproduce.main(arguments) == 0
+    [command] = pretend
+    assert not [flag for flag in command if flag.startswith("--stage_2_from=")]
+
+
 def test_lines_of_other_seeds_join_the_table_and_those_made_with_other_flags_do_not(pretend, arguments, capsys):
     assert reproduce.main(["--table=4", *arguments]) == 0
     assert reproduce.main(["--table=4", *arguments, "--seeds=2"]) == 0

@@ -74,11 +74,13 @@ def test_a_dry_run_prints_what_is_left_and_writes_nothing(tmp_path, places, caps
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_counts_the_stage_1_that_rows_share(places, capsys):
+def test_a_dry_run_counts_the_stage_1_and_the_first_round_that_rows_share(places, capsys):
     out, lines = plan_lines(capsys, "--table=1", "--seeds=0,1", *places)
     assert lines["stage 1, shared by 5 rows", 0] == ("not run", "240,000", "< 1 s", "1.5 min")
-    assert len(lines) == 12
-    assert "Still to run: 17 s on such a GPU, or 1.2 h on such a core." in out
+    assert lines["first round, shared by 5 rows", 1][:2] == ("not run", "490,000")
+    assert lines["a: first round alone", 0][:2] == ("not run", "150,000")
+    assert len(lines) == 14
+    assert "Still to run: 11 s on such a GPU, or 44 min on such a core." in out
 
 
 def test_a_dry_run_knows_what_is_done_stopped_and_left_behind(tmp_path, places, capsys):

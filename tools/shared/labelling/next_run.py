@@ -23,7 +23,8 @@ def next_command(
         goes_on: train on from the run's network; else as that run began.
     """
     # The file says which images are labeled, and of a folder which are test images; its labels are no longer to be made wrong.
-    replaced = {"stage_1_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0, "soft_labels": False}
+    replaced = {"stage_1_from": "", "stage_2_from": "", "split_file": "", "num_labels": 0, "label_noise": 0.0}
+    replaced |= {"soft_labels": False}
     if config.dataset == "folder":
         replaced["test_fraction"] = 0.0
     replaced |= {"data_dir": data_dir or config.data_dir}
