@@ -32,6 +32,7 @@ class Things:
             "runs/photos/run": ("runs/photos/run", lambda path: shutil.copytree(self.fixture("untouched_run"), path)),
             "EXPORT": ("EXPORT", lambda path: shutil.copytree(self.fixture("exported") / "saved_model", path)),
             "PHOTOS": ("PHOTOS", lambda path: colored_folder(path, labeled=6, unlabeled=60, test=6)),
+            "SORTED": ("SORTED", _sorted),
             "MORE_PHOTOS": ("MORE_PHOTOS", _unlabeled),
             "MORE_PHOTOGRAPHS": ("MORE_PHOTOGRAPHS", _unlabeled),
             "ALL_LABELED": ("ALL_LABELED", _all_labeled),
@@ -76,6 +77,10 @@ class Things:
 
 def _unlabeled(path: Path) -> None:
     (colored_folder(path.with_name(f"{path.name}.made"), unlabeled=8) / "unlabeled").rename(path)
+
+
+def _sorted(path: Path) -> None:
+    (colored_folder(path.with_name(f"{path.name}.made"), unlabeled=0, test=4) / "test").rename(path)
 
 
 def _all_labeled(path: Path) -> None:
