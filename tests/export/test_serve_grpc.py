@@ -270,6 +270,12 @@ def test_what_is_no_message_is_refused_without_a_traceback(channel, content, cap
     assert not caplog.records
 
 
+def test_a_client_that_does_not_take_its_answer_leaves_no_traceback(server, caplog):
+    with grpc.insecure_channel(server.grpc, options=[("grpc.max_receive_message_length", 10)]) as channel:
+        assert refused(stub(channel, "PredictionService").Predict, request(images=IMAGES))[0] == "RESOURCE_EXHAUSTED"
+    assert not caplog.records
+
+
 def test_methods_that_are_not_served_say_so(predictions, models):
     calls = (
         (predictions.Classify, message_class("ClassificationRequest")()),
