@@ -282,18 +282,15 @@ class Config:
         """This config without its later stages, whose flags are at their defaults: the same for all that share stage 1."""
         return beginnings.stage_1_alone(self)
 
-    def differences(
-        self, other: "Config", *, of_stage_1: bool = False, of_stage_2: bool = False, unfinished: bool = False
-    ) -> list[str]:
+    def differences(self, other: "Config", *, through_stage: int = 0, unfinished: bool = False) -> list[str]:
         """The flags in which two configs would train differently, as `--flag: theirs -> ours`.
 
         Args:
             other: theirs.
-            of_stage_1: compare their first stages alone.
-            of_stage_2: compare what comes before stage 3, but for the rounds.
+            through_stage: compare no later stages than 1, or than 2, but for the rounds; 0: compare all.
             unfinished: compare what must stay the same while a run is not finished, too.
         """
-        return identity.differences(self, other, of_stage_1=of_stage_1, of_stage_2=of_stage_2, unfinished=unfinished)
+        return identity.differences(self, other, through_stage=through_stage, unfinished=unfinished)
 
     def to_flagfile(self) -> str:
         """All flags as the text of a flagfile that repeats the run."""

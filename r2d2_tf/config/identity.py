@@ -36,15 +36,15 @@ def digest_of(config: Config) -> str:
     return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def differences(ours: Config, theirs: Config, *, of_stage_1: bool, of_stage_2: bool, unfinished: bool) -> list[str]:
+def differences(ours: Config, theirs: Config, *, through_stage: int, unfinished: bool) -> list[str]:
     """See Config.differences."""
-    fields = [f for f in _lasting(ours) if not (of_stage_1 and f.metadata.get("later"))]
-    if of_stage_2:
+    fields = [f for f in _lasting(ours) if not (through_stage == 1 and f.metadata.get("later"))]
+    if through_stage == 2:
         fields = [f for f in fields if not f.metadata.get("last") and f.name not in ("rounds", "repredict")]
     if not ours.may_have_photographs:
         fields = [f for f in fields if f.name not in ("image_view", "image_copy")]
     draws_labels = ours.dataset not in OWN_SETS and not ours.labels
-    if (of_stage_1 or of_stage_2 or draws_labels) and {ours.held_out, theirs.held_out} == {"auto", "none"}:
+    if (through_stage or draws_labels) and {ours.held_out, theirs.held_out} == {"auto", "none"}:
         # The same where labels are drawn; where they are given, a fingerprint of those that are trained on tells.
         fields = [f for f in fields if f.name != "held_out"]
     if ours.dataset in OWN_SETS and not unfinished:
@@ -53,7 +53,7 @@ def differences(ours: Config, theirs: Config, *, of_stage_1: bool, of_stage_2: b
     if unfinished:
         fields += [f for f in dataclasses.fields(ours) if f.metadata.get("fixed")]
     pairs: list[tuple[Any, ...]] = [(f.name, _value(theirs, f.name), _value(ours, f.name)) for f in fields]
-    if of_stage_1 or of_stage_2:
+    if through_stage:
         # They part in stage 3.
         pairs = [(name, *(HEAD if value == HEAD_THEN_ALL else value for value in values)) for name, *values in pairs]
     return [f"--{name}: {their_value} -> {our_value}" for name, their_value, our_value in pairs if their_value != our_value]

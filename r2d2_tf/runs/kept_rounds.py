@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2d2_tf.config.config import Config
 from r2d2_tf.runs import run_directory
-from r2d2_tf.runs.other_runs import same_data_elsewhere
+from r2d2_tf.runs.other_runs import same_beginning
 from r2d2_tf.runs.run_state import RunState
 from r2d2_tf.system import files
 
@@ -54,13 +54,7 @@ def round_to_start_from(folder: Path, config: Config) -> tuple[dict[str, Any], i
     Raises:
         ValueError: if the run is missing or unfinished, began otherwise, or kept no such round.
     """
-    theirs, summary = run_directory.load_config(folder), run_directory.read_summary(folder)
-    theirs = same_data_elsewhere(theirs, summary, config)
-    if differences := config.differences(theirs, of_stage_2=True):
-        raise ValueError(
-            f"stage_2_from ({folder}) had another stage 1 or 2 ({'; '.join(differences)}): give those flags the same values, "
-            "or leave --stage_2_from out"
-        )
+    theirs, summary = same_beginning(folder, config, stage=2)
     if not (shared := _shared_rounds(config, theirs)):
         raise ValueError(
             f"stage_2_from ({folder}) had another first round (--rounds: {theirs.rounds} -> {config.rounds}): begin with the "

@@ -32,18 +32,29 @@ def stage_1_summary(folder: Path, config: Config) -> dict[str, Any]:
     Raises:
         ValueError: if the run is missing, unfinished, left no network after stage 1, or had another stage 1.
     """
-    theirs, summary = run_directory.load_config(folder), run_directory.read_summary(folder)
-    theirs = same_data_elsewhere(theirs, summary, config)
-    if differences := config.differences(theirs, of_stage_1=True):
-        raise ValueError(
-            f"stage_1_from ({folder}) had another stage 1 ({'; '.join(differences)}): give those flags the same values, "
-            "or leave --stage_1_from out"
-        )
+    _, summary = same_beginning(folder, config, stage=1)
     if not (folder / run_directory.STAGE_1_FILE).is_file():
         raise ValueError(
             f"stage_1_from ({folder}) has no {run_directory.STAGE_1_FILE}: give the run that trained its stage 1 itself"
         )
     return summary
+
+
+def same_beginning(folder: Path, ours: Config, *, stage: int) -> tuple[Config, dict[str, Any]]:
+    """Config and summary of a finished run that does what `ours` does up to `stage` (`--stage_1_from`, `--stage_2_from`).
+
+    Raises:
+        ValueError: if the run is missing or unfinished, or began otherwise.
+    """
+    theirs, summary = run_directory.load_config(folder), run_directory.read_summary(folder)
+    theirs = same_data_elsewhere(theirs, summary, ours)
+    if differences := ours.differences(theirs, through_stage=stage):
+        stages = "1" if stage == 1 else "1 or 2"
+        raise ValueError(
+            f"stage_{stage}_from ({folder}) had another stage {stages} ({'; '.join(differences)}): give those flags the same "
+            f"values, or leave --stage_{stage}_from out"
+        )
+    return theirs, summary
 
 
 def same_data_elsewhere(theirs: Config, summary: Mapping[str, Any], ours: Config) -> Config:

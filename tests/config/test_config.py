@@ -157,7 +157,7 @@ def test_stage_1_alone_is_the_same_for_all_that_share_it():
     assert (alone.rounds, alone.finetune_epochs, alone.num_labels, alone.name) == ("", 0, 200, "x")
     assert alone == dataclasses.replace(base, class_loss="forward_kl", stage_1_from="y").stage_1_alone()
     assert alone.digest != dataclasses.replace(base, translate=1).stage_1_alone().digest
-    assert not alone.differences(base, of_stage_1=True)
+    assert not alone.differences(base, through_stage=1)
 
 
 def test_a_flagfile_keeps_rounds_that_are_empty(tmp_path):
