@@ -104,16 +104,15 @@ class Batcher:
         if await self._is_alone(signature, rows):
             self._on_batch(rows)
             started = time.perf_counter()
-            try:
-                return signature.run(inputs)
-            finally:
-                self._note(signature, rows, time.perf_counter() - started)
+            outputs = signature.run(inputs)
+            self._note(signature, rows, time.perf_counter() - started)
+            return outputs
         loop = asyncio.get_running_loop()
         shapes = tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
         job = Job(version, signature, inputs, rows, shapes, loop.time(), loop.create_future())
         self._waiting.append(job)
         try:
-            await asyncio.sleep(0)  # As above.
+            await asyncio.sleep(0)  # What has come at the same time is read first, and joins this batch.
             self._run_next()
             return await job.answer
         except asyncio.CancelledError:
@@ -167,7 +166,9 @@ class Batcher:
         if batch.cancelled():
             return
         answers, seconds = batch.result()
-        self._note(jobs[0].signature, sum(job.rows for job in jobs), seconds)
+        # What is refused takes no time, and says nothing of what is not.
+        if not any(isinstance(answer, BaseException) for answer in answers):
+            self._note(jobs[0].signature, sum(job.rows for job in jobs), seconds)
         for job, answer in zip(jobs, answers, strict=True):
             if job.answer.done():
                 continue

@@ -1,6 +1,7 @@
 """How export.serve joins requests, and what it does with too many, too slow and bad ones."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,20 @@ def test_a_request_that_is_alone_and_known_to_be_quick_waits_for_no_thread(signa
     assert signature.batches == [1, 1, 2, 3]
     own = threading.current_thread().name.partition("_")[0]
     assert signature.threads == ["model", own if at_once else "model", "model", "model"]
+
+
+def test_what_is_refused_at_once_makes_no_signature_quick():
+    signature = DoublingSignature()
+
+    async def ask():
+        batcher = Batcher(settings(), lambda rows: None)
+        for value in (-1, -1, 1):
+            with contextlib.suppress(ServingError):
+                await batcher.predict(None, signature, {"x": np.array([value])})
+        batcher.close()
+
+    asyncio.run(ask())
+    assert signature.threads == ["model"] * 3
 
 
 def test_requests_of_other_shapes_are_not_joined():
