@@ -133,9 +133,9 @@ def test_one_address_cannot_take_all(folder):
 
 def test_the_part_of_one_address_is_most_of_all_unless_it_is_given(folder):
     settings = Settings("x", folder, max_connections=16)
-    assert settings.connections_per_address == 14
-    assert Settings("x", folder, max_connections=16, max_connections_per_address=16).connections_per_address == 16
-    assert Settings("x", folder, max_connections=1).connections_per_address == 1
+    assert settings.most_from_one_address == 14
+    assert Settings("x", folder, max_connections=16, max_connections_per_address=16).most_from_one_address == 16
+    assert Settings("x", folder, max_connections=1).most_from_one_address == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import http.client
 import itertools
 import json
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from export.serving import server_settings
 from export.serving.errors import Code
 from tools.load_test.cases import REST, Case, good_cases
 from tools.load_test.load import Connections, NoAnswerError, Send, Tally, run_stage
@@ -21,21 +23,20 @@ from tools.load_test.reference import Reference
 from tools.shared.server_process import ServerProcess
 
 MOST_ADDED_SECONDS = 0.1
-"""Until the slowest request but one in a hundred, beside an attack, longer than without one."""
+"""By how much p99 of small requests may grow beside an attack."""
 MOST_HEALTH_SECONDS = 1.0
+"""Until /healthz must have answered beside an attack."""
 _SECONDS = 8.0
 _AT_A_TIME = 4
 _SILENT = 500
 _MAX_CONNECTIONS = 100
 """What the server is told to take."""
-_BODY_BYTES = 8 * 2**20 - 100
-_MOST_ROWS = 1024
+_BODY_BYTES = server_settings.Settings.max_body_bytes - 100
+_MOST_ROWS = server_settings.Settings.max_rows
 _HEALTH_PAUSE = 0.2
 _PATIENCE = 30.0
 """Seconds until a client gives up."""
 _FULL = str(Code.UNAVAILABLE.http_status)
-
-Attack = Callable[[str, Settings, Reference], contextlib.AbstractContextManager[None]]
 
 
 class Attacked(NamedTuple):
@@ -77,14 +78,15 @@ async def attack(settings: Settings, reference: Reference) -> list[Attacked]:
     """Starts a server, and makes each attack on it."""
     found: list[Attacked] = []
     with ServerProcess(settings.model, settings.name, f"--max_connections={_MAX_CONNECTIONS}") as process:
-        attacks: dict[str, Attack] = {
-            "no attack": _nothing,
-            f"{_SILENT} silent connections": _silent,
-            "8 MiB of []": _tiny_lists,
-            f"up to {_MOST_ROWS:,} rows a request": _many_rows,
+        repeated = functools.partial(_repeated, process.rest, settings.name)
+        attacks: dict[str, contextlib.AbstractContextManager[None]] = {
+            "no attack": contextlib.nullcontext(),
+            f"{_SILENT} silent connections": _silent(process.rest),
+            "8 MiB of []": repeated(_tiny_lists(), {400, 413}),
+            f"up to {_MOST_ROWS:,} rows a request": repeated(_many_rows(reference), {200}),
         }
-        for what, begin in attacks.items():
-            with begin(process.rest, settings, reference):
+        for what, under_way in attacks.items():
+            with under_way:
                 usual = found[0].p99 if found else np.inf
                 found.append(await _beside(what, process, settings, reference, usual))
             # What the attack has left in the server's queues is not the next one's.
@@ -136,12 +138,7 @@ def _longest_wait(address: str, until: float) -> float:
 
 
 @contextlib.contextmanager
-def _nothing(address: str, settings: Settings, reference: Reference) -> Iterator[None]:
-    yield
-
-
-@contextlib.contextmanager
-def _silent(address: str, settings: Settings, reference: Reference) -> Iterator[None]:
+def _silent(address: str) -> Iterator[None]:
     """Connections that are opened, and opened again when the server closes them, and say nothing."""
     host, _, port = address.rpartition(":")
 
@@ -172,38 +169,35 @@ def _is_closed(connection: socket.socket) -> bool:
         return True
 
 
-@contextlib.contextmanager
-def _tiny_lists(address: str, settings: Settings, reference: Reference) -> Iterator[None]:
-    with _repeated(address, settings, b'{"instances": [' + b"[]," * ((_BODY_BYTES - 20) // 3) + b"[]]}", {400, 413}):
-        yield
+def _tiny_lists() -> bytes:
+    """A wrong request, as large as it may be."""
+    return b'{"instances": [' + b"[]," * ((_BODY_BYTES - 20) // 3) + b"[]]}"
 
 
-@contextlib.contextmanager
-def _many_rows(address: str, settings: Settings, reference: Reference) -> Iterator[None]:
+def _many_rows(reference: Reference) -> bytes:
     """A right request, as large as it may be."""
     row = json.dumps(reference.images[0][0].tolist()).encode()
-    rows = b", ".join([row] * min(_MOST_ROWS, _BODY_BYTES // (len(row) + 2)))
-    with _repeated(address, settings, b'{"instances": [' + rows + b"]}", {200}):
-        yield
+    return b'{"instances": [' + b", ".join([row] * min(_MOST_ROWS, _BODY_BYTES // (len(row) + 2))) + b"]}"
 
 
 @contextlib.contextmanager
-def _repeated(address: str, settings: Settings, body: bytes, allowed: set[int]) -> Iterator[None]:
+def _repeated(address: str, name: str, body: bytes, allowed: set[int]) -> Iterator[None]:
     """One client that sends a body again and again."""
     came: set[int] = set()
 
     def send(ended: threading.Event) -> None:
         with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
             while not ended.is_set():
-                connection.request("POST", f"/v1/models/{settings.name}:predict", body)
+                connection.request("POST", f"/v1/models/{name}:predict", body)
                 response = connection.getresponse()
                 response.read()
                 came.add(response.status)
 
     with _in_thread(send):
         yield
-    if came - allowed:
-        raise ValueError(f"the server answered {came} to what may be answered {allowed} alone")
+    # Nothing came of an attack that did not take place.
+    if not came or came - allowed:
+        raise ValueError(f"the server answered {came or 'nothing'} to what may be answered {allowed} alone")
 
 
 @contextlib.contextmanager

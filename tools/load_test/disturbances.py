@@ -29,10 +29,10 @@ def copied_model(model: Path, folder: Path) -> Path:
 
 
 class Disturber:
-    """Disturbs `process` each time that as many requests have been answered as `counts` says.
+    """Disturbs `process` while requests are answered, at the places that `plan` has spread over them.
 
     Attributes:
-        swaps, kills: how many there were.
+        swaps, kills: how many began, and were made.
         failed: what did not come true, a line each.
     """
 

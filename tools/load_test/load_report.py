@@ -149,7 +149,7 @@ def summary(found: LoadTestResult) -> str:
         f"an unexpected code. Largest difference to the model: {worst:.1e}.",
         f"{kinds.total():,} of them were wrong on purpose, of {len(kinds)} kinds, and refused as they must be.",
     ]
-    if (disturbed := found.disturbed) and disturbed.swaps + disturbed.kills:
+    if disturbed := found.disturbed:
         retried = _sum([tally.retried for tally in tallies])
         lines.append(
             f"Meanwhile another version took over {disturbed.swaps} times, and the server was killed {disturbed.kills} times; "

@@ -57,7 +57,7 @@ class LoadTest:
         kinds = [(concurrency, protocol) for concurrency in settings.concurrency for protocol in PROTOCOLS]
         first, stages, memory, stop = [], [], None, None
         async with Connections(*address) as connections:
-            if self._process:
+            if self._process and settings.swaps + settings.kills:
                 self._disturber = Disturber(self._process, self._model, connections, settings.name)
                 self._disturber.plan(settings.requests, swaps=settings.swaps, kills=settings.kills)
             with tqdm(total=settings.requests, unit=" requests", leave=False) as bar:
@@ -76,7 +76,7 @@ class LoadTest:
                     memory = Memory(held, self._process.memory())
                 stop = await self._stop(connections, self._process, most)
         disturber = self._disturber
-        disturbed = Disturbed(disturber.swaps, disturber.kills, disturber.failed) if disturber else None
+        disturbed = Disturbed(disturber.swaps - len(disturber.failed), disturber.kills, disturber.failed) if disturber else None
         return LoadTestResult(first, stages, memory, stop, settings.requests, disturbed)
 
     async def _stage(self, connections: Connections, protocol: str, concurrency: int, count: int, bar: tqdm) -> Tally:
