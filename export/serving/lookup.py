@@ -1,9 +1,12 @@
-"""What clients name, looked up, and refused in the words of both protocols. Imports no TensorFlow."""
+"""What clients ask for, held against what there is and what is allowed, in the words of both protocols.
 
-from collections.abc import Iterable, Mapping
+Imports no TensorFlow.
+"""
+
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from export.serving.errors import invalid
+from export.serving.errors import Code, ServingError, invalid
 
 Found = TypeVar("Found")
 
@@ -15,8 +18,8 @@ def named_signature(signatures: Mapping[str, Found], name: str) -> Found:
     return signatures[name]
 
 
-def check_input_names(signature_name: str, inputs: Mapping[str, object], names: Iterable[str]) -> None:
-    """Raises ServingError unless `names` are those of all `inputs`, a Spec each, and no others."""
+def check_input_names(signature_name: str, inputs: Mapping[str, object], names: Collection[str]) -> None:
+    """Raises ServingError unless `names` are those of all `inputs`, whose values are shown in messages, and no others."""
     given = set(names)
     if given == inputs.keys():
         return
@@ -26,3 +29,9 @@ def check_input_names(signature_name: str, inputs: Mapping[str, object], names: 
             raise invalid(f"there is no input {name!r}; signature {signature_name!r} takes {wanted}")
     missing = next(name for name in inputs if name not in given)
     raise invalid(f"input {missing!r} is missing; signature {signature_name!r} takes {wanted}")
+
+
+def check_rows(rows: int, most: int) -> None:
+    """Raises ServingError if a request has more rows than it may."""
+    if rows > most:
+        raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {most:,}: send fewer at a time")

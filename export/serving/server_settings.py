@@ -38,6 +38,6 @@ class Settings:
     stop_seconds: float = described(20.0, "most seconds that a stop may take", lower_bound=0.0)
 
     @property
-    def connections_per_address(self) -> int:
+    def most_from_one_address(self) -> int:
         """Most connections to REST from one address."""
         return self.max_connections_per_address or max(1, self.max_connections * 7 // 8)

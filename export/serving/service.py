@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from export.serving import lookup
 from export.serving.batching import Batcher
 from export.serving.errors import Code, ServingError
 from export.serving.server_metrics import Metrics
@@ -53,8 +53,7 @@ class Service:
 
     def check_rows(self, rows: int) -> None:
         """Raises ServingError if a request has more than it may."""
-        if rows > (most := self.settings.max_rows):
-            raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {most:,}: send fewer at a time")
+        lookup.check_rows(rows, self.settings.max_rows)
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:
@@ -84,7 +83,7 @@ class Service:
         """What `function` makes of about `size` bytes, which hold up the other requests as little as can be."""
         if size <= SMALL_BYTES:
             return function()
-        return await asyncio.get_running_loop().run_in_executor(self._converter, _without_collection, function)
+        return await asyncio.get_running_loop().run_in_executor(self._converter, function)
 
     async def predict(self, version: LoadedVersion, signature: Signature, inputs: Arrays) -> Arrays:
         """The outputs for checked inputs.
@@ -118,18 +117,6 @@ class _InTime:
         except TimeoutError:
             message = f"not answered within {self._seconds:g} seconds: send fewer at a time"
             raise ServingError(Code.DEADLINE_EXCEEDED, message) from None
-
-
-def _without_collection(function: Callable[[], Result]) -> Result:
-    """Calls `function` without a collection of garbage, in which all threads stand still.
-
-    A list for each pixel, of which none is garbage, makes for many: they took four fifths of the time of reading JSON.
-    """
-    gc.disable()
-    try:
-        return function()
-    finally:
-        gc.enable()
 
 
 def size_of(arrays: Iterable[np.ndarray]) -> int:

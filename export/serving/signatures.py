@@ -95,7 +95,7 @@ class Signature:
 
     def warm_up(self) -> None:
         """Runs one row of zeros, if every shape is known but for the number of rows."""
-        if any(spec.shape is None or None in spec.shape[1:] or spec.dtype == tf.string for spec in self.inputs.values()):
+        if not all(spec.has_fixed_size for spec in self.inputs.values()):
             return
         zeros = {
             name: np.zeros([1 if side is None else side for side in spec.shape or ()], spec.dtype.as_numpy_dtype)

@@ -103,6 +103,7 @@ class GrpcService:
 
     async def metadata(self, content: bytes, hold: Hold) -> Message:
         request = _parsed("GetModelMetadata", content)
+        # Two are wrong already; thousands would stand in the error.
         spec, fields = request.model_spec, request.metadata_field[:2]
         return model_messages.metadata_message(self._service.versions, spec.name, _number(spec), fields)
 

@@ -70,10 +70,13 @@ class JsonProcess:
             )
             self._connection = Connection(own.detach())
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def _end(self) -> None:
+        self._kill()
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
@@ -81,9 +84,8 @@ class JsonProcess:
     def close(self) -> None:
         """Ends the process, which is doing nothing that anybody waits for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        # The thread may be reading from the connection, and closes it.
+        self._kill()
 
 
 def _answered(call: Any) -> tuple[Any, tuple[Code, str] | None, str]:

@@ -185,9 +185,8 @@ class RestService:
         body = bytearray()
 
         def add(chunk: bytes) -> None:
-            nonlocal body
             hold(len(chunk))
-            body += chunk
+            body.extend(chunk)
             if len(body) > self._bounds.bytes:
                 raise json_messages.too_large(self._bounds.bytes)
 
@@ -210,7 +209,7 @@ async def _call(function: Callable[..., Any], *arguments: Any, **named: Any) -> 
 
 
 async def _let_body_come(request: web.BaseRequest, expected: str) -> None:
-    """Says so, where a client waits for that word."""
+    """Answers 100 Continue to a client that waits for it; raises ServingError if it expects anything else."""
     if expected.lower() != "100-continue":
         raise ServingError(Code.UNKNOWN_EXPECTATION, f"Expect: {expected} is not known: send 100-continue, or none")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

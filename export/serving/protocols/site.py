@@ -65,7 +65,7 @@ class Connection(web.RequestHandler):
         origin: str,
         is_reserve: bool = False,
     ) -> None:
-        # Bodies are unzipped in a thread, within bounds.
+        # Bodies are unzipped by json_messages, within bounds.
         options = {"access_log": None, "logger": _HTTP_LOG, "keepalive_timeout": IDLE_SECONDS, "auto_decompress": False}
         options |= {"lingering_time": _RESERVE_SECONDS} if is_reserve else {}
         super().__init__(server, loop=asyncio.get_running_loop(), **options)  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ class Site:
     def _enter(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)
         origin = origin_of(address)
-        is_reserve = not self._has_room(origin)
+        is_reserve = not self._make_room(origin)
         head_seconds = min(self._settings.head_seconds, _RESERVE_SECONDS) if is_reserve else self._settings.head_seconds
         protocol = Connection(self._server, self._changed, head_seconds=head_seconds, origin=origin, is_reserve=is_reserve)
         if is_reserve:
@@ -221,9 +221,9 @@ class Site:
         if task.cancelled() or task.exception() is not None:
             self._forget(connection)
 
-    def _has_room(self, origin: str) -> bool:
-        """Makes room for a connection from `origin`, and tells whether there is."""
-        if self._origins[origin] >= self._settings.connections_per_address:
+    def _make_room(self, origin: str) -> bool:
+        """Makes room for a connection from `origin` if there is none; returns whether there is now."""
+        if self._origins[origin] >= self._settings.most_from_one_address:
             return self._close_silent(origin)
         return len(self._inside) < self._settings.max_connections or self._close_silent()
 

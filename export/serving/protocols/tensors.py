@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from export.serving.errors import Code, ServingError, invalid
-from export.serving.lookup import check_input_names
+from export.serving.errors import ServingError, invalid
+from export.serving.lookup import check_input_names, check_rows
 
 if TYPE_CHECKING:
     from export.serving.signatures import Arrays, Signature, Spec
@@ -129,12 +129,6 @@ def request_arrays(content: Mapping[str, Any], signature: JsonSignature, max_row
         if signature.inputs[name].has_rows and isinstance(value, list):
             check_rows(len(value), max_rows)
     return {name: to_array(name, value, signature.inputs[name]) for name, value in columns.items()}, in_rows
-
-
-def check_rows(rows: int, most: int) -> None:
-    """Raises ServingError if a request has more rows than it may."""
-    if rows > most:
-        raise ServingError(Code.TOO_LARGE, f"{rows:,} rows; a request may have {most:,}: send fewer at a time")
 
 
 def _names(content: Mapping[str, Any]) -> str:
